@@ -1,0 +1,94 @@
+"""Money and power: dated prices chosen in the open, and watts from the rated power.
+
+A price is an observation with a date, never a property of the chip; how old it is goes with every figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from planner.catalogue.hardware import Price
+from planner.errors import BadInputError
+from planner.supply.cluster import Cluster
+from planner.supply.roofline import Floats
+
+
+@dataclass(frozen=True)
+class ChosenPrice:
+    """The observation used [USD/hour per device], of how many, and its age when asked [day]."""
+
+    observation: Price
+    considered: int
+    stale_days: int
+
+
+def choose_price(
+    prices: Sequence[Price], *, today: date, kind: str = "on-demand", window_days: int = 90
+) -> ChosenPrice | None:
+    """The median of the newest observations of one kind; None where there is none.
+
+    Parameters
+    ----------
+    prices : sequence of Price
+    today : date                    only to say how stale the choice is
+    kind : str                      on-demand, spot, reserved, …; compared without case
+    window_days : int               observations this close to the newest count as newest
+
+    Notes
+    -----
+    Of an even number the lower middle one, so that the answer is a price somebody asked, not a mean.
+    """
+    same = sorted((p for p in prices if p.kind.lower() == kind.lower()), key=lambda p: p.date)
+    if not same:
+        return None
+    newest = _day(same[-1])
+    recent = [p for p in same if (newest - _day(p)).days <= window_days]
+    ranked = sorted(recent, key=lambda p: (p.usd_per_hour, p.provider, p.region))
+    chosen = ranked[(len(ranked) - 1) // 2]
+    return ChosenPrice(chosen, len(ranked), (today - _day(chosen)).days)
+
+
+def _day(price: Price) -> date:
+    parts = [int(p) for p in price.date.split("-")]
+    try:
+        return date(*([*parts, 1, 1])[:3])
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"price of {price.provider}: date {price.date!r} is not YYYY-MM-DD") from error
+
+
+def cluster_price(cluster: Cluster, *, today: date, kind: str = "on-demand") -> ChosenPrice | None:
+    """Price of one device of the cluster: the system's own observations, else the accelerator's."""
+    return choose_price(cluster.system.prices, today=today, kind=kind) or choose_price(
+        cluster.accelerator.prices, today=today, kind=kind
+    )
+
+
+def usd_per_hour(price: ChosenPrice | None, devices: ArrayLike) -> Floats:
+    """Rent of ``devices`` devices, shape (n,) [USD/hour]; NaN where no price is known."""
+    each = price.observation.usd_per_hour if price is not None else np.nan
+    return each * np.asarray(devices, dtype=np.float64)
+
+
+def usd_per_million_tokens(hourly: ArrayLike, tokens_per_s: ArrayLike) -> Floats:
+    """Cost of a million tokens, shape (n,) [USD]: hourly / 3600 / rate · 10^6; inf at no output."""
+    rate = np.asarray(tokens_per_s, dtype=np.float64)
+    hourly_rent = np.asarray(hourly, dtype=np.float64) + np.zeros(rate.shape)
+    seconds = np.divide(1e6, rate, out=np.full(rate.shape, np.inf), where=rate > 0)
+    return np.asarray(hourly_rent / 3600.0 * seconds, dtype=np.float64)
+
+
+def rated_watts(cluster: Cluster, devices: ArrayLike) -> Floats:
+    """Rated power of the accelerators, shape (n,) [W]; NaN where no source gives it.
+
+    Notes
+    -----
+    TDP times devices. Host, fabric and cooling are not in it: measured 8-GPU B200 training nodes draw about
+    1.2 times the sum of the accelerators' TDP, an H100 node less than its rating.
+    """
+    power = cluster.accelerator.power
+    return (np.nan if power is None else power) * np.asarray(devices, dtype=np.float64)
