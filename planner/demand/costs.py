@@ -1,0 +1,250 @@
+"""Operators divided over devices: FLOPs and bytes of each operator for every candidate layout, shape (n, op).
+
+How each kind is divided (Megatron-LM, https://arxiv.org/abs/1909.08053; sequence parallelism,
+https://arxiv.org/abs/2205.05198; experts by parallel folding, https://arxiv.org/abs/2504.14960):
+
+========== ============================================ =========================================
+shard      work                                         weights
+========== ============================================ =========================================
+column     output width over tp (k/v at most kv heads)  likewise
+row        inner width over tp                          likewise
+vocab      output width over tp                         likewise
+heads      heads over tp (k/v heads at most kv heads)   replicated
+tensor     traffic over tp                              over tp
+expert     rows over tp, experts over ep                over ep
+sequence   rows over tp under sequence parallelism      replicated
+none       not divided                                  replicated
+========== ============================================ =========================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.demand.ops import KERNELS, SHARDS, Array, OpTable
+from planner.demand.workload import Precision, Work
+
+_K = {k: i for i, k in enumerate(KERNELS)}
+AttentionKind = Literal["flash", "eager"]
+# Passes over the score matrix that unfused attention makes: scores written, softmax read and written, (dropout read
+# and written,) values read. Megatron's fused softmax is the reference; assumption.
+EAGER_SCORE_PASSES = 4.0
+EAGER_DROPOUT_PASSES = 2.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What each operator costs one device in one pass; every array has shape (n, op).
+
+    ``flops`` [FLOP]; ``weight_bytes``, ``input_bytes``, ``output_bytes``, ``cache_bytes`` [byte] moved at least once;
+    ``rows`` matmul rows m (per expert for grouped matmuls).
+    """
+
+    flops: Array
+    weight_bytes: Array
+    input_bytes: Array
+    output_bytes: Array
+    cache_bytes: Array
+    rows: Array
+
+    @property
+    def bytes_moved(self) -> Array:
+        """All bytes, shape (n, op)."""
+        return self.weight_bytes + self.input_bytes + self.output_bytes + self.cache_bytes
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Which ops divide which way, as 0/1 rows of shape (op,)."""
+
+    column: Array
+    row: Array
+    tensor: Array
+    expert: Array
+    sequence: Array
+    matmul: Array
+    grouped: Array
+    attention: Array
+    vector: Array
+    encoder: Array
+
+
+@lru_cache(maxsize=4096)
+def _masks(table: OpTable) -> _Masks:
+    shard, kernel = np.array([SHARDS[s] for s in table.shard]), table.kernel
+
+    def is_shard(*names: str) -> Array:
+        return np.isin(shard, names).astype(np.float64)
+
+    def is_kernel(*names: str) -> Array:
+        return np.isin(kernel, [KERNELS.index(n) for n in names]).astype(np.float64)  # type: ignore[arg-type]
+
+    return _Masks(
+        column=is_shard("column", "vocab"), row=is_shard("row"), tensor=is_shard("tensor", "heads"),
+        expert=is_shard("expert"), sequence=is_shard("sequence"), matmul=is_kernel("matmul", "grouped_matmul"),
+        grouped=is_kernel("grouped_matmul"), attention=is_kernel("attention"),
+        vector=is_kernel("vector", "scan", "lookup"),
+        encoder=np.array([float(o.side == "encoder") for o in table.ops]),
+    )  # fmt: skip
+
+
+def _one_plus(size: Array, mask: Array) -> Array:
+    """``size`` where the mask is 1, else 1: shape (n, op)."""
+    return 1.0 + (size[:, None] - 1.0) * mask
+
+
+def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
+    """Parameters one device holds of each op, shape (n, op), under tensor and expert parallelism."""
+    t, masks = table.columns, _masks(table)
+    owned = table.parameters > 0
+    n_kv = np.minimum(t["n_kv"], t["n"])
+    column = _one_plus(tp, masks.column)
+    kv = np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
+    per_copy = t["k"] * ((t["n"] - n_kv) / column + n_kv / kv) / _one_plus(tp, masks.row)
+    matrix = per_copy * t["experts"] / _one_plus(ep, masks.expert) * _is_owned(table)
+    bias = t["bias"] / (column * _one_plus(ep, masks.expert))
+    return np.where(owned, matrix + bias, 0.0)
+
+
+def _is_owned(table: OpTable) -> Array:
+    matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"], _K["lookup"]])
+    return (matrices & (table.columns["tied"] == 0)).astype(np.float64)
+
+
+def op_costs(
+    table: OpTable, w: Work, precision: Precision, *, attention: AttentionKind = "flash", dropout: bool = False
+) -> Costs:
+    """Forward cost of each operator on one device for each row of ``w``.
+
+    Parameters
+    ----------
+    table : OpTable, (op,)
+    w : Work, (n,)
+    precision : Precision
+    attention : flash reads queries, keys and values once and skips the masked half; eager computes the full
+        rectangle as two batched matmuls and moves the score matrix.
+
+    Returns
+    -------
+    Costs, arrays of shape (n, op)
+    """
+    t, masks = table.columns, _masks(table)
+    act, wide = precision.matmul_input_bytes, precision.bytes_of("activation")
+    tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
+    rows_div = _one_plus(w.tp, masks.expert) * np.where(
+        w.sequence_parallel[:, None] * masks.sequence > 0, w.tp[:, None], 1.0
+    )
+    imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
+    rows = tokens * t["rows"] / rows_div * imbalance
+    column = _one_plus(w.tp, masks.column)
+    n_kv = np.minimum(t["n_kv"], t["n"])
+    n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
+    k = t["k"] / _one_plus(w.tp, masks.row)
+    copies = t["experts"] / _one_plus(w.ep, masks.expert)
+    touched = np.minimum(copies, np.maximum(rows, 1.0))
+    flops = 2.0 * rows * n * k * masks.matmul
+    weights = touched * k * n * precision.bytes_of("weight") * masks.matmul
+    inputs = rows * k * act * masks.matmul
+    outputs = rows * n * wide * masks.matmul
+    vector_div = _one_plus(w.tp, masks.tensor) * rows_div
+    flops += tokens * t["extra_flops"] / vector_div
+    inputs += tokens * t["read"] / vector_div * wide * masks.vector
+    outputs += tokens * t["write"] / vector_div * wide * masks.vector
+    cache = np.zeros_like(flops)
+    if masks.attention.any():
+        parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
+        flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
+    return Costs(flops, weights, inputs, outputs, cache, np.where(masks.grouped > 0, rows / copies, rows))
+
+
+def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:
+    """Mean keys a query attends to, shape (n, op): the window's share, and half of it below the diagonal.
+
+    With S keys and window W ≤ S a causal query sees on average W·(1 − W/(2S)) keys (S/2 for W = S); ``masked`` False
+    counts the full rectangle. Decode sees min(W, context).
+    """
+    t = table.columns
+    s = np.where(t["cross"] > 0, w.encoder_len[:, None], w.kv_len[:, None])
+    window = np.minimum(t["window"], s)
+    if not masked:
+        return np.where(w.decode[:, None] > 0, window, s)
+    half = window * (1.0 - window / (2.0 * np.maximum(s, 1.0)))
+    causal = (t["causal"] > 0) & (w.decode[:, None] == 0)
+    return np.where(causal, half, window)
+
+
+def _attention_costs(
+    table: OpTable, w: Work, precision: Precision, *, attention: AttentionKind, dropout: bool
+) -> tuple[Array, Array, Array, Array]:
+    t, masks = table.columns, _masks(table)
+    decode = (w.decode > 0)[:, None]
+    qk = np.where(decode & (t["decode_qk_dim"] > 0), t["decode_qk_dim"], t["qk_dim"])
+    v = np.where(decode & (t["decode_qk_dim"] > 0), t["decode_v_dim"], t["v_dim"])
+    kv_heads = np.where(decode & (t["decode_kv_heads"] > 0), t["decode_kv_heads"], t["kv_heads"])
+    tp = _one_plus(w.tp, masks.tensor)
+    heads, kv = t["heads"] / tp, kv_heads / np.minimum(tp, np.maximum(kv_heads, 1.0))
+    keys = keys_seen(table, w, masked=attention == "flash")
+    on = masks.attention
+    flops = 2.0 * w.tokens[:, None] * keys * heads * (qk + v) * on
+    wide, kv_width = precision.bytes_of("activation"), precision.bytes_of("kv")
+    inputs = w.tokens[:, None] * heads * qk * wide * on
+    outputs = w.tokens[:, None] * heads * v * wide * on
+    span = np.where(t["cross"] > 0, w.encoder_len[:, None], np.minimum(w.kv_len[:, None], _span(t["window"], w)))
+    # In latent decode the value is a part of the key, read once.
+    values = np.where(decode & (t["decode_qk_dim"] > 0), 0.0, v)
+    cache = w.batch[:, None] * span * kv * (qk + values) * np.where(decode, kv_width, wide) * on
+    if attention == "eager":
+        passes = EAGER_SCORE_PASSES + (EAGER_DROPOUT_PASSES if dropout else 0.0)
+        scores = w.tokens[:, None] * keys * heads * on
+        outputs = outputs + passes * scores * wide
+    return flops, inputs, outputs, cache
+
+
+def _span(window: Array, w: Work) -> Array:
+    """Keys read: a window slides over the new tokens too."""
+    return window[None, :] + np.where(w.decode > 0, 0.0, w.q_len)[:, None]
+
+
+def saved_bytes(
+    table: OpTable, w: Work, *, width: float, attention: AttentionKind = "flash", recompute_core: bool = False
+) -> Array:
+    """Activation bytes each op keeps for the backward pass on one device, shape (n, op).
+
+    Without flash, TP or recompute a GPT layer sums to s·b·h·(34 + 5·a·s/h); with TP to s·b·h·(10 + 24/t + 5as/(ht));
+    with sequence parallelism all of it over t. Korthikanti et al. 2022, eqs. 1 to 4,
+    https://arxiv.org/abs/2205.05198. ``recompute_core`` (selective) drops the score matrix.
+    """
+    t, masks = table.columns, _masks(table)
+    tokens = w.tokens[:, None]
+    tp = w.tp[:, None]
+    whole_div = np.where(w.sequence_parallel[:, None] > 0, tp, 1.0) * np.where(
+        (masks.expert > 0) & (w.sequence_parallel[:, None] == 0), tp, 1.0
+    )
+    kept = tokens * (t["saved"] * width + t["mask"]) / tp
+    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div
+    if attention == "eager" and not recompute_core:
+        keys = keys_seen(table, w, masked=False)
+        per_score = t["saved_scores"] * width + t["mask_scores"]
+        kept += tokens * keys * t["heads"] * per_score / tp
+    return kept
+
+
+def cache_values(table: OpTable, *, tp: Array, kv_len: Array) -> Array:
+    """Cached values of one sequence on one device, shape (n, op): k/v heads over tp, capped by a window.
+
+    Latent attention caches one vector for all heads, which tensor parallelism replicates.
+    """
+    t = table.columns
+    heads = np.where(t["decode_kv_heads"] > 0, t["decode_kv_heads"], np.maximum(t["kv_heads"], 1.0))
+    length = np.minimum(kv_len[:, None], t["window"] + (t["decode_kv_heads"] > 0) * 1e18)
+    return t["cache"] * length / np.minimum(tp[:, None], heads) + t["state"] / tp[:, None]
+
+
+def kernel_codes(table: OpTable) -> NDArray[np.int64]:
+    """Index into :data:`planner.demand.ops.KERNELS` by op, shape (op,)."""
+    return table.kernel

@@ -1,0 +1,217 @@
+"""Time, traffic and memory of one layer of every kind, for every distinct division of it.
+
+What a layer costs depends on (tp, cp, ep, micro_batch, sequence_parallel) only, so it is computed on their unique
+combinations and gathered. A *term* is one named array of shape (n, section): seconds, or bytes, of one layer of each
+section for one micro-batch on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
+from planner.demand.costs import AttentionKind, local_weights, saved_bytes
+from planner.demand.ops import GROUPS, Array, OpTable
+from planner.demand.optimizer import Optimizer
+from planner.demand.transformer import Demand, Section
+from planner.demand.workload import Precision, Work, work
+from planner.plan.kernels import Rates, backward_time, forward, rates, weight_gradient_time
+from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.supply.cluster import Cluster
+from planner.supply.collectives import collective_time
+
+# CPU time to launch one kernel from an eager framework; measured 5 to 20 µs, see validation/constants.yaml.
+LAUNCH_TIME = 6.0e-6
+COMPILED_SHARE = 0.25  # share of launches left once a compiler fuses or a CUDA graph replays them; assumption
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything about a training run that is not the layout.
+
+    ``attention`` flash or eager; ``schedule`` of the pipeline; ``offload`` none, optimizer or activations;
+    ``overlap_dp``, ``overlap_tp`` whether that communication hides behind compute; ``compiled`` whether launches are
+    fused or replayed; ``imbalance`` busiest expert rank over the mean; ``lora_rank`` 0 trains every weight.
+    """
+
+    seq_len: int
+    precision: Precision
+    optimizer: Optimizer
+    attention: AttentionKind = "flash"
+    schedule: str = "1f1b"
+    offload: str = "none"
+    overlap_dp: bool = True
+    overlap_tp: bool = False
+    compiled: bool = False
+    imbalance: float = 1.0
+    encoder_len: int = 0
+
+
+Terms = dict[str, Array]
+
+
+def unique_rows(*columns: Array) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Index of one representative of each distinct row, and the inverse that gathers it back."""
+    key = np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
+    order = np.lexsort(key.T[::-1])
+    ordered = key[order]
+    fresh = np.ones(len(key), dtype=bool)
+    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    inverse = np.empty(len(key), dtype=np.int64)
+    inverse[order] = np.cumsum(fresh) - 1
+    return order[fresh], inverse
+
+
+def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool) -> Terms:
+    """Terms of every section for every layout, arrays of shape (n, section).
+
+    ``forward.*`` and ``backward.*`` [s] by parameter group when ``detail``, else one ``all``; ``wgrad`` [s];
+    ``host`` [s] launch time of a forward pass; ``tp``, ``cp``, ``ep`` [s] exposed communication of a forward pass and
+    ``*_back`` of a backward one; ``core`` [s] attention core; ``saved``, ``saved_selective``, ``input`` [byte];
+    ``dense``, ``expert`` [parameters] held.
+    """
+    first, inverse = unique_rows(x.tp, x.cp, x.ep, x.micro_batch, x.sequence_parallel)
+    u = x.take(first)
+    w = work(
+        batch=u.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=u.tp, cp=u.cp, ep=u.ep,
+        sequence_parallel=u.sequence_parallel, imbalance=run.imbalance,
+    )  # fmt: skip
+    eager = run.attention == "eager"
+    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager)
+    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager)
+    columns: dict[str, list[Array]] = {}
+    for section in d.sections:
+        for name, value in _section_terms(d, section, w, u, cluster, run, ahead, back, detail).items():
+            columns.setdefault(name, []).append(value)
+    return {name: np.stack(values, axis=1)[inverse] for name, values in columns.items()}
+
+
+def _section_terms(
+    d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, run: TrainingRun, ahead: Rates, back: Rates,
+    detail: bool,
+) -> Terms:  # fmt: skip
+    stack = d.model.stacks[s.stack]
+    zero = np.zeros(len(u))
+    groups = GROUPS if detail else ("all",)
+    local = local_weights(s.table, tp=w.tp, ep=w.ep)
+    expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
+    held = {"dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
+            "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
+    idle = (stack.role == "tower" and stack is not d.model.text) or not s.table.ops
+    w = _stream(w, fixed=stack.tokens, encoder=stack.role == "encoder" and stack is not d.model.text)
+    if idle:
+        names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
+        names += ["wgrad", "host", "tp", "tp_back", "cp", "cp_back", "ep", "ep_back", "core", "saved",
+                  "saved_selective", "input", "transient"]  # fmt: skip
+        return dict.fromkeys(names, zero) | held
+    dropout = d.model.dropout
+    c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout)
+    back_time = backward_time(s.table, c, back, run.precision, attention=run.attention)
+    terms = _grouped(s.table, "forward", ahead_time, groups) | _grouped(s.table, "backward", back_time, groups)
+    terms["wgrad"] = weight_gradient_time(s.table, c, back, run.precision).sum(axis=1)
+    launches = float(s.table.columns["launches"].sum()) * (COMPILED_SHARE if run.compiled else 1.0)
+    terms["host"] = zero + launches * LAUNCH_TIME
+    core = np.array([o.kernel == "attention" for o in s.table.ops])
+    terms["core"] = (ahead_time * core).sum(axis=1)
+    width = run.precision.bytes_of("activation")
+    terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp)
+    terms |= _saved_terms(s, w, run, width, hidden=stack.hidden)
+    return terms | held
+
+
+def _stream(w: Work, *, fixed: int, encoder: bool) -> Work:
+    """The work of another token stream: a fixed number of tokens, or the encoder's."""
+    if not fixed and not encoder:
+        return w
+    length = w.q_len * 0 + fixed if fixed else w.encoder_len
+    return Work(**{**vars(w), "q_len": length, "kv_len": length})
+
+
+def _grouped(table: OpTable, way: str, times: Array, groups: tuple[str, ...]) -> Terms:
+    if len(groups) == 1:
+        return {f"{way}.all": times.sum(axis=1)}
+    member = np.array([[o.group == g for g in groups] for o in table.ops], dtype=np.float64)
+    totals = times @ member
+    return {f"{way}.{g}": totals[:, i] for i, g in enumerate(groups)}
+
+
+def _saved_terms(s: Section, w: Work, run: TrainingRun, width: float, *, hidden: int) -> Terms:
+    """Activation bytes one layer keeps: with nothing recomputed, without attention scores, its input alone."""
+    whole_div = np.where(w.sequence_parallel > 0, w.tp, 1.0)
+    all_saved = saved_bytes(s.table, w, width=width, attention=run.attention).sum(axis=1)
+    selective = saved_bytes(s.table, w, width=width, attention=run.attention, recompute_core=True).sum(axis=1)
+    layer_input = w.tokens * hidden * width / whole_div if s.role == "layer" else all_saved
+    transient = np.zeros(len(w.tp))
+    for op in s.table.ops:
+        if op.name == "head.logits":
+            # logits in the activation dtype and once in fp32 for the loss, whose gradient overwrites it
+            transient = w.tokens * op.n / w.tp * (width + 4.0)
+    return {"saved": all_saved, "saved_selective": selective, "input": layer_input, "transient": transient}
+
+
+def communication_terms(
+    d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array, overlap_tp: bool = False,
+    low_latency: bool = False,
+) -> Terms:  # fmt: skip
+    """Exposed tensor, context and expert parallel communication of one layer, forward and backward [s].
+
+    Each block that ends in a row-parallel matmul all-reduces its output forward and its input gradient backward; with
+    sequence parallelism the same volume travels as reduce-scatter and all-gather.
+    """
+    stack = d.model.stacks[s.stack]
+    message = w.tokens * stack.hidden * width
+    blocks = sum(o.shard == "row" for o in s.table.ops) + sum(o.shard == "vocab" for o in s.table.ops)
+    layer: Layer | None = stack.kinds[s.kind] if s.role == "layer" else None
+    if layer is not None and layer.parallel:
+        blocks = min(blocks, 1)
+    reduce = collective_time("all_reduce", message, u.tp, stride=np.ones(len(u)), cluster=cluster,
+                             low_latency=low_latency)  # fmt: skip
+    gather = collective_time("all_gather", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
+    scatter = collective_time("reduce_scatter", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
+    each = np.where(u.sequence_parallel > 0, gather + scatter, reduce)
+    tp = blocks * each * (0.0 if overlap_tp else 1.0)
+    zero = np.zeros(len(u))
+    terms = {"tp": tp, "tp_back": tp, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
+    if layer is None:
+        return terms
+    if u.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
+        terms |= _ring_attention(layer.mixer, w, u, cluster, width, core)
+    if u.ep.max() > 1 and isinstance(layer.ffn, Moe):
+        rows = w.tokens / u.tp * layer.ffn.top_k
+        size = rows * (layer.ffn.latent_dim or stack.hidden) * width
+        exchange = collective_time("all_to_all", size, u.ep, stride=np.ones(len(u)), cluster=cluster)
+        terms |= {"ep": 2.0 * exchange, "ep_back": 2.0 * exchange}
+    return terms
+
+
+def _ring_attention(
+    mixer: Attention | LatentAttention, w: Work, u: Layouts, cluster: Cluster, width: float, core: Array
+) -> Terms:
+    """Ring attention: each rank passes its keys and values on cp - 1 times, behind the attention of a chunk.
+
+    Backward passes keys, values and their gradients. https://arxiv.org/abs/2310.01889
+    """
+    if isinstance(mixer, Attention):
+        per_token = mixer.kv_heads * (mixer.head_dim + mixer.value_dim) / np.minimum(u.tp, mixer.kv_heads)
+    else:
+        per_token = mixer.heads * (mixer.nope_dim + mixer.rope_dim + mixer.v_head_dim) / u.tp
+    size = w.tokens * per_token * width
+    hop = collective_time("send_recv", size, u.cp, stride=u.tp, cluster=cluster)
+    steps = u.cp - 1.0
+    ahead = steps * np.maximum(hop - core / u.cp, 0.0)
+    back = steps * np.maximum(2.0 * hop - 2.5 * core / u.cp, 0.0)
+    return {"cp": ahead, "cp_back": back}
+
+
+def recomputed(x: Layouts, terms: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section)."""
+    mode = x.recompute[:, None]
+    ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
+    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"],
+                     np.where(mode == RECOMPUTE.index("selective"), terms["core"], 0.0))  # fmt: skip
+    kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
+                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"], terms["saved"]))  # fmt: skip
+    return again, kept

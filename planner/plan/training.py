@@ -1,0 +1,301 @@
+"""One training step: a time ledger and a memory ledger for every layout at once.
+
+The step is the pipeline of its micro-batches on the slowest stage, the bubble of filling and draining it, what the
+data-parallel exchange cannot hide, and the optimizer. Terms of a ledger sum to its total; each has shape (n,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
+from planner.demand.ops import Array
+from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
+from planner.demand.transformer import Demand
+from planner.plan.layouts import RECOMPUTE, Layouts, stage_sections
+from planner.plan.pipeline import bubble_time, in_flight
+from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
+from planner.supply.cluster import Cluster
+from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
+from planner.supply.efficiency import kernel_efficiency
+
+# CUDA context, cuBLAS and NCCL workspaces: what a device loses before the first tensor. vLLM's profile of an 80 GB GPU
+# reports 1.8 to 3.6 GiB non-torch memory with NCCL, a single GPU about 0.5 GiB (data README, traps); assumption.
+CONTEXT_BYTES = 0.6 * 2**30
+COMMUNICATOR_BYTES = 0.4 * 2**30
+# Caching allocators round up and fragment; torch reserves a few percent more than it allocates. Assumption.
+FRAGMENTATION = 0.04
+HIDDEN_SHARE = 0.9  # of the compute window that overlapped data-parallel traffic can really use; assumption
+
+
+@dataclass(frozen=True)
+class Step:
+    """Ledgers of one step. ``time`` [s] and ``memory`` [byte] map a term to an array of shape (n,)."""
+
+    time: Terms
+    memory: Terms
+    bottleneck: Array
+
+    @property
+    def step_time(self) -> Array:
+        """Sum of the time ledger, shape (n,) [s]."""
+        return np.sum(list(self.time.values()), axis=0)
+
+    @property
+    def peak_memory(self) -> Array:
+        """Sum of the memory ledger, shape (n,) [byte]."""
+        return np.sum(list(self.memory.values()), axis=0)
+
+
+def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool = False) -> Step:
+    """Estimate a step of every layout.
+
+    Parameters
+    ----------
+    d : Demand;  cluster : Cluster;  x : Layouts, (n,);  run : TrainingRun
+    detail : bool                   split forward and backward by parameter group
+
+    Returns
+    -------
+    Step                            ledgers of arrays of shape (n,)
+    """
+    terms = training_terms(d, cluster, x, run, detail=detail)
+    again, kept = recomputed(x, terms)
+    order = running_layers(d)
+    out: list[tuple[np.ndarray, Step]] = []  # type: ignore[type-arg]
+    for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
+        rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
+        counts = stage_counts(d, order, pp=pp, vpp=vpp)
+        here = {k: v[rows] for k, v in terms.items()}
+        out.append((rows, _group_step(d, cluster, x.take(rows), run, counts, here, again[rows], kept[rows])))
+    return _merge(out, len(x))
+
+
+def running_layers(d: Demand) -> tuple[int, ...]:
+    """Section of each layer that runs in the token path, in order; towers are held but not run."""
+    idle = {i for i, s in enumerate(d.model.stacks) if s.role == "tower" and s is not d.model.text}
+    return tuple(i for i in d.layer_sections if d.sections[i].stack not in idle)
+
+
+def stage_counts(d: Demand, order: tuple[int, ...], *, pp: int, vpp: int) -> Array:
+    """Layers of each section on each stage, shape (pp, section); inputs on the first stage, outputs on the last.
+
+    A tower that is held but not run sits on the first stage.
+    """
+    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp)
+    running = set(order)
+    for i, s in enumerate(d.sections):
+        if s.role == "input":
+            counts[0, i] = 1.0
+        elif s.role == "output":
+            counts[-1, i] = 1.0
+        elif i not in running:
+            counts[0, i] = s.count
+    return counts
+
+
+def _group_step(
+    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, counts: Array, terms: Terms, again: Array, kept: Array
+) -> Step:
+    """Ledgers of the rows that share pp and vpp: (section) terms become (stage) terms, the slowest stage leads."""
+    distinct, first_at, multiplicity = _distinct_stages(counts)
+
+    def on_stages(name: str) -> Array:
+        return terms[name] @ distinct.T
+
+    ahead = {k: v @ distinct.T for k, v in terms.items() if k.startswith("forward.")}
+    back = {k: v @ distinct.T for k, v in terms.items() if k.startswith("backward.")}
+    repeat = again @ distinct.T
+    device_ahead, device_back = _total(ahead), _total(back)
+    host = on_stages("host")
+    full = (x.recompute == RECOMPUTE.index("full"))[:, None]
+    waits = np.maximum(host - device_ahead, 0.0)
+    waits_back = np.maximum((2.0 + full) * host - device_back - repeat, 0.0)
+    parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "cp", "ep")}
+    f_stage = device_ahead + waits + on_stages("tp") + on_stages("cp") + on_stages("ep")
+    b_stage = device_back + waits_back + repeat + on_stages("tp_back") + on_stages("cp_back") + on_stages("ep_back")
+    send = _send_time(d, cluster, x, run)
+    slow = np.argmax(f_stage + b_stage, axis=1)
+    m = x.micro_batches.astype(np.float64)
+    share = multiplicity / multiplicity.sum()
+    mean_f, mean_b = f_stage @ share, b_stage @ share
+    mean_w = on_stages("wgrad") @ share
+    at = np.arange(len(x)), slow
+
+    time = {k: m * v[at] for k, v in (ahead | back).items()}
+    time["recompute"] = m * repeat[at]
+    time["host.launch"] = m * (waits + waits_back)[at]
+    time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
+    time["comm.pp"] = _exposed_sends(x, send, m)
+    time["pipeline.bubble"] = bubble_time(
+        run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
+    )
+    dense, expert = on_stages("dense"), on_stages("expert")
+    time |= _data_parallel_time(cluster, x, run, dense, expert, f_stage, b_stage + repeat * 0, m)
+    time["optimizer"] = _optimizer_time(cluster, x, run, dense, expert)
+    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, dense, expert, m)
+    return Step(time, memory, first_at[slow].astype(np.float64))
+
+
+def _distinct_stages(counts: Array) -> tuple[Array, Array, Array]:
+    """Stages of different content: their counts, the earliest position of each, and how many there are."""
+    distinct, first_at, multiplicity = np.unique(counts, axis=0, return_index=True, return_counts=True)
+    return distinct, first_at, multiplicity.astype(np.float64)
+
+
+def _total(parts: Terms) -> Array:
+    return np.asarray(np.sum(list(parts.values()), axis=0), dtype=np.float64)
+
+
+def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
+    """One activation sent to the next stage [s]; sequence parallelism sends the tp-th part."""
+    tokens = x.micro_batch * run.seq_len / x.cp
+    size = tokens * d.model.hidden * run.precision.bytes_of("activation")
+    size = size / np.where(x.sequence_parallel > 0, x.tp, 1)
+    return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
+
+
+def _exposed_sends(x: Layouts, send: Array, m: Array) -> Array:
+    """Send time on the critical path [s]: each micro-batch forward and back in 1F1B; interleaving hides the steady
+    state behind the other chunks and pays v times in filling and draining."""
+    fill = 2.0 * (x.pp - 1) * send
+    return np.where(x.pp > 1, np.where(x.vpp > 1, fill * x.vpp, fill + 2.0 * (m - 1) * send), 0.0)
+
+
+def _data_parallel_time(
+    cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array, f_stage: Array, b_stage: Array, m: Array
+) -> Terms:  # fmt: skip
+    """Exposed gradient and parameter exchange of the stage that has most [s].
+
+    ZeRO 0 all-reduces gradients; 1 and 2 reduce-scatter gradients and all-gather parameters; 3 gathers parameters
+    forward and again backward and scatters gradients, every micro-batch. What overlaps hides behind a micro-batch's
+    backward (gradients) or forward (parameters) pass.
+    """
+    grad_width, weight_width = run.precision.bytes_of("grad"), max(run.precision.bytes_of("weight"), 2.0)
+    dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
+    expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
+
+    def exchange(op: str, width: float) -> Array:
+        one = collective_time(op, dense * width, dense_ranks + 0 * dense, stride=stride + 0 * dense, cluster=cluster)
+        if not expert.any():
+            return one
+        two = collective_time(
+            op, expert * width, np.floor(expert_ranks) + 0 * dense, stride=expert_stride + 0 * dense, cluster=cluster
+        )
+        return one + two
+
+    zero = x.zero_stage[:, None]
+    reduce, scatter = exchange("all_reduce", grad_width), exchange("reduce_scatter", grad_width)
+    gather = exchange("all_gather", weight_width)
+    times = np.where(zero >= 3, m[:, None], 1.0)
+    gradients = np.where(zero == 0, reduce, scatter) * times
+    parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, gather))
+    if run.overlap_dp:
+        window_b, window_f = b_stage * times * HIDDEN_SHARE, f_stage * times * HIDDEN_SHARE
+        both = np.where(zero >= 3, window_b + window_f, window_f)
+        spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
+        gradients = _hide(gradients, np.where(zero >= 3, spare, window_b))
+        parameters = _hide(parameters, both)
+    return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
+
+
+def _hide(traffic: Array, window: Array) -> Array:
+    """What is left of traffic behind a window; the first or last of 20 buckets has nothing to hide behind."""
+    return np.maximum(traffic - window, traffic / 20.0)
+
+
+def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
+    """Update of the parameters a rank owns [s]: state read and written, gradients read, weights written."""
+    per = state_bytes_per_parameter(run.precision, run.optimizer)
+    ranks_d, ranks_e = (x.dp * x.cp)[:, None], x.expert_dp[:, None]
+    sharded_over = (x.zero_stage >= 1)[:, None]
+    owned = dense / np.where(sharded_over, ranks_d, 1.0) + expert / np.where(sharded_over, ranks_e, 1.0)
+    moved = owned * (2.0 * per.optimizer + per.grad * 2.0 + per.weight)
+    memory = kernel_efficiency(cluster.accelerator, "optimizer", "fp32", defaults=cluster.efficiency).memory
+    time = moved / (cluster.accelerator.bandwidth * memory)
+    if run.optimizer.matrices_only:
+        peak = max(cluster.accelerator.peak_flops.values())
+        width = np.sqrt(np.maximum(owned, 1.0))
+        time = time + NEWTON_SCHULZ_STEPS * 6.0 * owned * np.minimum(width, 8192.0) / (0.5 * peak)
+    if run.offload == "optimizer":
+        time = time + host_transfer_time(owned * (per.grad + per.weight), cluster=cluster)
+    return np.asarray(time.max(axis=1), dtype=np.float64)
+
+
+def _memory(
+    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, distinct: Array, first_at: Array, terms: Terms,
+    kept: Array, dense: Array, expert: Array, m: Array,
+) -> Terms:  # fmt: skip
+    """Memory ledger of the fullest stage [byte]."""
+    per = _state(d, run.precision, run.optimizer)
+    ranks = (x.dp * x.cp).astype(np.float64)[:, None]
+    zero = x.zero_stage[:, None]
+    a, b = sharded(dense, per, zero_stage=zero, ranks=ranks), sharded(expert, per, zero_stage=zero,
+                                                                      ranks=x.expert_dp[:, None])  # fmt: skip
+    state = {k: a[k] + b[k] for k in a}
+    if run.offload == "optimizer":
+        state["optimizer"] = state["optimizer"] * 0.0
+    flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],
+                       micro_batches=m[:, None])  # fmt: skip
+    activations = (kept @ distinct.T) * flying
+    if run.offload == "activations":
+        activations = activations / np.maximum((distinct.sum(axis=1))[None, :], 1.0)
+    layers = np.array([s.role == "layer" for s in d.sections])
+    full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
+    working = np.max(terms["saved"] * layers, axis=1)[:, None] * full
+    gathered = np.max((terms["dense"] + terms["expert"]) * layers, axis=1)[:, None] * per.weight * 2.0 * (zero >= 3)
+    logits = terms["transient"] @ distinct.T
+    ledger = {
+        **state,
+        "activations": activations,
+        "working": working + gathered + np.zeros_like(activations),
+        "logits": logits,
+    }
+    used = _total(ledger)
+    ledger["fragmentation"] = used * FRAGMENTATION
+    groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)
+    ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
+    worst = np.argmax(_total(ledger), axis=1)
+    return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
+
+
+def _state(d: Demand, precision: Precision, opt: Optimizer) -> StateBytes:
+    """Bytes a parameter, moments averaged over the model where an optimizer treats matrices and vectors apart."""
+    if not (opt.factored or opt.matrices_only):
+        return state_bytes_per_parameter(precision, opt)
+    moments = moment_bytes(d, opt) / max(d.total_parameters, 1)
+    return state_bytes_per_parameter(precision, opt, moments=moments)
+
+
+def moment_bytes(d: Demand, opt: Optimizer) -> float:
+    """Moment bytes of the whole model [byte]: rows + columns for factored, AdamW outside hidden matrices for Muon."""
+    from planner.demand.optimizer import state_bytes
+
+    matrices = factors = others = 0.0
+    for s in d.sections:
+        for op in s.table.ops:
+            weights = op.parameters - op.bias
+            hidden_matrix = s.role == "layer"
+            matrices += weights * s.count * hidden_matrix
+            others += (weights * (not hidden_matrix) + op.bias) * s.count
+            factors += ((op.k + op.n) * op.experts * s.count if weights else 0.0) + op.bias * s.count
+    return state_bytes(opt, matrices=matrices, others=others, factors=factors)
+
+
+def _merge(parts: list[tuple[np.ndarray, Step]], n: int) -> Step:  # type: ignore[type-arg]
+    """Put the rows of each (pp, vpp) group back in their places."""
+
+    def gather(pick: str) -> Terms:
+        names = list(dict.fromkeys(k for _, s in parts for k in getattr(s, pick)))
+        out = {k: np.zeros(n) for k in names}
+        for rows, step in parts:
+            for k, v in getattr(step, pick).items():
+                out[k][rows] = v
+        return out
+
+    bottleneck = np.zeros(n)
+    for rows, step in parts:
+        bottleneck[rows] = step.bottleneck
+    return Step(gather("time"), gather("memory"), bottleneck)
