@@ -1,0 +1,280 @@
+"""Catalogue files in: YAML with line numbers, checked against a table of fields, all faults of a file told together.
+
+A file is composed, not constructed, so that every value keeps its line. A schema is data: a tuple of :class:`Field`.
+Figures are written ``{value: 989.4 TFLOP/s, source: key}``; the key must stand under ``sources`` of the same file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from planner.catalogue.hardware import Provenance
+from planner.errors import BadInputError, CatalogueError, nearest
+from planner.units import parse_quantity
+
+BASES = ("measured", "datasheet", "derived", "assumed")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One row of a schema.
+
+    Attributes
+    ----------
+    kind : str
+        ``text``, ``texts`` (a list), ``integer``, ``integers``, ``number``, ``flag``, ``date``, ``choice``,
+        ``quantity`` (text with a unit), ``figure`` (value, source, basis, note), ``section`` (a mapping of
+        ``fields``), ``sections`` (a list of them) or ``table`` (a mapping whose values are each ``item``).
+    unit : str
+        Base unit of a quantity or figure; a plain ``number`` has none.
+    keys : tuple of str
+        What a table's keys, or a choice, may be; empty for any.
+    """
+
+    name: str
+    kind: str
+    description: str = ""
+    unit: str = ""
+    required: bool = False
+    keys: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
+    item: Field | None = None
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A sourced value in base units, and the line it stands on."""
+
+    value: float
+    provenance: Provenance
+    line: int
+
+
+FIGURE_FIELDS = (
+    Field("value", "text", "number and unit", required=True),
+    Field("source", "text", "a key under `sources` of this file", required=True),
+    Field("basis", "choice", "datasheet unless stated", keys=BASES, default="datasheet"),
+    Field("note", "text", "how it was derived, or under which conditions it holds", default=""),
+)
+
+
+@dataclass
+class Document:
+    """A file being read: its path, its sources, and the faults found so far."""
+
+    path: Path
+    sources: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, node: yaml.Node, message: str) -> None:
+        """Note a fault at the line of ``node``."""
+        self.faults.append(f"{self.path}:{node.start_mark.line + 1}: {message}")
+
+    def source(self, key: str, node: yaml.Node) -> str:
+        """The citation behind a source key; a missing key is a fault."""
+        self.used.add(key)
+        if key not in self.sources:
+            close = nearest(key, self.sources) or sorted(self.sources)
+            self.fault(node, f"source {key!r} is not under `sources`; nearest: {', '.join(close) or 'none'}")
+        return self.sources.get(key, key)
+
+
+def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
+    """Read one catalogue file; values are plain Python, figures are :class:`Figure`.
+
+    Raises
+    ------
+    CatalogueError
+        Every fault of the file, each as ``file:line: message``.
+    """
+    values, document = read_document(path, fields)
+    if document.faults:
+        raise CatalogueError(document.faults)
+    return values
+
+
+def read_document(path: Path, fields: Iterable[Field]) -> tuple[dict[str, Any], Document]:
+    """As :func:`read_file`, but the faults are returned with the document and not raised."""
+    document = Document(path)
+    try:
+        root = yaml.compose(
+            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
+    except OSError as error:
+        document.faults.append(f"{path}:1: cannot be read: {error.strerror}")
+        return {}, document
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        document.faults.append(f"{path}:{line}: not YAML: {error.problem}")
+        return {}, document
+    if not isinstance(root, yaml.MappingNode):
+        document.faults.append(f"{path}:1: a mapping of fields is due")
+        return {}, document
+    for key, value in root.value:
+        if key.value == "sources" and isinstance(value, yaml.MappingNode):
+            document.sources = {k.value: str(v.value) for k, v in value.value}
+    return _section(root, tuple(fields), document, ""), document
+
+
+def _pairs(node: yaml.MappingNode, document: Document) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """Keys of a mapping with their nodes; a duplicate key is a fault, never a silent overwrite."""
+    found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in node.value:
+        if key.value in found:
+            first = found[key.value][0].start_mark.line + 1
+            document.fault(key, f"duplicate key {key.value!r}, first on line {first}")
+        else:
+            found[str(key.value)] = (key, value)
+    return found
+
+
+def _section(node: yaml.Node, fields: tuple[Field, ...], document: Document, where: str) -> dict[str, Any]:
+    """Read a mapping against its fields; defaults fill what is absent."""
+    values: dict[str, Any] = {f.name: f.default for f in fields}
+    if not isinstance(node, yaml.MappingNode):
+        document.fault(node, f"{where or 'file'}: a mapping is due")
+        return values
+    known = {f.name: f for f in fields}
+    pairs = _pairs(node, document)
+    for name, (key, value) in pairs.items():
+        if name in known:
+            values[name] = _read(value, known[name], document, f"{where}{name}")
+        else:
+            close = nearest(name, known)
+            hint = f"nearest: {', '.join(close)}" if close else f"allowed: {', '.join(known)}"
+            document.fault(key, f"unknown key {where + name!r}; {hint}")
+    missing = [f.name for f in fields if f.required and f.name not in pairs]
+    if missing:
+        document.fault(node, f"{where or 'file'}: missing {', '.join(missing)}")
+    return values
+
+
+def _read(node: yaml.Node, spec: Field, document: Document, where: str) -> Any:
+    """Read one value of any kind."""
+    if spec.kind == "figure":
+        return _figure(node, spec, document, where)
+    if spec.kind == "section":
+        return _section(node, spec.fields, document, f"{where}.")
+    if spec.kind == "sections":
+        return [
+            _section(n, spec.fields, document, f"{where}[{i}].") for i, n in _items(node, document, where)
+        ]
+    if spec.kind == "table":
+        return _table(node, spec, document, where)
+    if spec.kind in ("texts", "integers"):
+        one = Field(spec.name, spec.kind[:-1])
+        return tuple(_scalar(n, one, document, f"{where}[{i}]") for i, n in _items(node, document, where))
+    return _scalar(node, spec, document, where)
+
+
+def _items(node: yaml.Node, document: Document, where: str) -> list[tuple[int, yaml.Node]]:
+    if isinstance(node, yaml.SequenceNode):
+        return list(enumerate(node.value))
+    document.fault(node, f"{where}: a list is due")
+    return []
+
+
+def _table(node: yaml.Node, spec: Field, document: Document, where: str) -> dict[str, Any]:
+    """A mapping with free or listed keys, all values alike."""
+    assert spec.item is not None
+    if not isinstance(node, yaml.MappingNode):
+        document.fault(node, f"{where}: a mapping is due")
+        return {}
+    values = {}
+    for name, (key, value) in _pairs(node, document).items():
+        if spec.keys and name not in spec.keys:
+            close = nearest(name, spec.keys) or list(spec.keys)
+            document.fault(key, f"unknown key {where}.{name}; nearest: {', '.join(close)}")
+        else:
+            values[name] = _read(value, spec.item, document, f"{where}.{name}")
+    return values
+
+
+def _figure(node: yaml.Node, spec: Field, document: Document, where: str) -> Figure | None:
+    """A ``{value, source, basis, note}`` mapping as a :class:`Figure` in the base unit."""
+    if not isinstance(node, yaml.MappingNode):
+        document.fault(node, f"{where}: a figure is due: {{value: <number and unit>, source: <key>}}")
+        return None
+    given = {k.value: v for k, v in node.value}
+    values = _section(node, (Field("value", "quantity", unit=spec.unit, required=True), *FIGURE_FIELDS[1:]),
+                      document, f"{where}.")  # fmt: skip
+    if values["value"] is None or values["source"] is None:
+        return None
+    citation = document.source(values["source"], given["source"])
+    return Figure(
+        values["value"], Provenance(citation, values["basis"], values["note"]), node.start_mark.line + 1
+    )
+
+
+def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any:
+    """One plain value; a wrong type is a fault and reads as None."""
+    if not isinstance(node, yaml.ScalarNode):
+        document.fault(node, f"{where}: {_due(spec)} is due")
+        return None
+    tag, text = node.tag.removeprefix(_TAG), str(node.value)
+    if spec.kind == "quantity":
+        try:
+            return parse_quantity(text if tag == "str" else float(text), spec.unit)
+        except (BadInputError, ValueError) as error:
+            document.fault(node, f"{where}: {error}")
+            return None
+    if spec.kind == "text" and tag in ("str", "int", "float"):
+        return text
+    if spec.kind == "integer" and tag == "int":
+        return int(text)
+    if spec.kind == "number" and tag in ("int", "float"):
+        return float(text)
+    if spec.kind == "flag" and tag == "bool":
+        return text.lower() in ("true", "yes", "on")
+    if spec.kind == "date" and _DATE.fullmatch(text):
+        return text
+    if spec.kind == "choice" and text in spec.keys:
+        return text
+    document.fault(node, f"{where}: {text!r} is not {_due(spec)}")
+    return None
+
+
+def _due(spec: Field) -> str:
+    if spec.kind == "choice":
+        return f"one of {', '.join(spec.keys)}"
+    return {
+        "integer": "an integer",
+        "number": "a number",
+        "flag": "true or false",
+        "date": "a date YYYY-MM-DD",
+    }.get(spec.kind, "text")
+
+
+def field_table(fields: Iterable[Field], prefix: str = "") -> list[Mapping[str, str]]:
+    """The schema as rows (field, type, unit, required, description), nested fields with dotted names."""
+    rows: list[Mapping[str, str]] = []
+    for spec in fields:
+        inner = spec.item if spec.kind == "table" and spec.item is not None else spec
+        name = f"{prefix}{spec.name}" + ("[]" if spec.kind == "sections" else "")
+        key = f".<{'dtype' if 'bf16' in spec.keys else 'name'}>" if spec.kind == "table" else ""
+        kind = inner.kind if inner.kind != "choice" else f"one of: {', '.join(inner.keys)}"
+        rows.append({
+            "field": name + key,
+            "type": kind,
+            "unit": inner.unit,
+            "required": "yes" if spec.required else "",
+            "description": spec.description,
+        })  # fmt: skip
+        rows.extend(field_table(_nested(inner), f"{name}{key}."))
+    return rows
+
+
+def _nested(spec: Field) -> tuple[Field, ...]:
+    if spec.kind == "table" and spec.item is not None:
+        return (Field("<dtype>", spec.item.kind, unit=spec.item.unit, fields=spec.item.fields),)
+    return spec.fields
