@@ -1,4 +1,4 @@
-"""Checked values of a hardware file to the frozen dataclasses, and the system of a chip whose node nobody described."""
+"""Checked values of a hardware file to the frozen dataclasses, and a system where no node is known."""
 
 from __future__ import annotations
 
@@ -40,20 +40,19 @@ def _number(figure: Figure | None) -> float | None:
 
 
 def _prices(values: Values) -> tuple[Price, ...]:
-    cite = values["sources"]
     return tuple(
-        Price(p["usd"], p["provider"], p["kind"], p["region"], p["date"], cite.get(p["source"], p["source"]))
+        Price(p["usd"], p["provider"], p["kind"], p["region"], p["date"], p["source"])
         for p in values["prices"]
     )
 
 
-def kernels(table: Values, sources: Mapping[str, str]) -> dict[str, dict[str, KernelEfficiency]]:
+def kernels(table: Values) -> dict[str, dict[str, KernelEfficiency]]:
     """Kernel class to dtype to parameters, from an ``efficiency.kernels`` table."""
     return {
         kernel: {
             dtype: KernelEfficiency(
                 k["compute"], k["memory"], k["overhead"], k["sharpness"],
-                Provenance(sources.get(k["source"], k["source"]), k["basis"], k["note"]),
+                Provenance(k["source"], k["basis"], k["note"]),
             )
             for dtype, k in by_dtype.items()
         }
@@ -119,7 +118,7 @@ def accelerator(values: Values, path: Path) -> Accelerator:
         status=values["status"],
         default_system=values["default_system"],
         aliases=values["aliases"],
-        kernels=kernels(efficiency["kernels"], values["sources"]),
+        kernels=kernels(efficiency["kernels"]),
         prices=_prices(values),
         conflicts=values["conflicts"],
         provenance=dict(provenance(values)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from planner.catalogue.reader import BASES, Field
+from collections.abc import Iterable
+
+from planner.catalogue.reader import BASES, Field, field_table
 from planner.precision import DTYPE_NAMES
 
 CLASSES = (
     "nvidia-volta", "nvidia-turing", "nvidia-ampere", "nvidia-ampere-consumer", "nvidia-ada", "nvidia-hopper",
-    "nvidia-blackwell", "nvidia-blackwell-consumer", "amd-cdna1", "amd-cdna2", "amd-cdna3", "amd-cdna4", "amd-rdna",
-    "google-tpu", "aws-neuron", "intel-gaudi", "intel-gpu", "huawei-ascend", "apple-silicon",
+    "nvidia-blackwell", "nvidia-blackwell-consumer", "amd-cdna1", "amd-cdna2", "amd-cdna3", "amd-cdna4",
+    "amd-rdna", "google-tpu", "aws-neuron", "intel-gaudi", "intel-gpu", "huawei-ascend", "apple-silicon",
 )  # fmt: skip
 TOPOLOGIES = ("switched", "mesh", "torus", "pcie", "ring", "none")
 EVERYWHERE = 1_048_576  # devices a scale-out fabric joins where a file does not say
@@ -16,7 +18,8 @@ EVERYWHERE = 1_048_576  # devices a scale-out fabric joins where a file does not
 ID = Field("id", "text", "lower case, `<chip>-<form>-<memory>`; the file name without `.yaml`", required=True)
 NAME = Field("name", "text", "for people", required=True)
 ALIASES = Field(
-    "aliases", "texts", "other names, on one line; not needed for words in another order or for a part that is unique",
+    "aliases", "texts",
+    "other names, on one line; none is needed for words in another order, nor for a part that is unique",
     default=(),
 )  # fmt: skip
 SOURCES = Field(
@@ -33,9 +36,9 @@ PRICE_FIELDS = (
         required=True,
         keys=("on-demand", "spot", "reserved", "marketplace"),
     ),
-    Field("region", "text", "", default=""),
+    Field("region", "text", "where, if it depends on that", default=""),
     Field("date", "date", "when it was seen", required=True),
-    Field("source", "text", "a key under `sources`", required=True),
+    Field("source", "source", "a key under `sources`", required=True),
 )
 PRICES = Field("prices", "sections", "dated observations", fields=PRICE_FIELDS, default=())
 
@@ -46,9 +49,9 @@ KERNEL = Field(
         Field("memory", "number", "fraction of peak bandwidth", required=True),
         Field("overhead", "quantity", "launch term t_0", unit="s", required=True),
         Field("sharpness", "number", "exponent r of the soft maximum", required=True),
-        Field("source", "text", "a key under `sources`", required=True),
+        Field("source", "source", "a key under `sources`", required=True),
         Field("basis", "choice", "measured or assumed, never mixed into the peak", keys=BASES, required=True),
-        Field("note", "text", "", default=""),
+        Field("note", "text", "conditions", default=""),
     ),
 )  # fmt: skip
 KERNELS = Field(
@@ -63,9 +66,7 @@ LINK_FIELDS = (
     Field("name", "text", "e.g. NVLink4", required=True),
     Field("bandwidth", "figure", "one way, all links of the device together", unit="byte/s", required=True),
     Field("per_peer", "figure", "one way, to one neighbour, where that is less", unit="byte/s"),
-    Field(
-        "bidirectional", "figure", "both ways, as sheets print it; must be twice `bandwidth`", unit="byte/s"
-    ),
+    Field("bidirectional", "figure", "both ways, as printed; twice `bandwidth`", unit="byte/s"),
     Field("links", "integer", "number of links"),
 )
 MEMORY_FIELDS = (
@@ -82,7 +83,7 @@ VECTOR_UNIT_FIELDS = (
 )
 WAIVE_FIELDS = (
     Field("check", "text", "the name the check gives itself", required=True),
-    Field("reason", "text", "", required=True),
+    Field("reason", "text", "why the chip truly breaks it", required=True),
 )
 
 ACCELERATOR_FIELDS = (
@@ -90,19 +91,22 @@ ACCELERATOR_FIELDS = (
     NAME,
     Field("vendor", "text", "the name of the folder", required=True),
     ALIASES,
-    Field("efficiency_class", "choice", "which class to ask what nobody measured here", keys=CLASSES, required=True),
-    Field("device_is", "choice", "what software sees as one device", keys=("package", "die", "core"), required=True),
-    Field("devices_per_package", "integer", "", default=1),
+    Field("efficiency_class", "choice", "asked for what nobody measured here", keys=CLASSES, required=True),
+    Field("device_is", "choice", "what software sees", keys=("package", "die", "core"), required=True),
+    Field("devices_per_package", "integer", "devices of a package as sold; 1 unless stated", default=1),
     Field("year", "integer", "first shipped"),
-    Field("status", "choice", "", keys=("released", "announced"), default="released"),
+    Field("status", "choice", "released unless stated", keys=("released", "announced"), default="released"),
     Field("default_system", "text", "the system meant where only the chip is named"),
     Field(
         "peak_flops", "table", "dense, matrix unit, fp32 accumulate; what is absent is unsupported",
         required=True, keys=DTYPE_NAMES, item=Field("", "figure", unit="FLOP/s"),
     ),
     Field("vector_flops", "figure", "fp32 outside the matrix unit", unit="FLOP/s"),
-    Field("vector_unit", "section", "for the check clock x lanes x 2 = vector_flops", fields=VECTOR_UNIT_FIELDS),
-    Field("sparse_factor", "table", "2:4 peak over the dense one", keys=DTYPE_NAMES, item=Field("", "number"), default={}),
+    Field("vector_unit", "section", "for the check against `vector_flops`", fields=VECTOR_UNIT_FIELDS),
+    Field(
+        "sparse_factor", "table", "sparse peak over the dense one",
+        keys=DTYPE_NAMES, item=Field("", "number"), default={},
+    ),
     Field("memory", "sections", "device memory, then caches", fields=MEMORY_FIELDS, required=True),
     Field(
         "links", "section", "the device's own attachments",
@@ -115,14 +119,17 @@ ACCELERATOR_FIELDS = (
     Field("power", "figure", "board or module limit of one device", unit="W"),
     EFFICIENCY,
     CONFLICTS,
-    Field("checks", "section", "", fields=(Field("waive", "sections", "", fields=WAIVE_FIELDS, default=()),)),
+    Field(
+        "checks", "section", "for `planner check`",
+        fields=(Field("waive", "sections", "checks it breaks", fields=WAIVE_FIELDS, default=()),),
+    ),
     PRICES,
     SOURCES,
 )  # fmt: skip
 
 FABRIC_FIELDS = (
-    Field("name", "text", "", required=True),
-    Field("topology", "choice", "", keys=TOPOLOGIES, required=True),
+    Field("name", "text", "e.g. NVLink4 + NVSwitch", required=True),
+    Field("topology", "choice", "what joins them", keys=TOPOLOGIES, required=True),
     Field("bandwidth", "figure", "one way per device, all its links", unit="byte/s", required=True),
     Field("per_peer", "figure", "one way to a single peer", unit="byte/s"),
     Field("domain", "integer", "devices it joins; a scale-out fabric may leave it out", default=EVERYWHERE),
@@ -142,3 +149,23 @@ SYSTEM_FIELDS = (
     PRICES,
     SOURCES,
 )
+
+
+def markdown_table(fields: Iterable[Field]) -> str:
+    """The fields as the Markdown table of ``hardware/README.md``."""
+    columns = ("field", "type", "unit", "required", "description")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row in field_table(fields):
+        cells = [f"`{row['field']}`", *(row[c].replace("|", "\\|") for c in columns[1:])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def filled(readme: str) -> str:
+    """``hardware/README.md`` with its field tables as the schema has them."""
+    for name, fields in (("accelerator", ACCELERATOR_FIELDS), ("system", SYSTEM_FIELDS)):
+        start = f"<!-- {name} fields -->\n"
+        before, _, rest = readme.partition(start)
+        _, end, after = rest.partition("<!-- end -->")
+        readme = before + start + markdown_table(fields) + end + after
+    return readme

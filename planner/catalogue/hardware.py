@@ -1,8 +1,8 @@
 """What the catalogue says of hardware, as frozen dataclasses in base units (byte, FLOP/s, byte/s, W, second).
 
-A *device* is what software sees as one accelerator: a GPU, an MI250X die, a TPU v3 core. Every figure here is per
-device. Link bandwidths are one way. Peaks are dense, matrix unit, fp32 accumulate. ``provenance`` maps a field path
-such as ``peak_flops.bf16`` to where the figure comes from.
+A *device* is what software sees as one accelerator: a GPU, an MI250X die, a TPU v3 core. Every figure here is
+per device. Link bandwidths are one way. Peaks are dense, matrix unit, fp32 accumulate. ``provenance`` maps a
+field path such as ``peak_flops.bf16`` to where the figure comes from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MemoryLevel:
 
 @dataclass(frozen=True)
 class Link:
-    """A device's own attachment: ``bandwidth`` is the one-way aggregate per device, ``per_peer`` to one neighbour."""
+    """A device's own attachment: ``bandwidth`` is the one-way total, ``per_peer`` that to one peer."""
 
     name: str
     bandwidth: float
@@ -51,10 +51,10 @@ class Link:
 
 @dataclass(frozen=True)
 class KernelEfficiency:
-    """Parameters of the kernel-time model for one class of kernel and one dtype (supply/roofline.py:kernel_time).
+    """Parameters of the kernel-time model for one class of kernel and one dtype (supply/roofline.py).
 
-    ``compute`` and ``memory`` are fractions of peak FLOP/s and bandwidth, ``overhead`` [s] the launch term t_0,
-    ``sharpness`` the exponent r of the soft maximum.
+    ``compute`` and ``memory`` are fractions of peak FLOP/s and bandwidth, ``overhead`` [s] the launch term
+    t_0, ``sharpness`` the exponent r of the soft maximum.
     """
 
     compute: float
@@ -133,7 +133,7 @@ class Fabric:
     ----------
     bandwidth : float            [byte/s] one way per device, aggregate over its links
     per_peer : float or None     [byte/s] one way to a single peer (full mesh, torus link)
-    domain : int                 devices joined by it (scale-up: NVLink domain, pod slice; scale-out: very large)
+    domain : int                 devices it joins (scale-up: NVLink domain, pod; scale-out: very large)
     axes : tuple of int          torus axes, empty otherwise
     in_network_reduction : bool  the switch sums (NVLink SHARP)
     """

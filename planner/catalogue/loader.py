@@ -1,4 +1,4 @@
-"""Hardware by name: which file is meant, read and turned into the dataclasses of ``planner.catalogue.hardware``.
+"""Hardware by name: which file is meant, read and turned into the dataclasses of ``catalogue.hardware``.
 
 Folders are searched in order: those given, those of ``$PLANNER_HARDWARE``, the built-in catalogue. In each,
 accelerators stand under ``accelerators/`` (any depth), systems under ``systems/``, efficiency classes under
@@ -61,7 +61,7 @@ def search_path(dirs: Dirs = None) -> tuple[Path, ...]:
 
 
 def _files(folder: Path, kind: Kind) -> Iterator[Path]:
-    """Files of a kind; in a flat folder an accelerator has a ``peak_flops``, a system an ``accelerator`` key."""
+    """Files of a kind; in a flat folder a key tells an accelerator from a system."""
     yield from sorted((folder / kind).rglob("*.yaml"))
     mark = {"accelerators": "\npeak_flops:", "systems": "\naccelerator:", "classes": "\nkernels:"}[kind]
     yield from (p for p in sorted(folder.glob("*.yaml")) if mark in p.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Names of hardware as people write them: cut into words, compared by words, whatever their order.
 
-``A100-SXM4-80GB``, ``NVIDIA A100 80GB SXM4`` and ``a100_sxm_80gb`` are the words {a100, sxm4, 80gb}. ``sxm`` stands
-for any ``sxmN``. A name that gives only some of an id's words means that id if no other id has those words.
+``A100-SXM4-80GB``, ``NVIDIA A100 80GB SXM4`` and ``a100_sxm_80gb`` are the words a100, sxm4, 80gb: ``sxm`` is
+any ``sxmN``. A name that gives only some of an id's words means that id if no other id has those words.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 # vendor and family words say nothing a model number does not; "capped" is said of a run, not of a chip
 _NOISE = frozenset(
-    "nvidia amd intel google amazon aws apple huawei tesla geforce quadro instinct radeon cloud the gpu gpus core cores "
-    "card accelerator capped single".split()
+    {"nvidia", "amd", "intel", "google", "amazon", "aws", "apple", "huawei", "cloud", "the", "single"}
+    | {"tesla", "geforce", "quadro", "instinct", "radeon", "gpu", "gpus", "core", "cores", "card", "capped"}
 )
 _SIZE = re.compile(r"(\d+)\s*g(?:i?b)?(?![a-z0-9])")
 _SIZE_WORD = re.compile(r"\d+gb")
@@ -21,6 +22,7 @@ _FORM = re.compile(r"sxm\d*|oam|pcie|nvl\d*|hbm\w*|gddr\w*")
 _ASIDE = re.compile(r"\(([^()]*)\)")
 
 
+@lru_cache(maxsize=8192)
 def words(name: str) -> frozenset[str]:
     """The words of a name: lower case, sizes joined (``80 GB`` is ``80gb``), vendors dropped."""
     text = unicodedata.normalize("NFKC", name).lower()
@@ -33,7 +35,8 @@ def words(name: str) -> frozenset[str]:
 def without_aside(name: str) -> str | None:
     """The name without what stands in parentheses, or None where nothing may be dropped.
 
-    An aside is a remark, unless it alone tells the memory size or the form: ``RTX 4090 (48 GB mod)`` is no RTX 4090.
+    An aside is a remark, unless it alone tells the memory size or the form:
+    ``RTX 4090 (48 GB mod)`` is no RTX 4090.
     """
     asides = _ASIDE.findall(name)
     rest = _ASIDE.sub(" ", name).strip()

@@ -1,7 +1,8 @@
-"""Catalogue files in: YAML with line numbers, checked against a table of fields, all faults of a file told together.
+"""Catalogue files in: YAML with line numbers, checked against a table of fields, all faults told together.
 
-A file is composed, not constructed, so that every value keeps its line. A schema is data: a tuple of :class:`Field`.
-Figures are written ``{value: 989.4 TFLOP/s, source: key}``; the key must stand under ``sources`` of the same file.
+A file is composed, not constructed, so that every value keeps its line. A schema is data: a tuple of
+:class:`Field`. Figures are written ``{value: 989.4 TFLOP/s, source: key}``; the key stands under
+``sources`` of the same file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from planner.units import parse_quantity
 
 BASES = ("measured", "datasheet", "derived", "assumed")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DUE = {
+    "integer": "an integer",
+    "number": "a number",
+    "flag": "true or false",
+    "date": "a date YYYY-MM-DD",
+}
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -30,9 +37,10 @@ class Field:
     Attributes
     ----------
     kind : str
-        ``text``, ``texts`` (a list), ``integer``, ``integers``, ``number``, ``flag``, ``date``, ``choice``,
-        ``quantity`` (text with a unit), ``figure`` (value, source, basis, note), ``section`` (a mapping of
-        ``fields``), ``sections`` (a list of them) or ``table`` (a mapping whose values are each ``item``).
+        ``text``, ``texts`` (a list), ``source`` (a key, read as its citation), ``integer``, ``integers``,
+        ``number``, ``flag``, ``date``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value, source,
+        basis, note), ``section`` (a mapping of ``fields``), ``sections`` (a list of them) or ``table`` (a mapping
+        whose values are each ``item``).
     unit : str
         Base unit of a quantity or figure; a plain ``number`` has none.
     keys : tuple of str
@@ -61,7 +69,7 @@ class Figure:
 
 FIGURE_FIELDS = (
     Field("value", "text", "number and unit", required=True),
-    Field("source", "text", "a key under `sources` of this file", required=True),
+    Field("source", "source", "a key under `sources` of this file", required=True),
     Field("basis", "choice", "datasheet unless stated", keys=BASES, default="datasheet"),
     Field("note", "text", "how it was derived, or under which conditions it holds", default=""),
 )
@@ -205,14 +213,14 @@ def _figure(node: yaml.Node, spec: Field, document: Document, where: str) -> Fig
     if not isinstance(node, yaml.MappingNode):
         document.fault(node, f"{where}: a figure is due: {{value: <number and unit>, source: <key>}}")
         return None
-    given = {k.value: v for k, v in node.value}
     values = _section(node, (Field("value", "quantity", unit=spec.unit, required=True), *FIGURE_FIELDS[1:]),
                       document, f"{where}.")  # fmt: skip
     if values["value"] is None or values["source"] is None:
         return None
-    citation = document.source(values["source"], given["source"])
     return Figure(
-        values["value"], Provenance(citation, values["basis"], values["note"]), node.start_mark.line + 1
+        values["value"],
+        Provenance(values["source"], values["basis"], values["note"]),
+        node.start_mark.line + 1,
     )
 
 
@@ -228,8 +236,8 @@ def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any
         except (BadInputError, ValueError) as error:
             document.fault(node, f"{where}: {error}")
             return None
-    if spec.kind == "text" and tag in ("str", "int", "float"):
-        return text
+    if spec.kind in ("text", "source") and tag in ("str", "int", "float"):
+        return text if spec.kind == "text" else document.source(text, node)
     if spec.kind == "integer" and tag == "int":
         return int(text)
     if spec.kind == "number" and tag in ("int", "float"):

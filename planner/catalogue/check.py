@@ -1,0 +1,142 @@
+"""Checks of every hardware file at once: the faults of reading, and what the figures say of each other.
+
+A check that a chip truly breaks is waived in its file, with the reason, under ``checks: {waive: [...]}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from planner.catalogue import build, loader
+from planner.catalogue.fields import ACCELERATOR_FIELDS, SYSTEM_FIELDS
+from planner.catalogue.reader import Document, Figure, read_document
+
+Values = Mapping[str, Any]
+TOLERANCE = 0.03  # printed figures are rounded, and Ada sheets round 362 and 733
+
+# dtype, the dtype it follows, their ratio on hardware that has both
+RATIOS = (
+    ("fp16", "bf16", 1.0),
+    ("tf32", "bf16", 0.5),
+    ("fp8", "bf16", 2.0),
+    ("mxfp8", "fp8", 1.0),
+    ("int8", "bf16", 2.0),
+    ("nvfp4", "fp8", 2.0),
+    ("mxfp4", "fp8", 2.0),
+    ("int4", "int8", 2.0),
+)
+
+
+def check_hardware(dirs: loader.Dirs = None) -> list[str]:
+    """Every fault of every accelerator and system file, as ``file:line: message``, sorted."""
+    faults: list[str] = list(loader.alias_clashes(dirs))
+    accelerators, systems = loader.entries("accelerators", dirs), loader.entries("systems", dirs)
+    for entry in accelerators.values():
+        values, document = read_document(entry.path, ACCELERATOR_FIELDS)
+        faults += document.faults or [*_accelerator(values, document, systems)]
+    for entry in systems.values():
+        values, document = read_document(entry.path, SYSTEM_FIELDS)
+        faults += document.faults or [*_system(values, document, accelerators)]
+    return sorted(faults)
+
+
+def _accelerator(values: Values, document: Document, systems: Mapping[str, Any]) -> Iterator[str]:
+    """What the fields of an accelerator say of each other."""
+    path = document.path
+    for fault in build.accelerator_faults(values, path):
+        yield f"{path}:1: {fault}"
+    if path.parent.parent.name == "accelerators" and values["vendor"] != path.parent.name:
+        yield f"{path}:1: vendor {values['vendor']!r} is not the folder {path.parent.name!r}"
+    wanted = values["default_system"]
+    if wanted is not None and wanted not in systems:
+        yield f"{path}:1: default_system {wanted!r} has no file under systems/"
+    yield from _uncited(document)
+    broken = {name: fault for check in (_ratios, _vector, _links, _capacity) for name, fault in check(values)}
+    waived = {w["check"] for w in (values["checks"] or {}).get("waive", ())}
+    for name, (line, message) in broken.items():
+        if name not in waived:
+            yield f"{path}:{line}: {message} (check {name})"
+    for name in sorted(waived - broken.keys()):
+        yield f"{path}:1: waived check {name!r} is not broken; drop the waiver"
+
+
+Broken = Iterator[tuple[str, tuple[int, str]]]
+
+
+def _ratios(values: Values) -> Broken:
+    """Peaks of related dtypes: fp8 twice bf16, and so on."""
+    peaks: Mapping[str, Figure] = values["peak_flops"]
+    for dtype, base, due in RATIOS:
+        if dtype in peaks and base in peaks:
+            ratio = peaks[dtype].value / peaks[base].value
+            if abs(ratio / due - 1) > TOLERANCE:
+                message = f"peak_flops.{dtype} is {ratio:.3g} times {base}, {due:g} is usual"
+                yield f"{dtype}/{base}", (peaks[dtype].line, message)
+
+
+def _vector(values: Values) -> Broken:
+    """The vector peak against clock x lanes x FLOPs a lane."""
+    unit, peak = values["vector_unit"], values["vector_flops"]
+    if unit is None or peak is None:
+        return
+    due = unit["lanes"] * unit["clock"].value * unit["flops_per_lane"]
+    if abs(peak.value / due - 1) > TOLERANCE:
+        message = f"vector_flops {peak.value:.4g} is not lanes x clock x {unit['flops_per_lane']} = {due:.4g}"
+        yield "vector", (peak.line, message)
+
+
+def _links(values: Values) -> Broken:
+    """Both ways is twice one way, and one peer is not reached faster than all of them."""
+    for name, link in values["links"].items():
+        if not link:
+            continue
+        one, both, peer = link["bandwidth"], link["bidirectional"], link["per_peer"]
+        if both and abs(both.value / one.value - 2) > 2 * TOLERANCE:
+            yield f"{name}/bidirectional", (both.line, f"links.{name}: both ways is not twice one way")
+        if peer and peer.value > one.value:
+            yield f"{name}/per_peer", (peer.line, f"links.{name}: per_peer exceeds the whole bandwidth")
+
+
+def _capacity(values: Values) -> Broken:
+    """No more can be allocated than is printed, GB read as GiB; and not less than nine tenths of it."""
+    memory = values["memory"][0]
+    printed, usable = memory["marketed"], memory["capacity"]
+    upper = printed.value * (2**30 / 1e9)
+    lower = 0.7 if memory["name"] == "unified" else 0.9
+    if not lower * printed.value <= usable.value <= upper:
+        message = f"memory[0].capacity {usable.value:.4g} B does not fit the {printed.value:.4g} B printed"
+        yield "capacity", (usable.line, message)
+
+
+def _uncited(document: Document) -> Iterator[str]:
+    """Sources that no figure, price or efficiency cites."""
+    for key in sorted(document.sources.keys() - document.used):
+        yield f"{document.path}:1: source {key!r} is cited by nothing"
+
+
+def _system(values: Values, document: Document, accelerators: Mapping[str, Any]) -> Iterator[str]:
+    """What the fields of a system say of each other and of its accelerator."""
+    path = document.path
+    for fault in build.system_faults(values, path):
+        yield f"{path}:1: {fault}"
+    if values["accelerator"] not in accelerators:
+        yield f"{path}:1: accelerator {values['accelerator']!r} has no file under accelerators/"
+    yield from _uncited(document)
+    up = values["scale_up"]
+    if up is None:
+        return
+    line = up["bandwidth"].line
+    if up["axes"] and _product(up["axes"]) != up["domain"]:
+        yield f"{path}:{line}: scale_up.axes multiply to {_product(up['axes'])}, domain is {up['domain']}"
+    if up["domain"] % values["devices_per_node"]:
+        yield f"{path}:{line}: scale_up.domain {up['domain']} is not a multiple of devices_per_node"
+    if up["per_peer"] and up["per_peer"].value > up["bandwidth"].value:
+        yield f"{path}:{line}: scale_up.per_peer exceeds the whole bandwidth"
+
+
+def _product(axes: tuple[int, ...]) -> int:
+    total = 1
+    for axis in axes:
+        total *= axis
+    return total
