@@ -1,0 +1,260 @@
+"""Estimates: a scenario in, a row of results with its ledgers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from planner.demand.costs import local_weights, op_costs
+from planner.demand.ops import Array
+from planner.demand.transformer import Demand
+from planner.demand.workload import Precision, work
+from planner.errors import PlannerError
+from planner.plan.inference import InferenceRun, Pass, inference_pass
+from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.plan.resolve import HardwareDirs, Resolved, resolve
+from planner.plan.scenario import Value, parse_scenario
+from planner.plan.sections import Terms, TrainingRun
+from planner.plan.training import running_layers, training_step
+from planner.plan.uncertainty import Interval, interval
+from planner.supply.accelerator import peak_flops
+from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+
+RESULTS = (
+    "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
+    "model_flops_per_step", "mfu", "hfu", "ttft_s", "tpot_s", "output_tokens_per_s", "kv_cache_tokens",
+    "memory_peak_bytes",
+)  # fmt: skip
+MEMORY_PARTS = (
+    "weights", "gradients", "optimizer", "activations", "working", "kv_cache", "logits", "fragmentation", "context",
+)  # fmt: skip
+COLUMNS = (
+    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "bound", "usd_per_hour", "usd_per_million_tokens",
+    "watts", "error",
+)  # fmt: skip
+TRAIN_FACTOR = 3.0  # forward, and twice that backward
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One scenario's answer: resolved inputs, results (:data:`COLUMNS`), time and memory ledgers, what was assumed."""
+
+    inputs: dict[str, Value]
+    results: dict[str, object]
+    time: dict[str, float]
+    memory: dict[str, float]
+    assumed: tuple[str, ...]
+    interval: Interval
+    resolved: Resolved
+    layout: Layouts
+
+    @property
+    def row(self) -> dict[str, object]:
+        """Inputs and results as one flat row."""
+        return {**self.inputs, **self.results}
+
+
+def estimate_scenario(
+    given: Mapping[str, object], *, dirs: HardwareDirs = (), folder: str | None = None, today: date, where: str = ""
+) -> Estimate:
+    """Estimate one scenario of flat keys (DESIGN: the scenario).
+
+    Parameters
+    ----------
+    given : mapping of scenario keys to text or values
+    dirs : folders of the user's hardware profiles
+    folder : folder that relative model paths start from
+    today : date                     only to say how old a price is
+
+    Raises
+    ------
+    BadInputError
+        What was given, where, what is allowed.
+    """
+    scenario = parse_scenario(given, where=where)
+    resolved, x = resolve(scenario, dirs=dirs, folder=folder)
+    if isinstance(resolved.run, TrainingRun):
+        return _train(resolved, x, resolved.run, today)
+    return _infer(resolved, x, resolved.run, today)
+
+
+def estimate_rows(
+    rows: Iterable[Mapping[str, object]], *, dirs: HardwareDirs = (), folder: str | None = None, today: date
+) -> Iterable[dict[str, object]]:
+    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed."""
+    for row in rows:
+        try:
+            yield estimate_scenario(row, dirs=dirs, folder=folder, today=today).row | {"error": ""}
+        except PlannerError as error:
+            yield {k: v for k, v in row.items() if k is not None} | {"error": " ".join(str(error).split())}
+
+
+def forward_flops(d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None) -> float:
+    """Model FLOPs of one forward pass: matmuls, and attention with causal layers halved [FLOP].
+
+    Windows count the keys they see. With ``context``, one new token a sequence over that many cached ones.
+    """
+    decode = context is not None
+    w = work(batch=batch, q_len=1.0 if decode else seq_len, kv_len=context if decode else seq_len,
+             encoder_len=encoder_len, decode=float(decode))  # fmt: skip
+    running = set(running_layers(d))
+    total = 0.0
+    for i, s in enumerate(d.sections):
+        stack = d.model.stacks[s.stack]
+        outside = stack.role == "tower" and stack is not d.model.text
+        encoder = stack.role == "encoder" and stack is not d.model.text
+        if not s.table.ops or outside or (s.role == "layer" and i not in running) or (decode and encoder):
+            continue
+        here = w
+        if stack.tokens or encoder:
+            length = np.full(1, float(stack.tokens or encoder_len))
+            here = work(batch=batch, q_len=length, kv_len=length)
+        total += float(op_costs(s.table, here, Precision(), attention="flash").flops.sum()) * s.count
+    return total
+
+
+def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
+    cluster, d = resolved.cluster, resolved.demand
+    step = training_step(d, cluster, x, run, detail=True)
+    time = {k: float(v[0]) for k, v in step.time.items() if float(v[0]) > 0}
+    memory = {k: float(v[0]) for k, v in step.memory.items()}
+    seconds = float(step.step_time[0])
+    per_sequence = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len)
+    batch = int(x.global_batch[0])
+    model_flops = TRAIN_FACTOR * per_sequence * batch
+    repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
+    hardware_flops = (TRAIN_FACTOR + repeated) * per_sequence * batch
+    available = seconds * cluster.devices * peak_flops(cluster.accelerator, resolved.precision.compute)
+    tokens = batch * run.seq_len / seconds
+    spread = interval(resolved, x)
+    results: dict[str, object] = {
+        "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
+        "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices,
+        "model_flops_per_step": model_flops, "mfu": model_flops / available, "hfu": hardware_flops / available,
+        "bound": bound(time),
+    }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
+    d, cluster = resolved.demand, resolved.cluster
+    prefill = inference_pass(d, cluster, x, run, phase="prefill")
+    ttft = float(prefill.total_time[0])
+    shown, tpot, seconds, tokens = prefill, None, ttft, run.batch * run.input_len / ttft
+    flops = forward_flops(d, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len)
+    output_rate = None
+    if resolved.task in ("decode", "serve"):
+        shown = inference_pass(d, cluster, x, run, phase="decode")
+        tpot = seconds = float(shown.total_time[0])
+        context = run.input_len + run.output_len / 2
+        flops = forward_flops(d, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)
+        if resolved.task == "serve":
+            ttft, tpot = _serving(d, cluster, x, run, ttft_batch=ttft, step=tpot)
+            seconds = tpot
+        tokens = output_rate = run.batch / tpot
+    time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
+    if resolved.task == "serve" and tpot is not None:
+        time["prefill of arriving requests"] = tpot - sum(time.values())
+    memory = {k: float(v[0]) for k, v in shown.memory.items()}
+    available = seconds * cluster.devices * peak_flops(cluster.accelerator, resolved.precision.compute)
+    spread = interval(resolved, x)
+    results: dict[str, object] = {
+        "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
+        "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
+        "mfu": flops / available, "hfu": flops / available,
+        "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
+        "kv_cache_tokens": float(shown.cache_tokens[0]) * int(x.dp[0]) or None, "bound": bound(time),
+    }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _serving(d: Demand, cluster: object, x: Layouts, run: InferenceRun, *, ttft_batch: float, step: float) -> tuple[float, float]:
+    """Steady state of ``concurrency`` requests: each output token pays its share of the prefills of arriving ones.
+
+    In output_len steps every one of C requests is replaced once, so a step carries C/output_len prefills of one
+    prompt each; a new request waits half a step, then for its own prefill. First-order: no bursts, no chunking.
+    """
+    from planner.supply.cluster import Cluster
+
+    assert isinstance(cluster, Cluster)
+    one = float(inference_pass(d, cluster, x, run, phase="prefill", batch=float(x.dp[0])).total_time[0])
+    share = run.batch / float(x.dp[0]) / run.output_len * one
+    return one + (step + share) / 2.0, step + share
+
+
+def bound(time: Mapping[str, float]) -> str:
+    """What a step spends most of: attention, matmul groups, communication, bubble, launches … by ledger family."""
+    families: dict[str, float] = {}
+    for name, seconds in time.items():
+        family = {"forward": "compute", "backward": "compute", "recompute": "compute", "comm": "communication",
+                  "pipeline": "bubble", "host": "host", "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
+        families[family] = families.get(family, 0.0) + seconds
+    return max(families, key=lambda k: families[k]) if families else "nothing"
+
+
+def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
+    """Whether kernels are limited by FLOP/s or by bandwidth: the larger of the two ideal times of one pass."""
+    d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
+    training = isinstance(run, TrainingRun)
+    decode = resolved.task in ("decode", "serve")
+    batch: Array = x.micro_batch if training else np.ceil(run.batch / x.dp)  # type: ignore[union-attr]
+    length = run.seq_len if isinstance(run, TrainingRun) else run.input_len
+    w = work(batch=batch, q_len=1.0 if decode else length, kv_len=length, tp=x.tp, ep=x.ep, decode=float(decode),
+             encoder_len=run.encoder_len)  # fmt: skip
+    flops = moved = 0.0
+    for i in set(running_layers(d)):
+        c = op_costs(d.sections[i].table, w, resolved.precision)
+        flops += float(c.flops.sum()) * d.sections[i].count
+        moved += float(c.bytes_moved.sum()) * d.sections[i].count
+    peak = peak_flops(chip, resolved.precision.compute)
+    return "compute" if flops / peak >= moved / chip.bandwidth else "memory"
+
+
+def _finish(
+    resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
+    spread: Interval, tokens: float, today: date,
+) -> Estimate:  # fmt: skip
+    cluster = resolved.cluster
+    peak = sum(memory.values())
+    price = cluster_price(cluster, today=today)
+    hourly = float(usd_per_hour(price, cluster.devices))
+    if results["bound"] == "compute":
+        results["bound"] = _kernel_bound(resolved, x)
+    results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
+    results |= {
+        "fits": peak <= cluster.accelerator.capacity,
+        "usd_per_hour": _known(hourly),
+        "usd_per_million_tokens": _known(float(usd_per_million_tokens(hourly, tokens))),
+        "watts": _known(float(rated_watts(cluster, cluster.devices))),
+    }
+    ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
+    assumed = list(resolved.assumed)
+    if price is not None:
+        o = price.observation
+        assumed.append(f"price {o.usd_per_hour:.2f} USD/h a device: {o.provider}, {o.kind}, {o.date} "
+                       f"({price.stale_days} days old)")  # fmt: skip
+    assumed.append(spread.basis)
+    inputs = {**resolved.keys, **x.row(0)}
+    if resolved.task != "train":
+        for k in ("micro_batch", "global_batch", "zero_stage", "recompute", "vpp"):
+            inputs.pop(k)
+    return Estimate(inputs, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def held_parameters(d: Demand, x: Layouts) -> Array:
+    """Parameters of one device over all sections, pipeline aside, shape (n,)."""
+    tp, ep = x.tp.astype(np.float64), x.ep.astype(np.float64)
+    return np.sum([local_weights(s.table, tp=tp, ep=ep).sum(axis=1) * s.count for s in d.sections if s.table.ops],
+                  axis=0)  # fmt: skip
+
+
+def ledger_rows(time: Mapping[str, float] | Terms) -> list[tuple[str, float]]:
+    """A ledger in its own order as pairs, zeros left out."""
+    return [(k, float(v)) for k, v in time.items() if float(np.asarray(v).sum()) != 0.0]

@@ -1,0 +1,275 @@
+"""The plan: the search over layouts, and with ``compress`` over what is done to the model too.
+
+Without compression the fastest layout that fits wins. With it, the least changed model that fits wins and speed
+decides among equals, because nothing here knows yet what a change costs in quality; each choice says how far it is
+from fitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from planner.catalogue.models import load_model, model_ids
+from planner.demand.optimizer import OPTIMIZERS
+from planner.demand.transformer import demand
+from planner.errors import BadInputError, PlannerError
+from planner.plan.estimate import Estimate, estimate_scenario
+from planner.plan.layouts import RECOMPUTE
+from planner.plan.resolve import HardwareDirs, Resolved, resolve_run
+from planner.plan.scenario import Value, parse_scenario
+from planner.plan.search import Found, Progress, search
+from planner.precision import DTYPES
+
+NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
+REASONS = {
+    "devices": "sizes that do not make the devices",
+    "tp_heads": "tp that does not divide the attention heads",
+    "tp_width": "tp that does not divide the MLP width",
+    "pp_layers": "more stages than layers",
+    "vpp_layers": "model chunks that do not divide the layers",
+    "ep_experts": "ep that does not divide the experts",
+    "ep_ranks": "ep that does not divide dp·cp·tp",
+    "cp_tokens": "cp that does not divide the sequence",
+    "sp_tokens": "sequence parallelism that does not divide the tokens",
+    "micro_batch": "batch that does not divide into micro-batches",
+    "same_as_another": "the same layout said differently",
+    "memory": "more memory than a device has",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One compression choice: what it changes, the part of the bits it keeps, and how near it comes to fitting.
+
+    ``kept`` weight bits over the original's; ``memory`` [byte] of its leanest layout; ``seconds`` of its fastest
+    layout that fits, NaN if none does.
+    """
+
+    overrides: dict[str, Value]
+    kept: float
+    memory: float
+    capacity: float
+    seconds: float
+    found: Found
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.found.best)
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{k.removesuffix('_dtype')} {v}" for k, v in self.overrides.items()) or "as it is"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search's answer. ``rows`` are the best layouts, ``choices`` the compression choices, ``remedies`` what would
+    make a plan that does not fit fit."""
+
+    best: Estimate | None
+    rows: list[Estimate]
+    refused: dict[str, int]
+    considered: int
+    fitting: int
+    assumed: tuple[str, ...]
+    choices: list[Choice]
+    miss: Estimate | None
+    remedies: list[str] = field(default_factory=list)
+
+
+def make_plan(
+    given: Mapping[str, object], *, compress: bool = False, top: int = 10, dirs: HardwareDirs = (),
+    folder: str | None = None, today: date, progress: Progress | None = None,
+) -> Plan:  # fmt: skip
+    """Search the layouts of a scenario; the keys that are given are held.
+
+    Parameters
+    ----------
+    given : mapping of scenario keys
+    compress : bool                 search precision, sparsity, pruning, students and optimizers too
+    top : int                       rows kept
+
+    Returns
+    -------
+    Plan                            ``best`` is None where nothing fits
+    """
+    scenario = dict(parse_scenario(given))
+    if "devices" not in scenario:
+        if "dp" not in scenario:
+            raise BadInputError("devices: missing; a search needs the number of accelerators")
+        scenario["devices"] = int(scenario["dp"]) * int(
+            scenario.get("tp", 1)) * int(scenario.get("pp", 1)) * int(scenario.get("cp", 1))  # fmt: skip
+    notes: list[str] = []
+    if scenario.get("task", "train") == "train" and "global_batch" not in scenario:
+        scenario["global_batch"] = max(int(scenario["devices"]), 1)
+        notes.append(f"global_batch = {scenario['global_batch']} (one sequence a device)")
+    variants = compressions(scenario, dirs=dirs, folder=folder) if compress else [{}]
+    choices: list[Choice] = []
+    original: Resolved | None = None
+    for overrides in variants:
+        try:
+            resolved = resolve_run({**scenario, **overrides}, dirs=dirs, folder=folder)
+        except PlannerError:
+            if not overrides:
+                raise
+            continue
+        original = original or resolved
+        choices.append(_choice(resolved, original, {**scenario, **overrides}, overrides, top, progress))
+    assert original is not None
+    return _conclude(scenario, choices, top, notes, original, dirs, folder, today, compress)
+
+
+def _choice(
+    resolved: Resolved, original: Resolved, scenario: Mapping[str, Value], overrides: Mapping[str, Value], top: int,
+    progress: Progress | None,
+) -> Choice:  # fmt: skip
+    found = search(resolved, scenario, keep=top, progress=progress)
+    bits = resolved.demand.total_parameters * resolved.precision.bytes_of("weight")
+    base = original.demand.total_parameters * original.precision.bytes_of("weight")
+    seconds = found.best[0][0] if found.best else float("nan")
+    memory = found.miss[0] if found.miss else float("nan")
+    return Choice(dict(overrides), bits / base, memory, resolved.cluster.accelerator.capacity, seconds, found)
+
+
+def compressions(
+    scenario: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None
+) -> list[dict[str, Value]]:
+    """The compression choices to try, the uncompressed model first; keys that are given are held.
+
+    Precisions multiply with 2:4 sparsity; prunings and students are tried at full and at each narrow weight precision.
+    """
+    base = resolve_run(scenario, dirs=dirs, folder=folder)
+    chip = base.cluster.accelerator
+    changes: list[dict[str, Value]] = [{}]
+    structures = [{}, *_structures(base)] if "compression" not in scenario and "model" in scenario else [{}]
+    if base.task == "train":
+        computes = [c for c in ("fp8", "mxfp8", "nvfp4") if c in chip.peak_flops and "compute_dtype" not in scenario]
+        optimizers = [o for o in OPTIMIZERS if "optimizer" not in scenario and o != "adam"]
+        changes = [{}, *({"compute_dtype": c} for c in computes), *({"optimizer": o} for o in optimizers)]
+    else:
+        changes = [dict(c) for c in _inference_precisions(base, scenario)]
+    out = [{**structure, **change} for structure in structures for change in changes]
+    return list({tuple(sorted(o.items())): o for o in out}.values())
+
+
+def _inference_precisions(base: Resolved, scenario: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Weight, activation and cache dtypes the chip can run, with 2:4 sparsity where it has the roof for it."""
+    chip = base.cluster.accelerator
+    weights: list[dict[str, Value]] = [{}]
+    wide = next((d for d in ("bf16", "fp16") if d in chip.peak_flops), None)
+    for d in ("fp8", "mxfp8", "int8", "nvfp4", "mxfp4", "int4"):
+        if d in chip.peak_flops and d not in ("int4",):
+            weights.append({"weight_dtype": d, "compute_dtype": d})
+        if wide is not None:
+            weights.append({"weight_dtype": d, "compute_dtype": wide})
+    weights = [w for w in weights if not any(k in scenario and scenario[k] != v for k, v in w.items())]
+    caches: list[dict[str, Value]] = [{}] if "kv_dtype" in scenario else [{}, {"kv_dtype": "fp8"}, {"kv_dtype": "int8"}]
+    sparse: list[dict[str, Value]] = [{}]
+    if chip.sparse_factor and "sparsity" not in scenario:
+        sparse.append({"sparsity": "2:4"})
+    return [{**w, **c, **s} for s in sparse for w in weights for c in caches]
+
+
+def _structures(base: Resolved) -> list[dict[str, Value]]:
+    """Prunings, and smaller published models of the same family as students."""
+    out: list[dict[str, Value]] = [
+        {"compression": f"{what}:{share}"}
+        for what in ("width", "heads", "depth")
+        for share in ("0.75", "0.5")
+    ]
+    size = base.demand.total_parameters
+    for name in model_ids():
+        try:
+            other = load_model(name)
+        except PlannerError:
+            continue
+        if other.family == base.model.family and other.text.role == base.model.text.role:
+            share = demand(other).total_parameters / size
+            if 0.05 <= share < 0.9:
+                out.append({"model": name})
+    return out
+
+
+def _conclude(
+    scenario: Mapping[str, Value], choices: list[Choice], top: int, notes: list[str], original: Resolved,
+    dirs: HardwareDirs, folder: str | None, today: date, compress: bool,
+) -> Plan:  # fmt: skip
+    """Pick the winner, estimate the rows that are shown in full, and where nothing fits look for remedies."""
+    fitting = sorted((c for c in choices if c.fits), key=lambda c: (-round(c.kept, 3), c.seconds))
+    rows: list[Estimate] = []
+    if compress:
+        for c in fitting[:top]:
+            rows.append(_full(scenario, c, c.found.best[0][2], dirs, folder, today))
+    elif fitting:
+        rows = [_full(scenario, fitting[0], b[2], dirs, folder, today) for b in fitting[0].found.best[:top]]
+    refused: dict[str, int] = {}
+    for c in choices:
+        for k, v in c.found.refused.items():
+            refused[k] = refused.get(k, 0) + v
+    missing = [c for c in choices if c.found.miss is not None]
+    miss = None
+    if not fitting and missing:
+        near = min(missing, key=lambda c: c.memory)
+        assert near.found.miss is not None
+        miss = _full(scenario, near, near.found.miss[1], dirs, folder, today)
+    assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
+    if compress:
+        assumed.append(NO_EVIDENCE)
+    searched = {"micro_batch", "zero_stage", "sequence_parallel", "recompute", "global_batch"}
+    assumed = [a for a in dict.fromkeys(assumed) if a.split(" = ")[0] not in searched or a in notes]
+    return Plan(
+        best=rows[0] if rows else None, rows=rows, refused=refused,
+        considered=sum(c.found.considered for c in choices), fitting=sum(c.found.fitting for c in choices),
+        assumed=tuple(assumed), choices=choices if compress else [], miss=miss,
+        remedies=remedies(scenario, choices[0], original, dirs, folder) if not fitting else [],
+    )  # fmt: skip
+
+
+def _full(
+    scenario: Mapping[str, Value], choice: Choice, columns: Mapping[str, int], dirs: HardwareDirs,
+    folder: str | None, today: date,
+) -> Estimate:  # fmt: skip
+    """The whole estimate, ledgers included, of one layout the search kept."""
+    layout: dict[str, Value] = {**columns, "recompute": RECOMPUTE[columns["recompute"]],
+                                "sequence_parallel": bool(columns["sequence_parallel"])}  # fmt: skip
+    if scenario.get("task", "train") != "train":
+        layout = {k: v for k, v in layout.items() if k not in ("global_batch", "micro_batch")}
+    return estimate_scenario({**scenario, **choice.overrides, **layout}, dirs=dirs, folder=folder, today=today)
+
+
+def remedies(
+    scenario: Mapping[str, Value], choice: Choice, original: Resolved, dirs: HardwareDirs, folder: str | None
+) -> list[str]:
+    """What would make it fit: more devices, a smaller dtype, offload; each tried, not guessed."""
+    out: list[str] = []
+    devices = int(scenario["devices"])
+    free = {k: v for k, v in scenario.items() if k not in ("dp", "tp", "pp", "cp", "ep")}
+    for factor in (2, 4, 8, 16, 32):
+        if _fits({**free, "devices": devices * factor}, dirs, folder):
+            out.append(f"{devices * factor} devices")
+            break
+    held = {k: scenario[k] for k in ("recompute", "zero_stage") if k in scenario}
+    for key, value in (("recompute", "full"), ("zero_stage", 3)):
+        if key in held and held[key] != value and _fits({**scenario, key: value}, dirs, folder):
+            out.append(f"{key} = {value}")
+    if original.task == "train":
+        tries: list[dict[str, Value]] = [{"optimizer": "adam8bit"}, {"offload": "optimizer"}, {"optimizer": "adafactor"}]
+    else:
+        narrow = [d for d in ("fp8", "int8", "nvfp4", "mxfp4", "int4")
+                  if d in original.cluster.accelerator.peak_flops or "bf16" in DTYPES[d].weight_only]  # fmt: skip
+        tries = [{"weight_dtype": d} for d in narrow]
+    for change in tries:
+        if _fits({**scenario, **change}, dirs, folder):
+            out.append(", ".join(f"{k} = {v}" for k, v in change.items()))
+            break
+    return out
+
+
+def _fits(scenario: Mapping[str, Value], dirs: HardwareDirs, folder: str | None) -> bool:
+    try:
+        resolved = resolve_run(scenario, dirs=dirs, folder=folder)
+    except PlannerError:
+        return False
+    return bool(search(resolved, scenario, keep=1).best)

@@ -1,0 +1,254 @@
+"""From a scenario to what the cost model takes: model, cluster, precision, layout, run, and what had to be assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from planner.catalogue.hardware import Accelerator, System
+from planner.catalogue.classes import load_class
+from planner.catalogue.loader import resolve_hardware
+from planner.catalogue.models import load_model
+from planner.catalogue.schema import Model
+from planner.demand.compression import compress
+from planner.demand.costs import AttentionKind
+from planner.demand.optimizer import optimizer
+from planner.demand.transformer import Demand, demand
+from planner.demand.workload import Precision
+from planner.errors import BadInputError
+from planner.plan.engines import engine
+from planner.plan.inference import InferenceRun
+from planner.plan.layouts import RECOMPUTE, Layouts, layouts, rules
+from planner.plan.scenario import Value
+from planner.plan.sections import TrainingRun
+from planner.precision import DTYPES
+from planner.supply.accelerator import peak_flops
+from planner.supply.cluster import Cluster
+
+DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
+HardwareDirs = tuple[str, ...]
+
+
+@dataclass
+class Assumed:
+    """What was not given and had to be chosen, in the words the user reads."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def default(self, given: Mapping[str, Value], key: str, value: Value, why: str = "") -> Value:
+        """The given value of a key, or ``value``, noted."""
+        if key in given:
+            return given[key]
+        self.notes.append(f"{key} = {value}" + (f" ({why})" if why else ""))
+        return value
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A scenario understood. ``keys`` are the inputs as resolved."""
+
+    task: str
+    model: Model
+    demand: Demand
+    cluster: Cluster
+    precision: Precision
+    run: TrainingRun | InferenceRun
+    keys: dict[str, Value]
+    assumed_notes: list[str]
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.assumed_notes))
+
+
+@lru_cache(maxsize=256)
+def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
+    """Accelerator and system of a hardware name, cached."""
+    return resolve_hardware(name, dirs or None)
+
+
+@lru_cache(maxsize=256)
+def cluster_of(name: str, devices: int, dirs: HardwareDirs = ()) -> Cluster:
+    """Devices of a hardware name as a cluster, with the efficiency defaults of its class."""
+    chip, system = hardware(name, dirs)
+    return Cluster(chip, system, devices, load_class(chip.efficiency_class, dirs or None))
+
+
+@lru_cache(maxsize=512)
+def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
+    """A model by id or path, compressed as asked, cached."""
+    return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
+
+
+def resolve(
+    given: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None
+) -> tuple[Resolved, Layouts]:
+    """Understand one scenario with one layout.
+
+    Raises
+    ------
+    BadInputError
+        A key that is needed and missing, an unknown name, a dtype that the chip lacks, a layout that cannot be.
+    """
+    layout_keys = resolve_layout(given)
+    resolved = resolve_run({**given, **layout_keys}, dirs=dirs, folder=folder)
+    columns = layout_columns(given, layout_keys, resolved.task)
+    for key, why in (("global_batch", "one micro-batch a rank, four a pipeline stage"), ("micro_batch", ""),
+                     ("zero_stage", ""), ("sequence_parallel", "where tp > 1"), ("recompute", "")):  # fmt: skip
+        if key not in given and resolved.task == "train":
+            said = RECOMPUTE[columns[key]] if key == "recompute" else columns[key]
+            resolved.assumed_notes.append(f"{key} = {said}" + (f" ({why})" if why else ""))
+    x = layouts(**columns)
+    seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
+    broken = rules(x, resolved.model, devices=int(resolved.keys["devices"]),
+                   seq_len=seq if int(x.cp[0]) > 1 or resolved.task == "train" else 1)  # fmt: skip
+    if resolved.task != "train":
+        broken = [r for r in broken if r.name not in ("sp_tokens", "micro_batch")]
+    if broken:
+        raise BadInputError(broken[0].message(x.row(0)))
+    return resolved, x
+
+
+def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Sizes of the parallel axes; dp follows from devices, or devices from dp."""
+    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep", "vpp")}
+    inner = sizes["tp"] * sizes["pp"] * sizes["cp"]
+    if "dp" in given and "devices" in given:
+        if int(given["dp"]) * inner != int(given["devices"]):
+            raise BadInputError(
+                f"dp {given['dp']} x tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = "
+                f"{int(given['dp']) * inner} does not make {given['devices']} devices"
+            )
+        dp = int(given["dp"])
+    elif "devices" in given:
+        dp, rest = divmod(int(given["devices"]), inner)
+        if rest or dp < 1:
+            raise BadInputError(
+                f"tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = {inner} does not divide "
+                f"{given['devices']} devices"
+            )
+    else:
+        dp = int(given.get("dp", 1))
+    return {**sizes, "dp": dp, "devices": dp * inner}
+
+
+def resolve_run(given: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None) -> Resolved:
+    """Understand everything but the layout: model, hardware, precision and workload."""
+    for key in ("model", "hardware"):
+        if key not in given:
+            raise BadInputError(f"{key}: missing; a scenario needs a model and hardware")
+    assumed = Assumed()
+    task = str(given.get("task", "train"))
+    compression = str(given.get("compression", "none"))
+    model = model_of(str(given["model"]), folder, compression)
+    cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
+    precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
+    keys: dict[str, Value] = {
+        "task": task, "model": model.id, "hardware": cluster.system.id, "accelerator": cluster.accelerator.id,
+        "devices": cluster.devices, "compression": compression,
+    }  # fmt: skip
+    run: TrainingRun | InferenceRun
+    if task == "train":
+        run = _training_run(given, model, precision, assumed, keys)
+    else:
+        run = _inference_run(given, task, model, precision, assumed, keys)
+    keys |= {
+        "compute_dtype": precision.compute, "weight_dtype": precision.weight, "activation_dtype": precision.activation,
+        "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
+        "attention": run.attention,
+    }  # fmt: skip
+    return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed])
+
+
+def resolve_precision(
+    given: Mapping[str, Value], task: str, model: Model, chip: Accelerator, assumed: Assumed
+) -> Precision:
+    """Dtypes of a run: what is given, else 16-bit for all the chip has, gradients in fp32."""
+    wide = next((d for d in ("bf16", "fp16", "fp32") if d in chip.peak_flops), next(iter(chip.peak_flops)))
+    weight = str(given.get("weight_dtype", wide if task == "train" else model.weight_dtype))
+    if weight == "bf16" and "weight_dtype" not in given:
+        weight = wide
+    compute = str(given.get("compute_dtype", ""))
+    if not compute:
+        narrow = weight in chip.peak_flops and DTYPES[weight].bytes < 2 and task != "train"
+        compute = weight if narrow else wide
+        assumed.notes.append(f"compute_dtype = {compute}")
+    peak_flops(chip, compute)
+    if DTYPES[weight].bytes < 2 and weight != compute and compute not in DTYPES[weight].weight_only:
+        raise BadInputError(
+            f"weight_dtype: {weight} weights cannot run in compute_dtype {compute}; "
+            f"allowed: {', '.join((*DTYPES[weight].weight_only, weight))}"
+        )
+    sparsity = str(given.get("sparsity", "none"))
+    if sparsity == "2:4" and compute not in chip.sparse_factor:
+        has = ", ".join(chip.sparse_factor) or "none"
+        raise BadInputError(f"sparsity: {chip.id} has no 2:4 rate in {compute}; it has one in: {has}")
+    activation = str(given.get("activation_dtype", compute if DTYPES[compute].bytes >= 2 else wide))
+    if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
+        weight = "fp32" if compute == "tf32" else compute
+    return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
+                     str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
+
+
+def _training_run(
+    given: Mapping[str, Value], model: Model, precision: Precision, assumed: Assumed, keys: dict[str, Value]
+) -> TrainingRun:
+    longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
+    seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
+    opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
+    attention = str(assumed.default(given, "attention", "flash"))
+    schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
+    keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
+             "offload": str(given.get("offload", "none"))}  # fmt: skip
+    return TrainingRun(
+        seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
+        schedule=schedule, offload=str(given.get("offload", "none")),
+        overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=bool(given.get("overlap_tp", False)),
+        compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
+        encoder_len=int(given.get("encoder_len", seq_len)) if _has_encoder(model) else 0,
+    )  # fmt: skip
+
+
+def _has_encoder(model: Model) -> bool:
+    return any(s.role == "encoder" and s is not model.text for s in model.stacks)
+
+
+def _inference_run(
+    given: Mapping[str, Value], task: str, model: Model, precision: Precision, assumed: Assumed, keys: dict[str, Value]
+) -> InferenceRun:
+    if task == "forward":
+        length = model.text.tokens or int(assumed.default(given, "seq_len", min(model.max_positions or 512, 512)))
+        inputs, outputs = length, 0
+        keys["seq_len"] = length
+    else:
+        inputs = int(assumed.default(given, "input_len", DEFAULT_INPUT))
+        outputs = 1 if task == "prefill" else int(assumed.default(given, "output_len", DEFAULT_OUTPUT))
+        keys |= {"input_len": inputs, "output_len": outputs}
+    key = "concurrency" if task == "serve" else "batch"
+    batch = int(assumed.default(given, key, 1))
+    chosen = engine(str(given.get("engine", "ideal")))
+    keys |= {key: batch, "engine": chosen.name}
+    return InferenceRun(
+        precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
+        attention=cast(AttentionKind, str(given.get("attention", "flash"))),
+        imbalance=float(given.get("imbalance", 1.0)),
+        encoder_len=int(given.get("encoder_len", inputs)) if _has_encoder(model) else 0,
+    )  # fmt: skip
+
+
+def layout_columns(given: Mapping[str, Value], sizes: Mapping[str, Value], task: str) -> dict[str, int]:
+    """The layout of one scenario as integers; what is not given takes the common choice."""
+    dp, tp = int(sizes["dp"]), int(sizes["tp"])
+    micro = int(given.get("micro_batch", 1))
+    batch = int(given.get("global_batch", dp * micro * (4 * int(sizes["pp"]) if int(sizes["pp"]) > 1 else 1)))
+    return {
+        **{k: int(sizes[k]) for k in ("dp", "tp", "pp", "cp", "ep", "vpp")},
+        "micro_batch": micro,
+        "global_batch": batch if task == "train" else dp * micro,
+        "zero_stage": int(given.get("zero_stage", 1 if task == "train" and dp > 1 else 0)),
+        "sequence_parallel": int(bool(given.get("sequence_parallel", tp > 1 and task == "train"))),
+        "recompute": RECOMPUTE.index(str(given.get("recompute", "none"))),
+    }

@@ -1,0 +1,154 @@
+"""The scenario: one flat vocabulary for command line, YAML, CSV and Python.
+
+:data:`KEYS` is the law: every key with its type, the tasks it belongs to and what it means. The command line makes a
+flag of each, a CSV a column, Python a keyword.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from planner.demand.optimizer import OPTIMIZERS
+from planner.errors import BadInputError, unknown
+from planner.plan.layouts import LARGEST, RECOMPUTE
+from planner.plan.pipeline import SCHEDULES
+from planner.precision import DTYPE_NAMES
+
+TASKS = ("train", "prefill", "decode", "serve", "forward")
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Key:
+    """One scenario key. ``kind`` is text, int, float, bool or choice; ``least`` the smallest number allowed."""
+
+    name: str
+    kind: str
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = 1
+    most: float = LARGEST
+    searched: bool = False  # `plan` looks for the best value unless one is given
+
+
+def _size(name: str, text: str, *, searched: bool = False, least: int = 1) -> Key:
+    return Key(name, "int", text, least=least, searched=searched)
+
+
+KEYS: dict[str, Key] = {
+    k.name: k
+    for k in (
+        Key("task", "choice", "what is run", TASKS),
+        Key("model", "text", "catalogue id, or a path to a config.json or a model YAML"),
+        Key("hardware", "text", "system id, or accelerator id for its default system"),
+        _size("devices", "number of accelerators"),
+        _size("dp", "data-parallel size", searched=True),
+        _size("tp", "tensor-parallel size", searched=True),
+        _size("pp", "pipeline-parallel size", searched=True),
+        _size("cp", "context-parallel size", searched=True),
+        _size("ep", "expert-parallel size, over dp·cp·tp", searched=True),
+        _size("vpp", "model chunks a pipeline stage (interleaving)", searched=True),
+        _size("micro_batch", "sequences a micro-batch, per data-parallel rank", searched=True),
+        _size("global_batch", "sequences a step"),
+        Key("zero_stage", "int", "ZeRO stage: 1 shards optimizer state, 2 gradients, 3 weights (FSDP)", least=0, most=3,
+            searched=True),
+        Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
+        Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
+        Key("attention", "choice", "flash, or eager (moves the score matrix)", ("flash", "eager")),
+        Key("schedule", "choice", "pipeline schedule", SCHEDULES),
+        Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
+        _size("seq_len", "tokens a sequence (train, forward)"),
+        _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
+        _size("input_len", "prompt tokens (prefill, decode, serve)"),
+        _size("output_len", "generated tokens (decode, serve)"),
+        _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
+        _size("concurrency", "requests in flight (serve)"),
+        Key("engine", "text", "inference engine whose per-step overheads apply; ideal has none"),
+        Key("compute_dtype", "choice", "what matmuls run in", DTYPE_NAMES),
+        Key("weight_dtype", "choice", "how weights are stored", DTYPE_NAMES),
+        Key("activation_dtype", "choice", "what layers pass on", DTYPE_NAMES),
+        Key("kv_dtype", "choice", "the KV cache", DTYPE_NAMES),
+        Key("grad_dtype", "choice", "the gradient accumulator", DTYPE_NAMES),
+        Key("optimizer", "choice", "optimizer", tuple(OPTIMIZERS)),
+        Key("sparsity", "choice", "2:4 structured sparsity of the weights", ("none", "2:4")),
+        Key("compression", "text", "what is done to the model: none, or width:0.75, heads:0.5, depth:0.5, student:ID"),
+        Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
+        Key("overlap_tp", "bool", "hide tensor-parallel communication behind matmuls"),
+        Key("compiled", "bool", "kernels fused or replayed as CUDA graphs: fewer launches"),
+        Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
+    )
+}  # fmt: skip
+_TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+
+
+def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str, Value]:
+    """Check a flat mapping against :data:`KEYS`; empty and missing values are left out.
+
+    Raises
+    ------
+    BadInputError
+        All faults at once: unknown keys with the nearest names, values of the wrong kind or out of range.
+    """
+    faults: list[str] = []
+    out: dict[str, Value] = {}
+    for name, value in given.items():
+        if name not in KEYS:
+            faults.append(str(unknown("key", str(name), KEYS)))
+            continue
+        if is_missing(value):
+            continue
+        try:
+            out[name] = _parse(KEYS[name], value)
+        except BadInputError as error:
+            faults.append(str(error))
+    if faults:
+        place = f"{where}: " if where else ""
+        raise BadInputError("; ".join(place + f for f in faults))
+    return out
+
+
+def is_missing(value: object) -> bool:
+    """None, an empty cell or NaN."""
+    return value is None or (isinstance(value, str) and not value.strip()) or (
+        isinstance(value, float) and math.isnan(value)
+    )
+
+
+def _parse(key: Key, value: object) -> Value:
+    if key.kind == "text":
+        return str(value).strip()
+    if key.kind == "bool":
+        return _parse_bool(key, value)
+    if key.kind == "choice":
+        text = str(value).strip().lower()
+        if text not in key.choices:
+            raise unknown(key.name, str(value), key.choices, where=key.name)
+        return text
+    return _parse_number(key, value)
+
+
+def _parse_bool(key: Key, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower().removesuffix(".0")
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise BadInputError(f"{key.name}: {value!r} is not true or false")
+
+
+def _parse_number(key: Key, value: object) -> int | float:
+    try:
+        number = float(str(value).strip())
+    except ValueError:
+        raise BadInputError(f"{key.name}: {value!r} is not a number") from None
+    if not math.isfinite(number):
+        raise BadInputError(f"{key.name}: {value!r} is not finite")
+    if key.kind == "int" and number != int(number):
+        raise BadInputError(f"{key.name}: {value!r} is not a whole number")
+    if not key.least <= number <= key.most:
+        raise BadInputError(f"{key.name}: {value} is outside {key.least:g} … {key.most:,.0f}")
+    return int(number) if key.kind == "int" else number
