@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -128,10 +129,11 @@ def find(name: str, known: Mapping[str, Entry], *, what: str) -> Entry:
 def _unknown(what: str, name: str, known: Mapping[str, Entry]) -> BadInputError:
     """The error for a name nothing has; ids that share a model number with it are the nearest."""
     shared = [w for w in names.words(name) if names.telling([w])]
-    close = sorted(i for i in known if any(names.contains(names.words(i), [w]) for w in shared))
-    if close:
+    alike = [i for i in known if any(names.contains(names.words(i), [w]) for w in shared)]
+    if alike:
+        alike.sort(key=lambda i: (-SequenceMatcher(None, name.lower(), i).ratio(), i))
         return BadInputError(
-            f"unknown {what} {name!r}; nearest: {', '.join(close[:6])} ({len(known)} are known)"
+            f"unknown {what} {name!r}; nearest: {', '.join(alike[:6])} ({len(known)} are known)"
         )
     return unknown(what, name, known)
 

@@ -38,9 +38,9 @@ class Field:
     ----------
     kind : str
         ``text``, ``texts`` (a list), ``source`` (a key, read as its citation), ``integer``, ``integers``,
-        ``number``, ``flag``, ``date``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value, source,
-        basis, note), ``section`` (a mapping of ``fields``), ``sections`` (a list of them) or ``table`` (a mapping
-        whose values are each ``item``).
+        ``number``, ``flag``, ``date``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value,
+        source, basis, note), ``section`` (a mapping of ``fields``), ``sections`` (a list of them) or
+        ``table`` (a mapping whose values are each ``item``).
     unit : str
         Base unit of a quantity or figure; a plain ``number`` has none.
     keys : tuple of str
