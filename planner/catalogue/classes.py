@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.catalogue.hardware import CollectiveEfficiency, KernelEfficiency
+from planner.catalogue.hardware import CollectiveEfficiency, KernelEfficiency, Provenance
+
+
+@dataclass(frozen=True)
+class MatmulEnergy:
+    """What a matmul FLOP costs in energy when a chip computes for minutes on end, the whole board included.
+
+    ``joules_per_flop`` is for 16-bit operands [J]; narrower operands cost less in proportion to their bits.
+    """
+
+    joules_per_flop: float
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -16,13 +27,13 @@ class EfficiencyClass:
     ----------
     kernels : mapping               kernel -> dtype or ``default`` -> parameters
     collectives : mapping           fabric kind (scale_up, scale_out, pcie) -> operation -> parameters
-    joules_per_flop : mapping       dtype -> energy of one matmul FLOP [J], for sustained power limits
+    energy : MatmulEnergy or None   for the power limit of long runs; None where nothing shows one
     """
 
     id: str
     kernels: Mapping[str, Mapping[str, KernelEfficiency]] = field(default_factory=dict)
     collectives: Mapping[str, Mapping[str, CollectiveEfficiency]] = field(default_factory=dict)
-    joules_per_flop: Mapping[str, float] = field(default_factory=dict)
+    energy: MatmulEnergy | None = None
 
 
 UNMEASURED = EfficiencyClass("unmeasured")

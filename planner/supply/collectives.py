@@ -39,6 +39,7 @@ _RING = {
     "broadcast": (0.0, 1.0),
 }
 OPERATIONS = tuple(_RING)
+_SHARED_HOST = 0.12
 _ASSUMED = Provenance("assumption", "assumed")
 _FALLBACK = {
     "scale_up": CollectiveEfficiency(0.8, 10e-6, 2e-6, 0.6, _ASSUMED),
@@ -97,14 +98,18 @@ def usable_bandwidth(op: str, ranks: ArrayLike, *, fabric: Fabric) -> Floats:
 
     Notes
     -----
-    switched, pcie: the aggregate W. mesh: min(W, per_peer·(n-1)), the direct links to the members only.
+    switched: the aggregate W. pcie: W/(1 + 0.12·(n-2)), the slots share bridges and sockets (fitted on 2, 4
+    and 8 A100 PCIe, SimuMax configs/system/a100_pcie.json, and RTX PRO 6000,
+    ai-dynamo/aiconfigurator@095f58a). mesh: min(W, per_peer·(n-1)), the direct links to the members only.
     torus, ring: per_peer times the links that the group's block of the torus closes, see ``_torus_links``;
     all_to_all is further held by the bisection of the longest axis a: W ≤ 4·w/a·(n-1)/n with w the bandwidth
     around that axis (https://jax-ml.github.io/scaling-book/sharding).
     """
     n = np.maximum(np.asarray(ranks, dtype=np.float64), 1.0)
     whole = np.full(n.shape, fabric.bandwidth)
-    if fabric.per_peer is None or fabric.topology in ("switched", "pcie", "none"):
+    if fabric.topology == "pcie":
+        return np.asarray(whole / (1.0 + _SHARED_HOST * np.maximum(n - 2.0, 0.0)), dtype=np.float64)
+    if fabric.per_peer is None or fabric.topology in ("switched", "none"):
         return whole
     if op in ("send_recv", "broadcast"):
         return np.full(n.shape, fabric.per_peer, dtype=np.float64)
@@ -208,7 +213,7 @@ def _phase(
         return _Phase(zero, zero, np.ones(ranks.shape))
     base = "all_reduce" if op.startswith("all_reduce") else op
     chosen = collective_efficiency(op, efficiency=efficiency, kind=fabric_kind(fabric, inside=inner))
-    hops = ranks - 1.0 if inner else np.log2(np.maximum(ranks, 1.0))
+    hops = _hops(op, ranks, inner=inner)
     latency = chosen.latency + chosen.latency_per_rank * hops
     volume = _volume(op, size, ranks)
     transfer = volume / (chosen.bandwidth * usable_bandwidth(base, ranks, fabric=fabric))
@@ -220,10 +225,21 @@ def _phase(
     )
 
 
+def _hops(op: str, ranks: Floats, *, inner: bool) -> Floats:
+    """Ranks that add latency: one for a send, the depth of a tree for a remote all_reduce, else the ring."""
+    if op == "send_recv":
+        return np.ones(ranks.shape)
+    if not inner and op == "all_reduce":
+        return np.log2(np.maximum(ranks, 1.0))
+    return ranks - 1.0
+
+
 def _volume(op: str, size: Floats, ranks: Floats) -> Floats:
-    """Bytes sent per rank, flavours of all_reduce included: in-network (n+1)/n·S, one-shot (n-1)·S."""
+    """Bytes sent per rank, flavours of all_reduce too: in-network (n+1)/n·S, one-shot (n-1)·S."""
     if op == "all_reduce_in_network":
         return np.where(ranks > 1, size * (ranks + 1.0) / np.maximum(ranks, 1.0), 0.0)
+    if op == "all_reduce_low_latency":
+        return size * np.maximum(ranks - 1.0, 0.0)
     return ring_volume("all_reduce" if op.startswith("all_reduce") else op, size, ranks)
 
 
@@ -236,8 +252,7 @@ def _combine(up: _Phase, out: _Phase) -> Floats:
 def collective_efficiency(op: str, *, efficiency: EfficiencyClass, kind: str) -> CollectiveEfficiency:
     """Parameters for one operation on one kind of fabric: the class's own, its default, then assumed."""
     table = efficiency.collectives.get(kind, {})
-    base = "all_reduce" if op.startswith("all_reduce") else op
-    for name in (op, base, "default"):
+    for name in (op, op.split("_in_")[0].split("_low_")[0], "default"):
         if name in table:
             return table[name]
     return _FALLBACK[kind]

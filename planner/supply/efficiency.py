@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from planner.catalogue.classes import UNMEASURED, EfficiencyClass
 from planner.catalogue.hardware import Accelerator, KernelEfficiency, Provenance
 from planner.errors import unknown
+from planner.precision import DTYPES
+from planner.supply.roofline import Floats
 
 KERNELS = (
     "matmul",
@@ -52,8 +57,8 @@ def kernel_efficiency(
     Notes
     -----
     Order: accelerator, then class; in each the very dtype, its twin of equal rate (bf16/fp16, fp8/mxfp8,
-    nvfp4/mxfp4), then ``default``. A kernel found nowhere falls back on the one most like it (grouped matmul on
-    matmul, attention backward on prefill, optimizer on vector), then on the global assumption.
+    nvfp4/mxfp4), then ``default``. A kernel found nowhere falls back on the one most like it (grouped matmul
+    on matmul, attention backward on prefill, optimizer on vector), then on the global assumption.
     """
     if kernel not in KERNELS:
         raise unknown("kernel", kernel, KERNELS)
@@ -73,7 +78,7 @@ def _by_dtype(table: Mapping[str, KernelEfficiency], dtype: str) -> Iterator[Ker
 def sustained_fraction(
     accelerator: Accelerator, dtype: str, *, defaults: EfficiencyClass = UNMEASURED
 ) -> float:
-    """Share of peak FLOP/s that the power limit allows a matmul to hold for minutes on end.
+    """Share of peak FLOP/s that the power limit lets a matmul hold for minutes on end.
 
     Parameters
     ----------
@@ -87,10 +92,34 @@ def sustained_fraction(
 
     Notes
     -----
-    min(1, TDP / (ε·P)), ε [J/FLOP] the energy of one FLOP of the generation, everything on the board included.
-    Short bursts reach ``KernelEfficiency.compute``; a long run reaches the smaller of the two.
+    min(1, TDP / (ε·b/16·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
+    b the bits of an operand. A burst reaches ``KernelEfficiency.compute``, a long run the smaller of the two.
     """
-    energy = defaults.joules_per_flop.get(dtype, defaults.joules_per_flop.get(_SAME_RATE.get(dtype, dtype)))
-    if energy is None or accelerator.power is None or dtype not in accelerator.peak_flops:
+    energy, power = defaults.energy, accelerator.power
+    if energy is None or power is None or dtype not in accelerator.peak_flops:
         return 1.0
-    return min(1.0, accelerator.power / (energy * accelerator.peak_flops[dtype]))
+    joules = energy.joules_per_flop * DTYPES[dtype].bytes / 2.0
+    return min(1.0, power / (joules * accelerator.peak_flops[dtype]))
+
+
+def quantisation_bytes(m: ArrayLike, k: ArrayLike, *, dtype: str) -> Floats:
+    """Traffic of turning a 16-bit activation A[m, k] into a narrower dtype before a matmul.
+
+    Parameters
+    ----------
+    m, k : array_like, shape (n,)           rows and inner dimension of the activation
+    dtype : str                             what the matmul computes in
+
+    Returns
+    -------
+    ndarray, shape (n,)                     [byte]; 0 where the dtype is no narrower than 16 bits
+
+    Notes
+    -----
+    (2 + b)·m·k: read 16 bits, write b bytes. The matmul then reads b·m·k once more, which is its own traffic.
+    The fitted fp8, nvfp4 and int8 efficiencies assume that this term is added to the bytes of the matmul;
+    their t_0 holds the launch of the quantising kernel.
+    """
+    width = DTYPES[dtype].bytes
+    elements = np.asarray(m, dtype=np.float64) * np.asarray(k, dtype=np.float64)
+    return (2.0 + width if width < 2.0 else 0.0) * elements

@@ -1,0 +1,107 @@
+"""``hardware/classes/*.yaml`` to :class:`planner.catalogue.classes.EfficiencyClass`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from planner.catalogue import build
+from planner.catalogue.classes import EfficiencyClass, MatmulEnergy
+from planner.catalogue.fields import CLASSES, ID, KERNELS, NAME, SOURCES
+from planner.catalogue.hardware import CollectiveEfficiency, Provenance
+from planner.catalogue.loader import Dirs, entries, find
+from planner.catalogue.reader import BASES, Field, read_file
+
+FABRIC_KINDS = ("scale_up", "scale_out", "pcie")
+OPERATIONS = (
+    "all_reduce",
+    "all_reduce_in_network",
+    "all_reduce_low_latency",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "send_recv",
+    "broadcast",
+    "default",
+)
+_CITED = (
+    Field("source", "source", "a key under `sources`", required=True),
+    Field("basis", "choice", "measured or assumed", keys=BASES, required=True),
+    Field("note", "text", "", default=""),
+)
+COLLECTIVE = Field(
+    "",
+    "section",
+    fields=(
+        Field("bandwidth", "number", "fraction of the one-way link", required=True),
+        Field("latency", "quantity", "fixed part", unit="s", required=True),
+        Field("latency_per_rank", "quantity", "added a rank", unit="s", required=True),
+        Field("sharpness", "number", "exponent r of the soft maximum", required=True),
+        *_CITED,
+    ),
+)
+CLASS_FIELDS = (
+    ID,
+    NAME,
+    KERNELS,
+    Field(
+        "collectives",
+        "table",
+        "fabric kind, then operation",
+        keys=FABRIC_KINDS,
+        item=Field("", "table", keys=OPERATIONS, item=COLLECTIVE),
+        default={},
+    ),
+    Field(
+        "matmul_energy",
+        "section",
+        "what a matmul FLOP with 16-bit operands costs in a long run, the board included",
+        fields=(Field("picojoules_per_flop", "number", "", required=True), *_CITED),
+    ),
+    SOURCES,
+)
+
+
+def class_ids(dirs: Dirs = None) -> tuple[str, ...]:
+    """Ids of all efficiency classes that have a file, sorted."""
+    return tuple(sorted(entries("classes", dirs)))
+
+
+def load_class(name: str, dirs: Dirs = None) -> EfficiencyClass:
+    """The defaults of an efficiency class; one of the known classes without a file has none."""
+    known = entries("classes", dirs)
+    if name in CLASSES and name not in known:
+        return EfficiencyClass(name)
+    path = find(name, known, what="efficiency class").path
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, _changed: int) -> EfficiencyClass:
+    values = read_file(path, CLASS_FIELDS)
+    energy = values["matmul_energy"]
+    return EfficiencyClass(
+        id=values["id"],
+        kernels=build.kernels(values["kernels"]),
+        collectives={
+            kind: {op: _collective(entry) for op, entry in table.items()}
+            for kind, table in values["collectives"].items()
+        },
+        energy=energy and MatmulEnergy(energy["picojoules_per_flop"] * 1e-12, _provenance(energy)),
+    )
+
+
+def _collective(entry: Mapping[str, Any]) -> CollectiveEfficiency:
+    return CollectiveEfficiency(
+        entry["bandwidth"],
+        entry["latency"],
+        entry["latency_per_rank"],
+        entry["sharpness"],
+        _provenance(entry),
+    )
+
+
+def _provenance(entry: Mapping[str, Any]) -> Provenance:
+    return Provenance(entry["source"], entry["basis"], entry["note"])
