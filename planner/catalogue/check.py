@@ -15,6 +15,8 @@ from planner.catalogue.reader import Document, Figure, read_document
 Values = Mapping[str, Any]
 TOLERANCE = 0.03  # printed figures are rounded, and Ada sheets round 362 and 733
 
+HIGHEST_FRACTION = 1.2
+
 # dtype, the dtype it follows, their ratio on hardware that has both
 RATIOS = (
     ("fp16", "bf16", 1.0),
@@ -52,6 +54,7 @@ def _accelerator(values: Values, document: Document, systems: Mapping[str, Any])
     if wanted is not None and wanted not in systems:
         yield f"{path}:1: default_system {wanted!r} has no file under systems/"
     yield from _uncited(document)
+    yield from _efficiency(values, document)
     broken = {name: fault for check in (_ratios, _vector, _links, _capacity) for name, fault in check(values)}
     waived = {w["check"] for w in (values["checks"] or {}).get("waive", ())}
     for name, (line, message) in broken.items():
@@ -59,6 +62,16 @@ def _accelerator(values: Values, document: Document, systems: Mapping[str, Any])
             yield f"{path}:{line}: {message} (check {name})"
     for name in sorted(waived - broken.keys()):
         yield f"{path}:1: waived check {name!r} is not broken; drop the waiver"
+
+
+def _efficiency(values: Values, document: Document) -> Iterator[str]:
+    """Fractions in (0, 1.2]: a little over 1 is a chip that clocks above its sheet, 80 is a percentage."""
+    for kernel, by_dtype in (values["efficiency"] or {"kernels": {}})["kernels"].items():
+        for dtype, k in by_dtype.items():
+            for name in ("compute", "memory"):
+                if not 0 < k[name] <= HIGHEST_FRACTION:
+                    where = f"efficiency.kernels.{kernel}.{dtype}"
+                    yield f"{document.path}:1: {where}: {name} {k[name]:g} is not a fraction of the peak"
 
 
 Broken = Iterator[tuple[str, tuple[int, str]]]
