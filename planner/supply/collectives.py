@@ -244,8 +244,8 @@ def _volume(op: str, size: Floats, ranks: Floats) -> Floats:
 
 
 def _combine(up: _Phase, out: _Phase) -> Floats:
-    """Latencies add, transfers overlap, and the two meet in a soft maximum."""
-    sharpness = np.where(out.transfer > up.transfer, out.sharpness, up.sharpness)
+    """Latencies add, transfers overlap and the two meet in a soft maximum, the network's if any."""
+    sharpness = np.where(out.latency + out.transfer > 0, out.sharpness, up.sharpness)
     return soft_maximum(up.latency + out.latency, np.maximum(up.transfer, out.transfer), sharpness)
 
 

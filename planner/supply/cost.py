@@ -54,10 +54,9 @@ def choose_price(
 
 
 def _day(price: Price) -> date:
-    parts = [int(p) for p in price.date.split("-")]
     try:
-        return date(*([*parts, 1, 1])[:3])
-    except (TypeError, ValueError) as error:
+        return date.fromisoformat(price.date)
+    except ValueError as error:
         raise BadInputError(f"price of {price.provider}: date {price.date!r} is not YYYY-MM-DD") from error
 
 
