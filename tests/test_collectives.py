@@ -162,6 +162,27 @@ def test_published_all_reduce_bandwidth(
     assert 2 * (ranks - 1) / ranks * size / time == pytest.approx(measured, rel=tolerance)
 
 
+# ranks, bytes, seconds; deepseek-ai/DeepEP@dd758ca docs/legacy.md, low-latency dispatch and combine on H800
+EXPERT_EXCHANGE = [
+    (16, 7.434e6, 118e-6),
+    (32, 7.440e6, 155e-6),
+    (64, 7.439e6, 173e-6),
+    (128, 7.488e6, 192e-6),
+    (256, 7.566e6, 194e-6),
+    (16, 14.43e6, 195e-6),
+    (32, 14.469e6, 273e-6),
+    (64, 14.444e6, 314e-6),
+    (128, 14.391e6, 369e-6),
+    (256, 14.400e6, 360e-6),
+]
+
+
+@pytest.mark.parametrize(("ranks", "size", "measured"), EXPERT_EXCHANGE)
+def test_published_expert_exchange(ranks: int, size: float, measured: float) -> None:
+    time = collective_time("all_to_all", size, ranks, stride=1, cluster=real("hgx-h800", ranks))
+    assert time == pytest.approx(measured, rel=0.15)
+
+
 def test_published_small_all_reduce_of_engines() -> None:
     """ai-dynamo/aiconfigurator@095f58a h200_sxm custom_allreduce_perf, 8 ranks: 64 KiB 4.6, 1 MiB 26 µs."""
     times = collective_time(
