@@ -1,4 +1,4 @@
-"""Fit the kernel-time model to measured kernels.
+"""Fit the kernel-time and collective-time models to measurements.
 
 The model is ``planner.supply.roofline.kernel_time`` with four parameters: the fractions of the two roofs e_c
 and e_m, the launch term t_0 and the sharpness r. They are found by Levenberg-Marquardt on the logarithm of
@@ -17,7 +17,8 @@ from planner.catalogue.hardware import Accelerator, KernelEfficiency, Provenance
 from planner.errors import BadInputError
 from planner.precision import dtype as look_up_dtype
 from planner.supply.accelerator import peak_flops
-from planner.supply.roofline import Floats, kernel_time
+from planner.supply.collectives import ring_volume
+from planner.supply.roofline import Floats, kernel_time, soft_maximum
 
 Model = Callable[[Floats], Floats]
 
@@ -28,6 +29,7 @@ _HIGH = np.log([1.2, 1.5, 1e-3, 16.0])
 _EXPECTED = np.log([0.7, 0.72, 4e-6, 1.8])
 _SPREAD = np.array([0.3, 0.3, 1.0, 0.4])
 _STARTS = ((0.7, 0.75, 4e-6, 2.0), (0.4, 0.5, 15e-6, 1.2), (0.85, 0.9, 2e-6, 6.0))
+_COLLECTIVE_STARTS = ((0.8, 8e-6, 1e-6, 0.6), (0.6, 5e-6, 2e-6, 1.5), (0.9, 12e-6, 3e-7, 1.0))
 _NOISE = 0.15  # spread of a row around the model, log time; sets the weight of the prior
 _HUBER = 0.15  # residual in log time beyond which a row counts less
 
@@ -287,4 +289,39 @@ def _fit_matmul(gpu: str, dtype: str, table: Floats, accelerators: Mapping[str, 
         microseconds * 1e-6,
         peak_flops=peak_flops(chip, dtype),
         bandwidth=chip.bandwidth,
+    )
+
+
+def fit_collective(
+    op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float
+) -> Floats:
+    """Parameters of a collective inside one domain that best explain measured times.
+
+    Parameters
+    ----------
+    op : str                                one of ``planner.supply.collectives.OPERATIONS``
+    size, ranks, seconds : array_like, shape (rows,)    [byte], -, [s]; at least 2 ranks
+    bandwidth : float                       [byte/s] one way per device
+
+    Returns
+    -------
+    ndarray, shape (4,)                     share of the link η, latency [s], latency a rank [s], sharpness r
+    """
+    n = np.asarray(ranks, dtype=np.float64)
+    volume = ring_volume(op, size, n)
+
+    def model(log_parameters: Floats) -> Floats:
+        share, fixed, per_rank, sharpness = np.exp(log_parameters)
+        return soft_maximum(fixed + per_rank * (n - 1.0), volume / (share * bandwidth), sharpness)
+
+    return np.exp(
+        robust_fit(
+            model,
+            np.asarray(seconds, dtype=np.float64),
+            starts=np.log(_COLLECTIVE_STARTS),
+            low=np.log([0.01, 1e-6, 1e-8, 0.2]),
+            high=np.log([1.3, 1e-4, 2e-5, 8.0]),
+            expected=np.log([0.8, 8e-6, 1.5e-6, 0.8]),
+            spread=np.array([0.4, 1.0, 1.5, 0.5]),
+        )
     )

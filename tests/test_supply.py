@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate import fit_kernels, fit_soft_roofline, matmul_work
+from planner.calibrate import fit_collective, fit_kernels, fit_soft_roofline, matmul_work
 from planner.catalogue.class_files import class_ids, load_class
 from planner.catalogue.classes import EfficiencyClass
 from planner.catalogue.hardware import KernelEfficiency, Price, Provenance
@@ -204,6 +204,13 @@ def test_the_fit_recovers_known_parameters(true: tuple[float, float, float, floa
     noise[4] = 4.0  # an outlier must not turn the fit
     again = fit_soft_roofline(flops, moved, seconds * noise, peak_flops=1e15, bandwidth=3e12)
     assert again[:3] == pytest.approx(true[:3], rel=0.15)
+
+
+def test_the_fit_of_a_collective_recovers_known_parameters() -> None:
+    size, ranks = (x.ravel() for x in np.meshgrid(2.0 ** np.arange(9, 34, 2), [2.0, 4.0, 8.0]))
+    seconds = soft_maximum(8e-6 + 1.5e-6 * (ranks - 1), 2 * (ranks - 1) / ranks * size / (0.75 * 450e9), 0.6)
+    fitted = fit_collective("all_reduce", size, ranks, seconds, bandwidth=450e9)
+    assert fitted == pytest.approx([0.75, 8e-6, 1.5e-6, 0.6], rel=0.05)
 
 
 def test_a_table_of_gemms_is_fitted_by_chip_and_dtype() -> None:

@@ -28,7 +28,7 @@ class ChosenPrice:
 
 
 def choose_price(
-    prices: Sequence[Price], *, today: date, kind: str = "on-demand", window_days: int = 90
+    prices: Sequence[Price], *, today: date, kind: str = "on-demand", window_days: int = 180
 ) -> ChosenPrice | None:
     """The median of the newest observations of one kind; None where there is none.
 
