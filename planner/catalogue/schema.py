@@ -90,6 +90,7 @@ class LinearAttention:
     extra_parameters: int
     tensor_parallel_heads: int
     norm_parameters: int = 0
+    score_flops: float = 0.0  # the part of scan_flops that is attention-like batched matmuls inside a chunk
     group: str = "attention"  # the group its parameters are counted in
 
 
@@ -139,6 +140,7 @@ class Layer:
     cross: Attention | None = None
     parallel: bool = False
     extra_parameters: int = 0  # counted as "other"
+    optional: bool = False  # runs only where an image or audio is given: in the parameters, not on the text path
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class Stack:
 
     ``order[i]`` is the index into ``kinds`` of layer i. ``tokens`` is the fixed length of the stream (patches of an
     image, audio frames), 0 where it is the workload's. ``input_parameters`` are patch or frame embeddings and
-    positions (counted in ``input_group``), ``output_parameters`` projectors and poolers ("other").
+    positions (counted in ``input_group``), ``output_parameters`` projectors and poolers (``output_group``). An
+    ``optional`` stack is the tower of a language model: it runs only where an image or audio is given.
     """
 
     name: str
@@ -163,6 +166,8 @@ class Stack:
     output_parameters: int = 0
     output_matmuls: tuple[tuple[str, int, int, float], ...] = ()
     extra_norm_parameters: int = 0
+    output_group: str = "other"
+    optional: bool = False
 
     @property
     def layers(self) -> int:

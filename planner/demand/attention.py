@@ -140,7 +140,7 @@ def linear_ops(a: LinearAttention, *, hidden: int) -> list[Op]:
     width = sum(n for _, _, n in a.projections[:-1])
     ops.append(
         Op("mixer.scan", a.group, "scan", "tensor", bias=a.extra_parameters, read=width, write=a.width,
-           extra_flops=a.scan_flops, saved=width, state=a.state, launches=6)
+           extra_flops=a.scan_flops, score_flops=a.score_flops, saved=width, state=a.state, launches=6)
     )  # fmt: skip
     if a.norm_parameters:
         ops.append(

@@ -45,6 +45,7 @@ class Op:
     causal, cross : bool
     read, write : float          [values/token] vector traffic
     extra_flops : float          [FLOP/token] of scans
+    score_flops : float          [FLOP/token] the part of ``extra_flops`` that is attention-like (reported with scores)
     saved : float                [values/token] kept for backward at activation width, divided by tp
     saved_whole : float          [values/token] kept, divided by tp only under sequence parallelism
     mask, mask_whole : float     [byte/token] dropout masks, divided likewise
@@ -81,6 +82,7 @@ class Op:
     read: float = 0.0
     write: float = 0.0
     extra_flops: float = 0.0
+    score_flops: float = 0.0
     saved: float = 0.0
     saved_whole: float = 0.0
     mask: float = 0.0

@@ -81,9 +81,9 @@ def output_ops(model: Model, stack: Stack) -> tuple[Op, ...]:
         ops.append(Op("final_norm", "norm", "vector", "sequence", bias=norm_parameters, read=stack.hidden,
                       write=stack.hidden, saved_whole=stack.hidden))  # fmt: skip
     if stack.output_parameters:
-        ops.append(Op(f"{stack.name}.output", "other", "vector", "sequence", bias=stack.output_parameters))
+        ops.append(Op(f"{stack.name}.output", stack.output_group, "vector", "sequence", bias=stack.output_parameters))
     for name, k, n, rows in stack.output_matmuls:
-        ops.append(Op(name, "other", "matmul", "none", k=k, n=n, rows=rows))
+        ops.append(Op(name, stack.output_group, "matmul", "none", k=k, n=n, rows=rows))
     if stack is model.text and model.head is not None:
         ops += _head_ops(model)
     return tuple(ops)

@@ -1,0 +1,188 @@
+"""Models by name or by path: the catalogue's own files, a Hugging Face ``config.json``, or a planner model file.
+
+A catalogue file is ``models/<id>.yaml``. Its keys: ``id``, ``name``, ``aliases``, ``source``, ``published_parameters``
+with ``published_source``, ``notes``, and either ``config`` (Hugging Face keys) or the native keys of
+:mod:`planner.catalogue.families.native`. Loading one model parses one file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from planner.catalogue.families.native import NATIVE_KEYS, model_from_native
+from planner.catalogue.huggingface import model_from_config
+from planner.catalogue.schema import Model
+from planner.errors import BadInputError, CatalogueError, nearest, unknown
+
+FOLDER = Path(__file__).parent / "models"
+HEADER_KEYS = (
+    "id",
+    "name",
+    "aliases",
+    "source",
+    "published_parameters",
+    "published_source",
+    "notes",
+    "config",
+)
+_ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+_PATH_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+def model_ids() -> tuple[str, ...]:
+    """Ids of the catalogue, sorted."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+
+
+@lru_cache(maxsize=1)
+def model_aliases() -> Mapping[str, str]:
+    """Alias (lower case) to id."""
+    found: dict[str, str] = {}
+    for path in FOLDER.glob("*.yaml"):
+        match = _ALIASES.search(path.read_text(encoding="utf-8"))
+        for alias in match.group(1).split(",") if match else []:
+            found[alias.strip().strip("'\"").lower()] = path.stem
+    return found
+
+
+def resolve_id(name: str) -> str:
+    """The catalogue id of a name or alias, in any case; an unknown one is refused with the nearest."""
+    key = name.strip().lower()
+    if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
+        return key
+    found = model_aliases().get(key)
+    if found is None:
+        raise unknown("model", name, {*model_ids(), *model_aliases()})
+    return found
+
+
+def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) -> Model:
+    """A model by catalogue id or alias, or from a path.
+
+    Parameters
+    ----------
+    name_or_path : id, alias, or path of a ``config.json``, of its folder, or of a planner model YAML or JSON
+    relative_to : folder that a relative path starts from; the working directory if None
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if relative_to is not None and not path.is_absolute():
+        path = Path(relative_to) / path
+    looks_like_path = (
+        isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
+    )
+    if looks_like_path or ("/" in text and path.exists()):
+        return _from_path(path)
+    return _catalogued(resolve_id(text))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a catalogue file says of a model, its configuration included."""
+    return dict(_read(FOLDER / f"{resolve_id(name)}.yaml")[0])
+
+
+@lru_cache(maxsize=256)
+def _catalogued(model_id: str) -> Model:
+    return _from_planner_file(FOLDER / f"{model_id}.yaml")
+
+
+def _from_path(path: Path) -> Model:
+    if path.is_dir():
+        path = path / "config.json"
+    if not path.is_file():
+        raise BadInputError(
+            f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due"
+        )
+    if path.suffix == ".json":
+        values, _ = _read(path)
+        if "architecture" not in values and "config" not in values:
+            name = path.parent.resolve().name if path.name == "config.json" else path.stem
+            return replace(model_from_config(values, id=name, where=str(path)), source=str(path))
+    return _from_planner_file(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """A mapping and the line of each of its keys."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: cannot be read: {error}") from error
+    if path.suffix == ".json":
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            line = getattr(error, "lineno", 1)
+            raise CatalogueError([f"{path}:{line}: not JSON: {error}"]) from error
+        lines: dict[str, int] = {}
+    else:
+        values, lines = _read_yaml(path, text)
+    if not isinstance(values, dict):
+        raise CatalogueError([f"{path}:1: a mapping of keys is due"])
+    return values, lines
+
+
+def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        node = loader.get_single_node()
+        lines = {}
+        if isinstance(node, yaml.MappingNode):
+            lines = {str(k.value): k.start_mark.line + 1 for k, _ in node.value}
+            if len(lines) != len(node.value):
+                raise CatalogueError([f"{path}:1: a key is given twice"])
+        return (loader.construct_document(node) if node is not None else None), lines
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise CatalogueError([f"{path}:{line}: not YAML: {error.problem}"]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CatalogueError([f"{path}:1: not YAML: {error}"]) from error
+    finally:
+        loader.dispose()
+
+
+def _from_planner_file(path: Path) -> Model:
+    values, lines = _read(path)
+    allowed = HEADER_KEYS if "config" in values else (*HEADER_KEYS[:-1], *NATIVE_KEYS)
+    faults = []
+    for key in values:
+        if key not in allowed:
+            close = nearest(str(key), allowed) or list(allowed)
+            faults.append(
+                f"{path}:{lines.get(str(key), 1)}: unknown key {key!r}; nearest: {', '.join(close)}"
+            )
+    faults += _header_faults(path, values, lines)
+    if faults:
+        raise CatalogueError(faults)
+    model_id = str(values.get("id") or path.stem)
+    header = {k: values.pop(k) for k in HEADER_KEYS if k in values}
+    if "config" in header:
+        model = model_from_config(header["config"], id=model_id, where=str(path))
+    else:
+        model = model_from_native(values, id=model_id, where=str(path))
+    published = header.get("published_parameters")
+    return replace(
+        model, name=str(header.get("name") or model_id), aliases=tuple(map(str, header.get("aliases") or ())),
+        source=str(header.get("source") or ""), published_parameters=None if published is None else float(published),
+        notes=(*model.notes, *map(str, header.get("notes") or ())),
+    )  # fmt: skip
+
+
+def _header_faults(path: Path, values: Mapping[str, Any], lines: Mapping[str, int]) -> list[str]:
+    faults = []
+    for key in ("aliases", "notes"):
+        if values.get(key) is not None and not isinstance(values[key], list):
+            faults.append(f"{path}:{lines.get(key, 1)}: {key} must be a list")
+    published = values.get("published_parameters")
+    if published is not None and (isinstance(published, bool) or not isinstance(published, int | float)):
+        faults.append(
+            f"{path}:{lines.get('published_parameters', 1)}: published_parameters is {published!r}; a number is due"
+        )
+    return faults

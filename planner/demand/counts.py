@@ -1,0 +1,187 @@
+"""Exact counts of a model without hardware: parameters, forward FLOPs, cache and state bytes, the layer table.
+
+Conventions. A matmul is 2·m·n·k. Attention scores and values count the full query x key rectangle (``total``) or half
+of it where attention is causal (``causal_total``); windows and sparse selection do not shrink the rectangle. Linear
+attention and state space layers count what the chunked reference implementation computes. Norms, activations, rotary
+embeddings and look-ups count no FLOPs. Experts count ``top_k`` a token. A vision or audio tower of a language model
+counts in the parameters and not in the FLOPs: they are those of the text path. Multi-token-prediction layers count in
+neither. In an encoder-decoder both streams have ``seq_len`` tokens unless the model fixes one (Whisper: 1500 frames).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from planner.catalogue.schema import Model, Stack
+from planner.demand.costs import op_costs, saved_bytes
+from planner.demand.ops import KERNELS, OpTable
+from planner.demand.transformer import Demand, Section, demand
+from planner.demand.workload import Precision, Work, work
+
+_ATTENTION = KERNELS.index("attention")
+PARAMETER_KEYS = ("total", "active", "embedding", "head", "attention", "mlp", "experts", "norm", "other")
+
+
+def parameter_counts(model: Model) -> dict[str, int]:
+    """Parameters by group; ``mlp`` holds the routed ``experts`` too, so all but ``experts`` sum to ``total``.
+
+    ``active`` is the total less the routed experts a token does not visit, embeddings included.
+    """
+    d = demand(model)
+    p = d.parameters
+    counts = {"total": d.total_parameters, "active": d.active_parameters, **p, "mlp": p["mlp"] + p["experts"]}
+    return {k: counts[k] for k in PARAMETER_KEYS}
+
+
+def stack_tokens(model: Model, stack: Stack, seq_len: float) -> float:
+    """Tokens a sequence brings to a stack: its fixed length, else the workload's."""
+    return float(stack.tokens or seq_len)
+
+
+def encoder_tokens(model: Model, seq_len: float) -> float:
+    """Tokens a sequence of the stream cross-attention reads; 0 without an encoder."""
+    encoders = [s for s in model.stacks[:-1] if s.role == "encoder"]
+    if encoders:
+        return stack_tokens(model, encoders[-1], seq_len)
+    return 0.0
+
+
+def stack_work(model: Model, stack: Stack, *, batch: float, seq_len: float) -> Work:
+    """The pass of a whole sequence through one stack on one device."""
+    return work(
+        batch=batch, q_len=stack_tokens(model, stack, seq_len), encoder_len=encoder_tokens(model, seq_len)
+    )
+
+
+def _on_text_path(d: Demand, section: Section) -> bool:
+    stack = d.model.stacks[section.stack]
+    return not stack.optional and not (section.role == "layer" and stack.kinds[section.kind].optional)
+
+
+def _section_flops(table: OpTable, w: Work) -> tuple[float, float, float]:
+    """All FLOPs, those of attention scores, and what causality saves."""
+    flops = op_costs(table, w, Precision(), attention="eager").flops[0]
+    core = flops * (table.kernel == _ATTENTION)
+    in_scan = float((table.columns["score_flops"] * w.tokens[0]).sum())
+    return (
+        float(flops.sum()),
+        float(core.sum()) + in_scan,
+        float((core * (table.columns["causal"] > 0)).sum()) / 2.0,
+    )
+
+
+def forward_flops(model: Model, *, batch: int = 1, seq_len: int) -> dict[str, float]:
+    """FLOPs of one forward pass of ``batch`` sequences of ``seq_len`` tokens, text path.
+
+    Returns
+    -------
+    dict
+        ``total`` (full S x S scores), ``attention_scores`` (that part of it), ``causal_total``. [FLOP]
+    """
+    d = demand(model)
+    total = scores = saved = 0.0
+    for section in d.sections:
+        if section.table.ops and _on_text_path(d, section):
+            w = stack_work(model, model.stacks[section.stack], batch=batch, seq_len=seq_len)
+            f, s, h = _section_flops(section.table, w)
+            total, scores, saved = (
+                total + f * section.count,
+                scores + s * section.count,
+                saved + h * section.count,
+            )
+    return {"total": total, "attention_scores": scores, "causal_total": total - saved}
+
+
+def kv_cache_bytes_per_token(model: Model, *, bytes_per_value: float = 2.0) -> float:
+    """Cache bytes one more token of context costs while no window is full, summed over decoder layers [byte/token].
+
+    Latent attention caches its latent; layers that share another's keys and values cache nothing. Cross-attention
+    caches the encoder's tokens, not the decoder's, and is not counted here.
+    """
+    return bytes_per_value * sum(_cached(s) * s.count for s in _decoding(demand(model)))
+
+
+def kv_cache_bytes(model: Model, *, context: float, bytes_per_value: float = 2.0) -> float:
+    """Cache bytes of one sequence of ``context`` tokens: windows cap what their layers keep [byte]."""
+    total = 0.0
+    for section in _decoding(demand(model)):
+        t = section.table.columns
+        kept = np.minimum(context, np.where(t["decode_kv_heads"] > 0, np.inf, t["window"]))
+        total += float((t["cache"] * kept * (t["cross"] == 0)).sum()) * section.count
+    return total * bytes_per_value
+
+
+def recurrent_state_bytes(model: Model, *, bytes_per_value: float = 4.0) -> float:
+    """Recurrent state of one sequence over all layers of linear attention and state space [byte]."""
+    return bytes_per_value * sum(
+        float(s.table.columns["state"].sum()) * s.count for s in _decoding(demand(model))
+    )
+
+
+def _decoding(d: Demand) -> list[Section]:
+    stacks = d.model.stacks
+    return [s for s in d.sections if s.table.ops and stacks[s.stack].role == "decoder"]
+
+
+def _cached(section: Section) -> float:
+    t = section.table.columns
+    return float((t["cache"] * (t["cross"] == 0)).sum())
+
+
+def summary(
+    model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Precision | None = None
+) -> dict[str, Any]:
+    """Parameters, FLOPs and a row for each distinct part of the model; rows times ``count`` sum to the totals.
+
+    Rows are per layer: ``parameters``, ``forward_flops`` (full scores, 0 off the text path), ``weight_bytes``,
+    ``activation_bytes`` (read and written), ``saved_activation_bytes`` (kept for backward, fused attention),
+    ``kv_cache_bytes_per_token``, ``arithmetic_intensity`` (FLOP over weight and activation bytes).
+    """
+    precision = precision or Precision(weight=model.weight_dtype)
+    d = demand(model)
+    rows = [_row(d, s, batch=batch, seq_len=seq_len, precision=precision) for s in d.sections if s.table.ops]
+    if model.other_parameters:
+        rows.append(_bare_row("other", model.other_parameters, precision))
+    return {
+        "parameters": parameter_counts(model),
+        "forward_flops": forward_flops(model, batch=batch, seq_len=seq_len),
+        "layers": rows,
+    }
+
+
+def _bare_row(name: str, parameters: int, precision: Precision) -> dict[str, Any]:
+    return {
+        "name": name, "kind": "other", "count": 1, "parameters": parameters, "forward_flops": 0.0,
+        "weight_bytes": parameters * precision.bytes_of("weight"), "activation_bytes": 0.0,
+        "saved_activation_bytes": 0.0, "kv_cache_bytes_per_token": 0.0, "arithmetic_intensity": 0.0,
+    }  # fmt: skip
+
+
+def _row(d: Demand, section: Section, *, batch: int, seq_len: int, precision: Precision) -> dict[str, Any]:
+    model, stack = d.model, d.model.stacks[section.stack]
+    table, on = section.table, _on_text_path(d, section)
+    w = stack_work(model, stack, batch=batch, seq_len=seq_len)
+    costs = op_costs(table, w, precision, attention="flash")
+    flops = _section_flops(table, w)[0] if on else 0.0
+    parameters = round(float(table.parameters.sum()))
+    weight = parameters * precision.bytes_of("weight")
+    moved = float((costs.bytes_moved - costs.weight_bytes).sum()) if on else 0.0
+    saved = float(saved_bytes(table, w, width=precision.bytes_of("activation")).sum()) if on else 0.0
+    kind = {"input": "embedding", "output": "head"}.get(section.role, "layer")
+    name = stack.kinds[section.kind].name if section.role == "layer" else kind
+    return {
+        "name": name if len(model.stacks) == 1 else f"{stack.name}: {name}", "kind": kind, "count": section.count,
+        "parameters": parameters, "forward_flops": flops, "weight_bytes": weight, "activation_bytes": moved,
+        "saved_activation_bytes": saved,
+        "kv_cache_bytes_per_token": _cached(section) * precision.bytes_of("kv") if stack.role == "decoder" else 0.0,
+        "arithmetic_intensity": flops / (weight + moved) if weight + moved else 0.0,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def total_parameters(model: Model) -> int:
+    """All parameters, tied tables once."""
+    return demand(model).total_parameters
