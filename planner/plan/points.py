@@ -1,0 +1,316 @@
+"""Every operator of a pass as a point under the roofline: what it computes, what it moves, how long it takes.
+
+FLOPs, bytes and limits are read off the very functions that time a step, one roof at a time, so that a point and the
+estimate it belongs to cannot disagree. All figures are those of one device; ``count`` says how often the operator runs
+in the pass, over all layers, stages and micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.demand.costs import local_weights
+from planner.demand.memory import state_bytes_per_parameter
+from planner.demand.ops import Array, OpTable
+from planner.demand.optimizer import NEWTON_SCHULZ_STEPS
+from planner.demand.transformer import Section
+from planner.demand.workload import Work, work
+from planner.errors import unknown
+from planner.plan.inference import FUSED, InferenceRun, inference_pass
+from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates
+from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.plan.resolve import Resolved
+from planner.plan.roofs import VECTOR, Roof
+from planner.plan.sections import TrainingRun, training_terms
+from planner.plan.training import moment_bytes, running_layers, stage_counts, training_step
+from planner.supply.roofline import BOUND_NAMES, bound_by
+
+PHASES = ("forward", "recompute", "backward", "decode", "optimizer")
+COMMUNICATION = "communication"
+Timer = Callable[[Rates], Array]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operator of one layer kind in one direction, on one device.
+
+    Attributes
+    ----------
+    name, phase, kernel : str    ledger name; one of PHASES; kernel class, optimizer or communication
+    flops, bytes : float         [FLOP], [byte] of one execution; vector operators count no FLOPs
+    intensity : float            [FLOP/byte]; NaN where no bytes are counted
+    time : float                 [s] of one execution
+    share : float                part of the time of all points of the pass
+    achieved_flops : float       [FLOP/s]
+    bound : str                  compute, memory, overhead (launch) or communication: the largest of its times
+    dtype : str                  which compute roof it lives under: a dtype, or ``vector``
+    count : float                executions in the pass
+    """
+
+    name: str
+    phase: str
+    kernel: str
+    flops: float
+    bytes: float
+    intensity: float
+    time: float
+    share: float
+    achieved_flops: float
+    bound: str
+    dtype: str
+    count: float
+
+
+def points(resolved: Resolved, x: Layouts, *, phase: str | None = None) -> list[Point]:
+    """Points of one pass of one layout.
+
+    Parameters
+    ----------
+    resolved : Resolved             what an estimate was made of (``Estimate.resolved``)
+    x : Layouts, (1,)               its layout (``Estimate.layout``)
+    phase : str or None             inference only: ``prefill`` or ``decode``; the task's own by default
+
+    Returns
+    -------
+    list of Point                   layer kind by layer kind, forward before backward; shares sum to 1
+    """
+    run = resolved.run
+    if isinstance(run, TrainingRun):
+        found = [*_training_points(resolved, x, run), *_training_communication(resolved, x, run)]
+    else:
+        phase = phase or ("decode" if resolved.task in ("decode", "serve") else "prefill")
+        if phase not in ("prefill", "decode"):
+            raise unknown("phase", phase, ("prefill", "decode"))
+        found = [
+            *_inference_points(resolved, x, run, phase),
+            *_inference_communication(resolved, x, run, phase),
+        ]
+    return _with_shares(_merged(found))
+
+
+def violations(found: Sequence[Point], roofs: Sequence[Roof], *, tolerance: float = 1e-6) -> list[Point]:
+    """Points that lie above their datasheet roofs: each is a bug of the planner or of a catalogue file.
+
+    A point may reach ``min(P of its dtype, intensity · W)`` and no more.
+    """
+    peaks = {r.dtype: r.value for r in roofs if r.kind == "compute"}
+    bandwidth = next(r.value for r in roofs if r.kind == "memory")
+    over = 1.0 + tolerance
+    return [
+        p
+        for p in found
+        if p.flops > 0
+        and (p.achieved_flops > peaks[p.dtype] * over or p.achieved_flops > p.intensity * bandwidth * over)
+    ]
+
+
+def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
+    cluster, d, precision = resolved.cluster, resolved.demand, run.precision
+    eager = run.attention == "eager"
+    ahead = rates(cluster, precision, direction="forward", sustained=True, eager=eager)
+    back = rates(cluster, precision, direction="backward", sustained=True, eager=eager)
+    w = work(
+        batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep,
+        sequence_parallel=x.sequence_parallel, imbalance=run.imbalance,
+    )  # fmt: skip
+    micro_batches = float(x.micro_batches[0])
+    for s in _running(resolved):
+        here, count = _stream(resolved, s, w), s.count * micro_batches
+        c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
+        once = _op_points(resolved, s, _forward_timer(resolved, s.table, here), ahead, "forward", count)
+        yield from once
+        mode = RECOMPUTE[int(x.recompute[0])]
+        again = {"none": [], "selective": [p for p in once if p.kernel == "attention"], "full": once}[mode]
+        yield from (replace(p, phase="recompute") for p in again)
+        yield from _op_points(
+            resolved, s, lambda r, s=s, c=c: backward_time(s.table, c, r, precision, attention=run.attention),  # type: ignore[misc]
+            back, "backward", count,
+        )  # fmt: skip
+    yield _optimizer_point(resolved, x, run)
+
+
+def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
+    decode = phase == "decode"
+    r = rates(resolved.cluster, run.precision, direction="decode" if decode else "forward", sustained=not decode,
+              eager=run.attention == "eager" and not decode)  # fmt: skip
+    w = work(
+        batch=np.ceil(run.batch / x.dp), q_len=1.0 if decode else run.input_len,
+        kv_len=run.input_len + run.output_len / 2.0 if decode else run.input_len, encoder_len=run.encoder_len,
+        tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, decode=float(decode), imbalance=run.imbalance,
+    )  # fmt: skip
+    for s in _running(resolved):
+        stack = resolved.demand.model.stacks[s.stack]
+        encoder = stack.role == "encoder" and stack is not resolved.demand.model.text
+        if decode and encoder:
+            continue
+        here = _stream(resolved, s, w)
+        if s.role == "output" and stack.role == "decoder" and resolved.demand.model.embedding is not None:
+            here = replace(here, q_len=np.ones(1), cp=np.ones(1))  # the head runs on the last token only
+        attention = "flash" if decode else run.attention
+        timer = _forward_timer(resolved, s.table, here, attention=attention, dropout=False)
+        skip = {*FUSED, *(o.name for o in s.table.ops if decode and o.side == "encoder")}
+        name = "decode" if decode else "forward"
+        yield from (
+            p
+            for p in _op_points(resolved, s, timer, r, name, float(s.count))
+            if p.name.split("|")[0] not in skip
+        )
+
+
+def _running(resolved: Resolved) -> Iterator[Section]:
+    """Sections whose operators run: those of towers are held but not run."""
+    d = resolved.demand
+    running = set(running_layers(d))
+    for i, s in enumerate(d.sections):
+        stack = d.model.stacks[s.stack]
+        idle = (stack.role == "tower" and stack is not d.model.text) or (
+            s.role == "layer" and i not in running
+        )
+        if s.table.ops and not idle:
+            yield s
+
+
+def _stream(resolved: Resolved, s: Section, w: Work) -> Work:
+    """The work of a section's own token stream: a fixed number of tokens, the encoder's, or the text's."""
+    stack = resolved.demand.model.stacks[s.stack]
+    if stack.tokens:
+        length = np.full(1, float(stack.tokens))
+    elif stack.role == "encoder" and stack is not resolved.demand.model.text:
+        length = w.encoder_len
+    else:
+        return w
+    return replace(w, q_len=length, kv_len=length)
+
+
+def _forward_timer(
+    resolved: Resolved, table: OpTable, w: Work, *, attention: str | None = None, dropout: bool | None = None
+) -> Timer:
+    kind = resolved.run.attention if attention is None else attention
+    drop = resolved.model.dropout if dropout is None else dropout
+    return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop)[1]  # type: ignore[arg-type]
+
+
+def _op_points(
+    resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float
+) -> list[Point]:
+    """Points of the operators of a section, timed by ``timer`` at given rates; times of shape (1, op)."""
+    none = np.zeros_like(r.overhead)
+    full = np.ones_like(r.peak)
+    bare = replace(r, overhead=none)
+    no_roof = np.full_like(r.peak, np.inf)
+    seconds, busy = timer(r)[0], timer(bare)[0]
+    compute, memory = timer(replace(bare, bandwidth=np.inf))[0], timer(replace(bare, peak=no_roof))[0]
+    flops = timer(replace(bare, bandwidth=np.inf, peak=full, compute=full))[0]
+    moved = timer(replace(bare, bandwidth=1.0, memory=full, peak=no_roof))[0]
+    limits = bound_by(compute, memory, overhead=seconds - busy)
+    return [
+        _point(f"{op.name}|{s.name}", phase, op.kernel, float(flops[j]), float(moved[j]), float(seconds[j]), count,
+               bound=BOUND_NAMES[int(limits[j])], dtype=_dtype(resolved, op.kernel))
+        for j, op in enumerate(s.table.ops)
+        if seconds[j] > 0
+    ]  # fmt: skip
+
+
+def _dtype(resolved: Resolved, kernel: str) -> str:
+    """The compute roof a kernel lives under."""
+    if kernel in ("matmul", "grouped_matmul"):
+        return resolved.precision.compute + (" 2:4" if resolved.precision.sparsity == "2:4" else "")
+    return attention_dtype(resolved.precision, resolved.cluster) if kernel == "attention" else VECTOR
+
+
+def _point(
+    name: str, phase: str, kernel: str, flops: float, moved: float, seconds: float, count: float, *, bound: str,
+    dtype: str = "",
+) -> Point:  # fmt: skip
+    intensity = flops / moved if moved > 0 else np.nan
+    return Point(
+        name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count
+    )
+
+
+def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
+    """The update of the parameters that the fullest stage owns; every stage makes one."""
+    d, opt, n = resolved.demand, run.optimizer, len(resolved.demand.sections)
+    tp, ep = x.tp.astype(np.float64), x.ep.astype(np.float64)
+    held = np.zeros((2, n))
+    for i, s in enumerate(d.sections):
+        if s.table.ops:
+            local = local_weights(s.table, tp=tp, ep=ep)[0]
+            expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
+            held[:, i] = (local * ~expert).sum(), (local * expert).sum()
+    stages = held @ stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).T
+    sharded = int(x.zero_stage[0]) >= 1
+    ranks = np.array([float(x.dp[0] * x.cp[0]), float(x.expert_dp[0])]) if sharded else np.ones(2)
+    owned = float((stages / ranks[:, None]).sum(axis=0).max())
+    seconds = float(training_step(d, resolved.cluster, x, run).time["optimizer"][0])
+    special = opt.factored or opt.matrices_only
+    moments = moment_bytes(d, opt) / max(d.total_parameters, 1) if special else None
+    per = state_bytes_per_parameter(run.precision, opt, moments=moments)
+    flops = opt.flops * owned
+    if opt.matrices_only:
+        flops += NEWTON_SCHULZ_STEPS * 6.0 * owned * min(max(owned, 1.0) ** 0.5, 8192.0)
+    moved = owned * (2.0 * per.optimizer + 2.0 * per.grad + per.weight)
+    dtype = run.precision.compute if opt.matrices_only else VECTOR
+    return _point("optimizer", "optimizer", "optimizer", flops, moved, seconds, float(x.pp[0]),
+                  bound="compute" if opt.matrices_only else "memory", dtype=dtype)  # fmt: skip
+
+
+def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
+    """Exposed communication, by kind and direction; it computes nothing and has no place under the roofs."""
+    d, cluster = resolved.demand, resolved.cluster
+    terms = training_terms(d, cluster, x, run, detail=False)
+    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).sum(axis=0)
+    repeated = RECOMPUTE[int(x.recompute[0])] == "full"
+    m = float(x.micro_batches[0])
+    for key in ("tp", "cp", "ep"):
+        ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
+        yield from _waits(f"comm.{key}", "forward", ahead, m)
+        yield from _waits(f"comm.{key}", "recompute", ahead * repeated, m)
+        yield from _waits(f"comm.{key}", "backward", back, m)
+    ledger = training_step(d, cluster, x, run).time
+    for key, seconds in ledger.items():
+        if key.startswith("comm.dp"):
+            yield from _waits(key, "backward", float(seconds[0]), float(x.pp[0]))
+        elif key == "comm.pp":
+            yield from _waits(key, "forward", float(seconds[0]), 1.0)
+
+
+def _inference_communication(
+    resolved: Resolved, x: Layouts, run: InferenceRun, phase: str
+) -> Iterator[Point]:
+    ledger = inference_pass(resolved.demand, resolved.cluster, x, run, phase=phase).time
+    for key, seconds in ledger.items():
+        if key.startswith("comm."):
+            yield from _waits(key, "decode" if phase == "decode" else "forward", float(seconds[0]), 1.0)
+
+
+def _waits(name: str, phase: str, seconds: float, count: float) -> Iterator[Point]:
+    if seconds > 0:
+        yield _point(name, phase, COMMUNICATION, 0.0, 0.0, seconds, count, bound=COMMUNICATION)
+
+
+def _merged(found: Sequence[Point]) -> list[Point]:
+    """Equal operators become one point that runs more often; the layer kind is named only where it makes a difference."""
+    same: dict[tuple[object, ...], Point] = {}
+    for p in found:
+        key = (p.name.split("|")[0], p.phase, p.kernel, p.flops, p.bytes, p.time)
+        same[key] = replace(same[key], count=same[key].count + p.count) if key in same else p
+    often: dict[tuple[str, str], int] = {}
+    for p in same.values():
+        short = p.name.split("|")[0]
+        often[short, p.phase] = often.get((short, p.phase), 0) + 1
+    out = []
+    for p in same.values():
+        short, _, section = p.name.partition("|")
+        out.append(
+            replace(p, name=f"{short} ({section})" if often[short, p.phase] > 1 and section else short)
+        )
+    return out
+
+
+def _with_shares(found: Sequence[Point]) -> list[Point]:
+    total = sum(p.time * p.count for p in found)
+    return [replace(p, share=p.time * p.count / total) for p in found]
