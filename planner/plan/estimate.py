@@ -14,9 +14,9 @@ from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
 from planner.errors import PlannerError
 from planner.plan.inference import InferenceRun, Pass, inference_pass
-from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.plan.layouts import Layouts
 from planner.plan.resolve import HardwareDirs, Resolved, resolve
-from planner.plan.scenario import Value, parse_scenario
+from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
 from planner.plan.sections import Terms, TrainingRun
 from planner.plan.training import running_layers, training_step
 from planner.plan.uncertainty import Interval, interval

@@ -15,11 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from planner.catalogue.schema import Attention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.demand.ops import Array
-from planner.errors import BadInputError
+from planner.plan.scenario import RECOMPUTE
 
 Ints = NDArray[np.int64]
-RECOMPUTE = ("none", "selective", "full")
-LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 
 
 @dataclass(frozen=True)
@@ -167,16 +165,6 @@ def rules(x: Layouts, model: Model, *, devices: int | None, seq_len: int) -> lis
 
 def _list(values: tuple[int, ...]) -> str:
     return ", ".join(str(v) for v in values) or "none"
-
-
-def check_positive(values: Mapping[str, object], *, where: str = "") -> None:
-    """Refuse sizes that are not whole numbers of at least 1, or absurdly large."""
-    place = f"{where}: " if where else ""
-    for key, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise BadInputError(f"{place}{key}: {value!r} is not a whole number")
-        if value < 1 or value > LARGEST:
-            raise BadInputError(f"{place}{key}: {value} is outside 1 … {LARGEST:,}")
 
 
 def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) -> Array:

@@ -11,9 +11,6 @@ import numpy as np
 
 from planner.demand.ops import Array
 
-SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
-
-
 def bubble_time(
     schedule: str, *, forward: Array, backward: Array, weight_gradient: Array, pp: Array, vpp: Array
 ) -> Array:

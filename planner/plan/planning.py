@@ -16,9 +16,8 @@ from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.layouts import RECOMPUTE
 from planner.plan.resolve import HardwareDirs, Resolved, resolve_run
-from planner.plan.scenario import Value, parse_scenario
+from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
 from planner.plan.search import Found, Progress, search
 from planner.precision import DTYPES
 

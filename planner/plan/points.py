@@ -1,14 +1,15 @@
 """Every operator of a pass as a point under the roofline: what it computes, what it moves, how long it takes.
 
-FLOPs, bytes and limits are read off the very functions that time a step, one roof at a time, so that a point and the
-estimate it belongs to cannot disagree. All figures are those of one device; ``count`` says how often the operator runs
-in the pass, over all layers, stages and micro-batches.
+FLOPs, bytes and limits are read off the very functions that time a step, one roof at a time, so that a point
+and the estimate it belongs to cannot disagree. All figures are those of one device; ``count`` says how often
+the operator runs in the pass, over all layers, stages and micro-batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -21,16 +22,29 @@ from planner.demand.workload import Work, work
 from planner.errors import unknown
 from planner.plan.inference import FUSED, InferenceRun, inference_pass
 from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates
-from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.plan.layouts import Layouts
 from planner.plan.resolve import Resolved
-from planner.plan.roofs import VECTOR, Roof
+from planner.plan.roofs import VECTOR, Roof, roofs
+from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import TrainingRun, training_terms
 from planner.plan.training import moment_bytes, running_layers, stage_counts, training_step
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
+__all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
+
 PHASES = ("forward", "recompute", "backward", "decode", "optimizer")
 COMMUNICATION = "communication"
 Timer = Callable[[Rates], Array]
+
+
+class Estimated(Protocol):
+    """What a point needs to know of an estimate: what it was made of, and its one layout."""
+
+    @property
+    def resolved(self) -> Resolved: ...
+
+    @property
+    def layout(self) -> Layouts: ...
 
 
 @dataclass(frozen=True)
@@ -64,19 +78,19 @@ class Point:
     count: float
 
 
-def points(resolved: Resolved, x: Layouts, *, phase: str | None = None) -> list[Point]:
-    """Points of one pass of one layout.
+def points(estimate: Estimated, *, phase: str | None = None) -> list[Point]:
+    """Points of one pass of an estimate.
 
     Parameters
     ----------
-    resolved : Resolved             what an estimate was made of (``Estimate.resolved``)
-    x : Layouts, (1,)               its layout (``Estimate.layout``)
+    estimate : Estimate             or anything with its ``resolved`` and ``layout``
     phase : str or None             inference only: ``prefill`` or ``decode``; the task's own by default
 
     Returns
     -------
     list of Point                   layer kind by layer kind, forward before backward; shares sum to 1
     """
+    resolved, x = estimate.resolved, estimate.layout
     run = resolved.run
     if isinstance(run, TrainingRun):
         found = [*_training_points(resolved, x, run), *_training_communication(resolved, x, run)]
@@ -91,13 +105,13 @@ def points(resolved: Resolved, x: Layouts, *, phase: str | None = None) -> list[
     return _with_shares(_merged(found))
 
 
-def violations(found: Sequence[Point], roofs: Sequence[Roof], *, tolerance: float = 1e-6) -> list[Point]:
+def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: float = 1e-6) -> list[Point]:
     """Points that lie above their datasheet roofs: each is a bug of the planner or of a catalogue file.
 
     A point may reach ``min(P of its dtype, intensity · W)`` and no more.
     """
-    peaks = {r.dtype: r.value for r in roofs if r.kind == "compute"}
-    bandwidth = next(r.value for r in roofs if r.kind == "memory")
+    peaks = {r.dtype: r.value for r in ceilings if r.kind == "compute"}
+    bandwidth = next(r.value for r in ceilings if r.kind == "memory")
     over = 1.0 + tolerance
     return [
         p
@@ -113,9 +127,15 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
     ahead = rates(cluster, precision, direction="forward", sustained=True, eager=eager)
     back = rates(cluster, precision, direction="backward", sustained=True, eager=eager)
     w = work(
-        batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep,
-        sequence_parallel=x.sequence_parallel, imbalance=run.imbalance,
-    )  # fmt: skip
+        batch=x.micro_batch,
+        q_len=run.seq_len,
+        encoder_len=run.encoder_len,
+        tp=x.tp,
+        cp=x.cp,
+        ep=x.ep,
+        sequence_parallel=x.sequence_parallel,
+        imbalance=run.imbalance,
+    )
     micro_batches = float(x.micro_batches[0])
     for s in _running(resolved):
         here, count = _stream(resolved, s, w), s.count * micro_batches
@@ -126,21 +146,36 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         again = {"none": [], "selective": [p for p in once if p.kernel == "attention"], "full": once}[mode]
         yield from (replace(p, phase="recompute") for p in again)
         yield from _op_points(
-            resolved, s, lambda r, s=s, c=c: backward_time(s.table, c, r, precision, attention=run.attention),  # type: ignore[misc]
-            back, "backward", count,
-        )  # fmt: skip
+            resolved,
+            s,
+            lambda r, s=s, c=c: backward_time(s.table, c, r, precision, attention=run.attention),  # type: ignore[misc]
+            back,
+            "backward",
+            count,
+        )
     yield _optimizer_point(resolved, x, run)
 
 
 def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
     decode = phase == "decode"
-    r = rates(resolved.cluster, run.precision, direction="decode" if decode else "forward", sustained=not decode,
-              eager=run.attention == "eager" and not decode)  # fmt: skip
+    r = rates(
+        resolved.cluster,
+        run.precision,
+        direction="decode" if decode else "forward",
+        sustained=not decode,
+        eager=run.attention == "eager" and not decode,
+    )
     w = work(
-        batch=np.ceil(run.batch / x.dp), q_len=1.0 if decode else run.input_len,
-        kv_len=run.input_len + run.output_len / 2.0 if decode else run.input_len, encoder_len=run.encoder_len,
-        tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, decode=float(decode), imbalance=run.imbalance,
-    )  # fmt: skip
+        batch=np.ceil(run.batch / x.dp),
+        q_len=1.0 if decode else run.input_len,
+        kv_len=run.input_len + run.output_len / 2.0 if decode else run.input_len,
+        encoder_len=run.encoder_len,
+        tp=x.tp,
+        cp=1.0 if decode else x.cp,
+        ep=x.ep,
+        decode=float(decode),
+        imbalance=run.imbalance,
+    )
     for s in _running(resolved):
         stack = resolved.demand.model.stacks[s.stack]
         encoder = stack.role == "encoder" and stack is not resolved.demand.model.text
@@ -207,11 +242,20 @@ def _op_points(
     moved = timer(replace(bare, bandwidth=1.0, memory=full, peak=no_roof))[0]
     limits = bound_by(compute, memory, overhead=seconds - busy)
     return [
-        _point(f"{op.name}|{s.name}", phase, op.kernel, float(flops[j]), float(moved[j]), float(seconds[j]), count,
-               bound=BOUND_NAMES[int(limits[j])], dtype=_dtype(resolved, op.kernel))
+        _point(
+            f"{op.name}|{s.name}",
+            phase,
+            op.kernel,
+            float(flops[j]),
+            float(moved[j]),
+            float(seconds[j]),
+            count,
+            bound=BOUND_NAMES[int(limits[j])],
+            dtype=_dtype(resolved, op.kernel),
+        )
         for j, op in enumerate(s.table.ops)
         if seconds[j] > 0
-    ]  # fmt: skip
+    ]
 
 
 def _dtype(resolved: Resolved, kernel: str) -> str:
@@ -222,9 +266,17 @@ def _dtype(resolved: Resolved, kernel: str) -> str:
 
 
 def _point(
-    name: str, phase: str, kernel: str, flops: float, moved: float, seconds: float, count: float, *, bound: str,
+    name: str,
+    phase: str,
+    kernel: str,
+    flops: float,
+    moved: float,
+    seconds: float,
+    count: float,
+    *,
+    bound: str,
     dtype: str = "",
-) -> Point:  # fmt: skip
+) -> Point:
     intensity = flops / moved if moved > 0 else np.nan
     return Point(
         name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count
@@ -254,8 +306,17 @@ def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
         flops += NEWTON_SCHULZ_STEPS * 6.0 * owned * min(max(owned, 1.0) ** 0.5, 8192.0)
     moved = owned * (2.0 * per.optimizer + 2.0 * per.grad + per.weight)
     dtype = run.precision.compute if opt.matrices_only else VECTOR
-    return _point("optimizer", "optimizer", "optimizer", flops, moved, seconds, float(x.pp[0]),
-                  bound="compute" if opt.matrices_only else "memory", dtype=dtype)  # fmt: skip
+    return _point(
+        "optimizer",
+        "optimizer",
+        "optimizer",
+        flops,
+        moved,
+        seconds,
+        float(x.pp[0]),
+        bound="compute" if opt.matrices_only else "memory",
+        dtype=dtype,
+    )
 
 
 def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
@@ -293,7 +354,7 @@ def _waits(name: str, phase: str, seconds: float, count: float) -> Iterator[Poin
 
 
 def _merged(found: Sequence[Point]) -> list[Point]:
-    """Equal operators become one point that runs more often; the layer kind is named only where it makes a difference."""
+    """Equal operators become one point that runs more often; the layer kind is named only where it matters."""
     same: dict[tuple[object, ...], Point] = {}
     for p in found:
         key = (p.name.split("|")[0], p.phase, p.kernel, p.flops, p.bytes, p.time)

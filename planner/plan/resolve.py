@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from planner.catalogue.hardware import Accelerator, System
-from planner.catalogue.classes import load_class
+from planner.catalogue.class_files import load_class
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
@@ -21,8 +21,8 @@ from planner.demand.workload import Precision
 from planner.errors import BadInputError
 from planner.plan.engines import engine
 from planner.plan.inference import InferenceRun
-from planner.plan.layouts import RECOMPUTE, Layouts, layouts, rules
-from planner.plan.scenario import Value
+from planner.plan.layouts import Layouts, layouts, rules
+from planner.plan.scenario import RECOMPUTE, Value
 from planner.plan.sections import TrainingRun
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops

@@ -43,7 +43,7 @@ def roofs(cluster: Cluster, precision: Precision, *, sustained: bool = True) -> 
     ----------
     cluster : Cluster
     precision : Precision           whose compute and attention dtypes are the main roofs
-    sustained : bool                hold compute to what the power limit lets a long run reach (training, prefill)
+    sustained : bool                hold compute to what the power limit lets a long run reach
 
     Returns
     -------

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
-from planner.plan.layouts import LARGEST, RECOMPUTE
-from planner.plan.pipeline import SCHEDULES
 from planner.precision import DTYPE_NAMES
 
+RECOMPUTE = ("none", "selective", "full")
+SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
+LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 TASKS = ("train", "prefill", "decode", "serve", "forward")
 Value = str | int | float | bool
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from planner.demand.ops import Array
 from planner.plan.inference import inference_pass
-from planner.plan.layouts import RECOMPUTE, Layouts, divisors, layouts, rules
+from planner.plan.layouts import Layouts, divisors, layouts, rules
 from planner.plan.resolve import Resolved
-from planner.plan.scenario import Value
+from planner.plan.scenario import RECOMPUTE, Value
 from planner.plan.sections import TrainingRun
 from planner.plan.training import training_step
 

@@ -19,7 +19,8 @@ from planner.demand.optimizer import Optimizer
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Precision, Work, work
 from planner.plan.kernels import Rates, backward_time, forward, rates, weight_gradient_time
-from planner.plan.layouts import RECOMPUTE, Layouts
+from planner.plan.layouts import Layouts
+from planner.plan.scenario import RECOMPUTE
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.hardware import CollectiveEfficiency, Fabric, KernelEfficiency
 from planner.plan.layouts import Layouts
+from planner.plan.points import Estimated
 from planner.plan.resolve import Resolved
 from planner.plan.search import evaluate
 from planner.precision import DTYPE_NAMES
@@ -20,7 +21,7 @@ _FLAVOURS = (*OPERATIONS, "all_reduce_in_network", "all_reduce_low_latency")
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Step time with one figure scaled: ``low`` by 1 - change, ``high`` by 1 + change, ``base`` as it is [s]."""
+    """Step time with one figure scaled by 1 - change (``low``), 1 + change (``high``), as it is (``base``) [s]."""
 
     name: str
     low: float
@@ -34,12 +35,12 @@ class Sensitivity:
         return max(abs(self.low - self.base), abs(self.high - self.base)) / self.base
 
 
-def sensitivity(resolved: Resolved, x: Layouts, *, change: float = 0.2) -> list[Sensitivity]:
+def sensitivity(estimate: Estimated, *, change: float = 0.2) -> list[Sensitivity]:
     """Step time of one layout when a figure of the hardware is ``change`` lower or higher.
 
     Parameters
     ----------
-    resolved : Resolved;  x : Layouts, (1,)
+    estimate : Estimate             or anything with its ``resolved`` and ``layout``
     change : float                  0.2 scales each figure by 0.8 and by 1.2
 
     Returns
@@ -48,10 +49,11 @@ def sensitivity(resolved: Resolved, x: Layouts, *, change: float = 0.2) -> list[
 
     Notes
     -----
-    Peaks, bandwidths and links are the catalogue's; launch overhead is t_0 of every kernel, link latency α of every
-    collective. The layout is held: a planner would sometimes answer a change with another one. A chip held by its
-    power limit gains nothing from a higher peak.
+    Peaks, bandwidths and links are the catalogue's; launch overhead is t_0 of every kernel, link latency α of
+    every collective. The layout is held: a planner would sometimes answer a change with another one. A chip held
+    by its power limit gains nothing from a higher peak.
     """
+    resolved, x = estimate.resolved, estimate.layout
     base = _seconds(resolved, x, resolved.cluster)
     out = []
     for name, scaled in _CHANGES.items():

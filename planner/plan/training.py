@@ -14,9 +14,10 @@ from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
 from planner.demand.transformer import Demand
-from planner.plan.layouts import RECOMPUTE, Layouts, stage_sections
+from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
 from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
+from planner.plan.scenario import RECOMPUTE
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency

@@ -1,0 +1,110 @@
+"""The planner as Python: the same scenario keys as the command line, tables as DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from planner.plan.estimate import Estimate
+    from planner.plan.planning import Plan
+    from planner.plan.points import Point, Roof
+
+Dirs = Iterable[str | Path]
+
+
+def _dirs(hardware_dirs: Dirs) -> tuple[str, ...]:
+    return tuple(str(d) for d in hardware_dirs)
+
+
+def estimate(*, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object) -> Estimate:
+    """Estimate one scenario: ``estimate(model=…, hardware=…, devices=…, …)``.
+
+    Parameters
+    ----------
+    hardware_dirs : folders of your own hardware profiles
+    folder : folder that relative model paths start from
+    **scenario : the scenario keys, as on the command line with underscores
+
+    Returns
+    -------
+    Estimate                       ``row`` (flat inputs and results), ``time`` and ``memory`` ledgers, ``assumed``
+
+    Raises
+    ------
+    planner.errors.BadInputError   what was given, where, what is allowed, the nearest names
+    """
+    from planner.plan.estimate import estimate_scenario
+
+    return estimate_scenario(
+        scenario, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None, today=date.today()
+    )
+
+
+def estimates(
+    scenarios: Iterable[Mapping[str, object]] | pd.DataFrame, *, hardware_dirs: Dirs = (), folder: str | Path | None = None
+) -> pd.DataFrame:
+    """Estimate a table of scenarios, a row each; a bad row has its ``error`` and no effect on the others."""
+    import pandas as pd
+
+    from planner.plan.estimate import estimate_rows
+
+    rows: Any = scenarios.to_dict("records") if isinstance(scenarios, pd.DataFrame) else scenarios
+    return pd.DataFrame(
+        estimate_rows(rows, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None, today=date.today())
+    )
+
+
+def plan(
+    *, compress: bool = False, top: int = 10, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
+) -> Plan:
+    """Search the layouts of a scenario, and with ``compress`` what is done to the model; given keys are held.
+
+    Returns
+    -------
+    Plan                           ``best`` (None where nothing fits), ``rows``, ``refused`` counts, ``assumed``
+    """
+    from planner.plan.planning import make_plan
+
+    return make_plan(
+        scenario, compress=compress, top=top, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
+        today=date.today(),
+    )  # fmt: skip
+
+
+def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:
+    """Points (an operator each) and roofs of a scenario's roofline."""
+    from planner.plan.points import points, roofs
+
+    e = estimate(hardware_dirs=hardware_dirs, **scenario)
+    return points(e), roofs(e.resolved.cluster, e.resolved.precision)
+
+
+def summary(model: str, *, batch: int = 1, seq_len: int = 2048) -> dict[str, Any]:
+    """Parameters, forward FLOPs and the layer table of a model; no hardware in it."""
+    from planner.catalogue.models import load_model
+    from planner.demand.counts import summary as summarise
+
+    return summarise(load_model(model), batch=batch, seq_len=seq_len)
+
+
+def models() -> pd.DataFrame:
+    """The catalogue of models, a row each."""
+    import pandas as pd
+
+    from planner.present.catalogue import model_rows
+
+    return pd.DataFrame(model_rows())
+
+
+def hardware() -> pd.DataFrame:
+    """The catalogue of accelerators, a row each."""
+    import pandas as pd
+
+    from planner.present.catalogue import accelerator_rows
+
+    return pd.DataFrame(accelerator_rows(()))

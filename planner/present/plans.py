@@ -1,0 +1,131 @@
+"""Plans and estimates in words and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from planner.plan.estimate import COLUMNS, Estimate, ledger_rows
+from planner.plan.planning import REASONS, Choice, Plan
+from planner.units import format_gib, format_quantity
+
+LAYOUT = ("dp", "tp", "pp", "cp", "ep", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
+Rows = list[dict[str, Any]]
+
+
+def layout_text(e: Estimate) -> str:
+    """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``."""
+    row = e.inputs
+    parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "vpp") if int(row.get(k, 1)) > 1]
+    if e.resolved.task == "train":
+        parts.append(f"micro-batch {row['micro_batch']}")
+        parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] else []
+        parts += ["sequence parallel"] if row["sequence_parallel"] else []
+        parts += [f"{row['recompute']} recompute"] if row["recompute"] != "none" else []
+    return ", ".join(parts) or "one device"
+
+
+def answer(e: Estimate) -> str:
+    """The estimate in one sentence."""
+    r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
+    span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
+    memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.resolved.cluster.accelerator.capacity)}"
+    where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
+    fit = memory if r["fits"] else f"{memory}: does not fit"
+    time = format_quantity(_f(r["step_time_s"]), "s")
+    if e.resolved.task == "train":
+        return (f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} a step ({span}), "
+                f"{_f(r['tokens_per_s']):,.0f} tokens/s, MFU {_f(r['mfu']):.1%}, {fit} a device.")  # fmt: skip
+    unit = {"prefill": "for the first token", "forward": "a pass"}.get(e.resolved.task, "a token")
+    rate = f"{_f(r['tokens_per_s']):,.0f} tokens/s"
+    return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device."
+
+
+def _f(value: object) -> float:
+    return float(value)  # type: ignore[arg-type]
+
+
+def time_rows(e: Estimate) -> Rows:
+    """The time ledger with shares; it sums to the step."""
+    total = sum(e.time.values())
+    rows: Rows = [{"term": k, "time_s": v, "share": v / total} for k, v in ledger_rows(e.time)]
+    return [*rows, {"term": "total", "time_s": total, "share": 1.0}]
+
+
+def memory_rows(e: Estimate) -> Rows:
+    """The memory ledger of the fullest stage; it sums to the peak."""
+    total = sum(e.memory.values())
+    rows: Rows = [{"term": k, "memory_bytes": v, "share": v / total} for k, v in ledger_rows(e.memory)]
+    return [*rows, {"term": "total", "memory_bytes": total, "share": 1.0}]
+
+
+def plan_rows(rows: Sequence[Estimate]) -> Rows:
+    """The best layouts as rows with all results."""
+    return [e.row for e in rows]
+
+
+def plan_columns(rows: Sequence[Estimate]) -> list[str]:
+    """Columns a reader of the table wants: layout keys that differ from 1 somewhere, then the results."""
+    if not rows:
+        return []
+    moving = [k for k in LAYOUT if k in rows[0].inputs and len({str(e.inputs.get(k)) for e in rows}) > 1]
+    always = [k for k in ("dp", "tp", "pp") if k not in moving and k in rows[0].inputs]
+    changes = [k for k in ("model", "compute_dtype", "weight_dtype", "kv_dtype", "sparsity", "compression", "optimizer")
+               if len({str(e.inputs.get(k)) for e in rows}) > 1]  # fmt: skip
+    shown = ["step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "mfu", "memory_peak_bytes",
+             "usd_per_million_tokens", "bound"]  # fmt: skip
+    return [*changes, *[k for k in LAYOUT if k in (*always, *moving)], *shown]
+
+
+def refusal_rows(refused: dict[str, int]) -> Rows:
+    """Candidates refused, by reason, most first."""
+    ordered = sorted(refused.items(), key=lambda kv: -kv[1])
+    return [{"refused": v, "reason": REASONS.get(k, k)} for k, v in ordered]
+
+
+def choice_rows(choices: Sequence[Choice]) -> Rows:
+    """Compression choices, those that fit first, then by how near they come."""
+    rows: Rows = []
+    for c in sorted(choices, key=lambda c: (not c.fits, c.memory / c.capacity if not c.fits else -c.kept)):
+        rows.append({
+            "choice": c.label, "weights_kept": c.kept, "fits": c.fits, "memory_bytes": c.memory,
+            "of_capacity": c.memory / c.capacity, "step_time_s": c.seconds,
+        })  # fmt: skip
+    return rows
+
+
+def infeasible(plan: Plan) -> str:
+    """Why nothing fits: which constraint removed how many, and the nearest miss with what would make it fit."""
+    tally = "; ".join(f"{r['refused']:,} {r['reason']}" for r in refusal_rows(plan.refused))
+    text = f"nothing fits: of {plan.considered:,} layouts, {tally}"
+    if plan.miss is not None:
+        e = plan.miss
+        need, have = _f(e.results["memory_peak_bytes"]), e.resolved.cluster.accelerator.capacity
+        text += (f"; nearest miss: {layout_text(e)} needs {format_gib(need)} of {format_gib(have)} "
+                 f"({need / have:.2f} times)")  # fmt: skip
+    if plan.remedies:
+        text += f"; would fit with: {' or '.join(plan.remedies)}"
+    return text
+
+
+def estimate_json(e: Estimate) -> dict[str, Any]:
+    """One estimate as an object."""
+    return {**e.row, "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan as an object with best, rows, refused, assumed."""
+    return {
+        "best": estimate_json(plan.best) if plan.best else None,
+        "rows": [e.row for e in plan.rows],
+        "refused": plan.refused,
+        "assumed": list(plan.assumed),
+        "considered": plan.considered,
+        "fitting": plan.fitting,
+        "choices": choice_rows(plan.choices),
+        "nearest_miss": estimate_json(plan.miss) if plan.miss else None,
+        "remedies": plan.remedies,
+    }
+
+
+RESULT_COLUMNS = COLUMNS
