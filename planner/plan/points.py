@@ -354,7 +354,7 @@ def _waits(name: str, phase: str, seconds: float, count: float) -> Iterator[Poin
 
 
 def _merged(found: Sequence[Point]) -> list[Point]:
-    """Equal operators become one point that runs more often; the layer kind is named only where it matters."""
+    """Equal operators become one point that runs more often; the layer kind is named where it matters."""
     same: dict[tuple[object, ...], Point] = {}
     for p in found:
         key = (p.name.split("|")[0], p.phase, p.kernel, p.flops, p.bytes, p.time)

@@ -21,7 +21,7 @@ _FLAVOURS = (*OPERATIONS, "all_reduce_in_network", "all_reduce_low_latency")
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Step time with one figure scaled by 1 - change (``low``), 1 + change (``high``), as it is (``base``) [s]."""
+    """Step time with one figure times 1 - change (``low``), 1 + change (``high``), and as it is [s]."""
 
     name: str
     low: float
@@ -49,8 +49,8 @@ def sensitivity(estimate: Estimated, *, change: float = 0.2) -> list[Sensitivity
 
     Notes
     -----
-    Peaks, bandwidths and links are the catalogue's; launch overhead is t_0 of every kernel, link latency α of
-    every collective. The layout is held: a planner would sometimes answer a change with another one. A chip held
+    Peaks, bandwidths and links are those listed; launch overhead is t_0 of every kernel, link latency α of
+    every collective. The layout is held, though a planner might answer a change with another one. A chip held
     by its power limit gains nothing from a higher peak.
     """
     resolved, x = estimate.resolved, estimate.layout

@@ -1,6 +1,19 @@
-"""Figures: each takes results and returns a :class:`matplotlib.figure.Figure`; nothing here computes a result."""
+"""Figures: each takes results and returns a ``matplotlib.figure.Figure``; nothing here computes a result."""
 
+from planner.present.figures.choices import heatmap_figure, pareto_figure, scaling_figure, tornado_figure
+from planner.present.figures.compared import roofs_figure
+from planner.present.figures.ledgers import memory_figure, waterfall_figure
 from planner.present.figures.roofline import roofline_figure
 from planner.present.figures.style import save
 
-__all__ = ["roofline_figure", "save"]
+__all__ = [
+    "heatmap_figure",
+    "memory_figure",
+    "pareto_figure",
+    "roofline_figure",
+    "roofs_figure",
+    "save",
+    "scaling_figure",
+    "tornado_figure",
+    "waterfall_figure",
+]

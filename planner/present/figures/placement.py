@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 ANGLES = tuple(range(0, 360, 15))
 DISTANCES = (4.0, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 120.0, 145.0, 175.0)
-PREFERRED = 300  # degrees: to the right and below, where the room under a roof is
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,18 @@ class Segment:
                 end = min(end, q / p)
         return max(end - start, 0.0) * math.hypot(dx, dy)
 
+    def crosses(self, other: Segment) -> bool:
+        """Whether two lines meet between their ends."""
+        return _opposite(self, other) and _opposite(other, self)
+
+
+def _opposite(line: Segment, other: Segment) -> bool:
+    """Whether the ends of ``other`` lie on opposite sides of ``line``."""
+    dx, dy = line.x1 - line.x0, line.y1 - line.y0
+    first = dx * (other.y0 - line.y0) - dy * (other.x0 - line.x0)
+    second = dx * (other.y1 - line.y0) - dy * (other.x1 - line.x0)
+    return first * second < 0
+
 
 @dataclass
 class Board:
@@ -71,11 +82,18 @@ class Board:
     boxes: list[Box] = field(default_factory=list)
     lines: list[Segment] = field(default_factory=list)
     leaders: list[Segment] = field(default_factory=list)
+    preferred: int = 300  # degrees: to the right and below, where the room under a roof is
+    insistence: float = 0.02  # cost of a degree away from it
 
     def place(self, x: float, y: float, *, radius: float, width: float, height: float) -> Box:
         """The best box of a size around a dot at (x, y); it is added to the board with its leader."""
         candidates = [
-            (self._cost(x, y, radius, box) + 0.35 * distance + 0.02 * _turn(angle), box)
+            (
+                self._cost(x, y, radius, box)
+                + 0.35 * distance
+                + self.insistence * _turn(angle, self.preferred),
+                box,
+            )
             for distance in DISTANCES
             for angle in ANGLES
             for box in (_beside(x, y, radius + distance, angle, width, height),)
@@ -92,6 +110,7 @@ class Board:
         cost += sum(1.5 * line.inside(padded) for line in self.lines)
         cost += sum(4.0 * line.inside(padded) for line in self.leaders)
         own = leader(x, y, radius, box)
+        cost += sum(9.0 for line in self.lines if own.crosses(line))
         return cost + sum(3.0 * own.inside(b) for b in self.boxes if not _holds(b, x, y))
 
 
@@ -106,8 +125,8 @@ def _holds(box: Box, x: float, y: float) -> bool:
     return box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1
 
 
-def _turn(angle: int) -> float:
-    away = abs(angle - PREFERRED) % 360
+def _turn(angle: int, preferred: int) -> float:
+    away = abs(angle - preferred) % 360
     return min(away, 360 - away)
 
 

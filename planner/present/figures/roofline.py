@@ -1,4 +1,4 @@
-"""The roofline: FLOP/byte against FLOP/s, both logarithmic and to the same scale, so that bandwidths rise at 45°."""
+"""The roofline: FLOP/byte against FLOP/s, both logarithmic, to one scale, so that bandwidths rise at 45°."""
 
 from __future__ import annotations
 
@@ -15,8 +15,19 @@ from planner.plan.points import COMMUNICATION, Point, violations
 from planner.plan.roofs import Roof
 from planner.present.figures.placement import Board, Box, Segment, leader, spread
 from planner.present.figures.style import (
-    BOUND_STYLE, FAINT, GRID, INK, MUTED, SMALL, WARNING, axis_labels, percent, sheet,
-)  # fmt: skip
+    BOUND_STYLE,
+    FAINT,
+    GRID,
+    INK,
+    MUTED,
+    SMALL,
+    WARNING,
+    axis_labels,
+    legend_row,
+    percent,
+    sheet,
+    text_width,
+)
 from planner.units import format_quantity
 
 NAMED_SHARE = 0.05  # points with less of the time go unnamed
@@ -90,7 +101,7 @@ def roofline_figure(
 
 
 def _frame(computing: Sequence[Point], roofs: Sequence[Roof]) -> _Frame:
-    """Limits that show the points that matter, the main ridge and the main roofs, about 1.5 times as wide as high."""
+    """Limits that show what matters: the larger points, the main ridge, the roofs."""
     main = [r for r in roofs if r.kind == "compute" and r.main] or [r for r in roofs if r.kind == "compute"]
     memory = next(r for r in roofs if r.kind == "memory")
     ridge = max(r.value for r in main) / memory.value
@@ -123,7 +134,6 @@ def _axes(axes: Axes, frame: _Frame) -> None:
         axis.set_major_locator(LogLocator(10.0))
         axis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", length=2, color=FAINT)
-    axes.grid(True, which="minor", color=GRID, linewidth=0.3)
     axis_labels(axes, "arithmetic intensity [FLOP/byte]", "throughput of one device [FLOP/s]")
 
 
@@ -137,8 +147,18 @@ def _draw_roofs(axes: Axes, roofs: Sequence[Roof], frame: _Frame, board: Board) 
         _line(axes, frame, board, roof.value / memory.value, roof.value, 10**frame.x1, roof.value, ink, width)
         if roof.main and roof.achievable:
             reach = memory.achievable or memory.value
-            _line(axes, frame, board, roof.achievable / reach, roof.achievable, 10**frame.x1, roof.achievable, MUTED,
-                  1.0, dashed=True)  # fmt: skip
+            _line(
+                axes,
+                frame,
+                board,
+                roof.achievable / reach,
+                roof.achievable,
+                10**frame.x1,
+                roof.achievable,
+                MUTED,
+                1.0,
+                dashed=True,
+            )
     for roof in roofs:
         if roof.kind != "compute":
             _draw_slope(
@@ -161,11 +181,27 @@ def _grouped(ceilings: Sequence[Roof]) -> list[Roof]:
 
 
 def _line(
-    axes: Axes, frame: _Frame, board: Board, x0: float, y0: float, x1: float, y1: float, ink: str, width: float, *,
+    axes: Axes,
+    frame: _Frame,
+    board: Board,
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    ink: str,
+    width: float,
+    *,
     dashed: bool = False,
-) -> None:  # fmt: skip
-    axes.plot([x0, x1], [y0, y1], color=ink, linewidth=width, linestyle=DASHES if dashed else "solid", zorder=2,
-              solid_capstyle="butt")  # fmt: skip
+) -> None:
+    axes.plot(
+        [x0, x1],
+        [y0, y1],
+        color=ink,
+        linewidth=width,
+        linestyle=DASHES if dashed else "solid",
+        zorder=2,
+        solid_capstyle="butt",
+    )
     board.lines.append(Segment(*frame.at(x0, y0), *frame.at(x1, y1)))
 
 
@@ -199,9 +235,9 @@ def _draw_slope(axes: Axes, roof: Roof, frame: _Frame, board: Board, *, top: flo
 def _label_slope(
     axes: Axes, bandwidth: float, text: str, frame: _Frame, board: Board, *, ink: str, below: bool = False
 ) -> None:
-    """Written along a slope, just above it (or below), at the first place from its foot that is free of dots."""
+    """Written along a slope, just above it or below, at the first place from its foot that is free."""
     foot = max(frame.x0, frame.y0 - math.log10(bandwidth))
-    length = _width(text, SMALL) * 0.7072
+    length = text_width(text, SMALL) * 0.7072
     side = -1.0 if below else 1.0
     for offset in range(8, 400, 12):
         x = (foot - frame.x0) * frame.scale + offset
@@ -209,33 +245,60 @@ def _label_slope(
         if x + length > frame.size[0] or y + length > frame.size[1]:
             return
         steps = max(int(length / 6), 1)
-        tiles = [Box(x - side * 5.0 - 5.5 + t, y + side * 5.0 - 5.5 + t, x - side * 5.0 + 5.5 + t, y + side * 5.0 + 5.5 + t)
-                 for t in (i * length / steps for i in range(steps + 1))]  # fmt: skip
+        u, v = x - side * 5.0, y + side * 5.0
+        along = (i * length / steps for i in range(steps + 1))
+        tiles = [Box(u - 5.5 + t, v - 5.5 + t, u + 5.5 + t, v + 5.5 + t) for t in along]
         level = [line for line in board.lines if line.y0 == line.y1]
         if not any(t.overlap(b) for t in tiles for b in board.boxes) and not any(
             line.inside(t) for t in tiles for line in level
         ):
             break
-    axes.annotate(text, (0, 0), xycoords=("axes fraction", "axes fraction"), xytext=(x - side * 2.2, y + side * 2.2),
-                  textcoords="offset points", fontsize=SMALL, color=ink, rotation=45, rotation_mode="anchor", ha="left",
-                  va="top" if below else "bottom", zorder=3)  # fmt: skip
+    axes.annotate(
+        text,
+        (0, 0),
+        xycoords=("axes fraction", "axes fraction"),
+        xytext=(x - side * 2.2, y + side * 2.2),
+        textcoords="offset points",
+        fontsize=SMALL,
+        color=ink,
+        rotation=45,
+        rotation_mode="anchor",
+        ha="left",
+        va="top" if below else "bottom",
+        zorder=3,
+    )
     board.boxes += tiles
 
 
 def _label_ceilings(axes: Axes, ceilings: Sequence[Roof], frame: _Frame, board: Board) -> None:
     """Names and values at the right end, on the line; crowded ones are moved apart."""
-    entries = [(f"{r.name}: {format_quantity(r.value, 'FLOP/s', digits=4)}", r.value, INK if r.main else MUTED)
-               for r in ceilings]  # fmt: skip
-    entries += [(f"achievable {format_quantity(r.achievable, 'FLOP/s')}", r.achievable, MUTED)
-                for r in ceilings if r.main and r.achievable]  # fmt: skip
+    entries = [
+        (f"{r.name}: {format_quantity(r.value, 'FLOP/s', digits=4)}", r.value, INK if r.main else MUTED)
+        for r in ceilings
+    ]
+    entries += [
+        (f"achievable {format_quantity(r.achievable, 'FLOP/s')}", r.achievable, MUTED)
+        for r in ceilings
+        if r.main and r.achievable
+    ]
     entries = [e for e in entries if math.log10(e[1]) > frame.y0]
     heights = [frame.at(1.0, value)[1] + 6.5 for _, value, _ in entries]
     wide = frame.size[0]
     for (text, _, ink), middle in zip(entries, spread(heights, 10.5), strict=True):
-        axes.annotate(text, (0, 0), xycoords=("axes fraction", "axes fraction"), xytext=(wide - 2.0, middle),
-                      textcoords="offset points", fontsize=SMALL, color=ink, ha="right", va="center", zorder=3,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})  # fmt: skip
-        board.boxes.append(Box(wide - 4.0 - _width(text, SMALL), middle - 5.5, wide, middle + 5.5))
+        axes.annotate(
+            text,
+            (0, 0),
+            xycoords=("axes fraction", "axes fraction"),
+            xytext=(wide - 2.0, middle),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color=ink,
+            ha="right",
+            va="center",
+            zorder=3,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
+        )
+        board.boxes.append(Box(wide - 4.0 - text_width(text, SMALL), middle - 5.5, wide, middle + 5.5))
 
 
 def _draw_points(
@@ -245,9 +308,17 @@ def _draw_points(
     for p in sorted(drawn, key=lambda p: -p.share):
         ink, marker = BOUND_STYLE[p.bound]
         hollow, bad = p.phase in BACKWARD, p in flagged
-        axes.scatter([p.intensity], [p.achieved_flops], s=AREA * p.share * MARKER_SIZE[marker], marker=marker, zorder=5,
-                     facecolor="white" if hollow else ink, edgecolor=WARNING if bad else ink if hollow else "white",
-                     linewidth=1.5 if hollow or bad else 0.6, label=f"_{p.name} {p.phase}")  # fmt: skip
+        axes.scatter(
+            [p.intensity],
+            [p.achieved_flops],
+            s=AREA * p.share * MARKER_SIZE[marker],
+            marker=marker,
+            zorder=5,
+            facecolor="white" if hollow else ink,
+            edgecolor=WARNING if bad else ink if hollow else "white",
+            linewidth=1.5 if hollow or bad else 0.6,
+            label=f"_{p.name} {p.phase}",
+        )
         x, y = frame.at(p.intensity, p.achieved_flops)
         board.boxes.append(Box(x - _radius(p), y - _radius(p), x + _radius(p), y + _radius(p)))
 
@@ -278,23 +349,34 @@ def _name_points(
 def _name(axes: Axes, bunch: Sequence[Point], frame: _Frame, board: Board, *, ink: str) -> None:
     lines = [f"{p.name}{_SHORT.get(p.phase, '')} {percent(p.share)}" for p in bunch]
     x, y = frame.at(bunch[0].intensity, bunch[0].achieved_flops)
-    box = board.place(x, y, radius=_radius(bunch[0]), width=max(_width(t, SMALL) for t in lines),
-                      height=SMALL * (1.28 * len(lines) - 0.1))  # fmt: skip
-    axes.annotate("\n".join(lines), (0, 0), xycoords=("axes fraction", "axes fraction"), textcoords="offset points",
-                  xytext=((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2), fontsize=SMALL, color=ink, ha="center",
-                  va="center", zorder=7, linespacing=1.25,
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.75})  # fmt: skip
+    box = board.place(
+        x,
+        y,
+        radius=_radius(bunch[0]),
+        width=max(text_width(t, SMALL) for t in lines),
+        height=SMALL * (1.28 * len(lines) - 0.1),
+    )
+    axes.annotate(
+        "\n".join(lines),
+        (0, 0),
+        xycoords=("axes fraction", "axes fraction"),
+        textcoords="offset points",
+        xytext=((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2),
+        fontsize=SMALL,
+        color=ink,
+        ha="center",
+        va="center",
+        zorder=7,
+        linespacing=1.25,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.75},
+    )
     line = leader(x, y, _radius(bunch[0]) - 0.8, box)
     if math.hypot(line.x1 - line.x0, line.y1 - line.y0) > 3.0:
-        ends = [(10 ** (frame.x0 + u / frame.scale), 10 ** (frame.y0 + v / frame.scale))
-                for u, v in ((line.x0, line.y0), (line.x1, line.y1))]  # fmt: skip
+        ends = [
+            (10 ** (frame.x0 + u / frame.scale), 10 ** (frame.y0 + v / frame.scale))
+            for u, v in ((line.x0, line.y0), (line.x1, line.y1))
+        ]
         axes.plot(*zip(*ends, strict=True), color=MUTED, linewidth=0.6, zorder=6)
-
-
-def _width(text: str, size: float) -> float:
-    """Width of a line of text in the default sans serif [pt], a little generous."""
-    narrow = sum(c in "iljtf.,:;|'()[] I1" for c in text)
-    return size * (0.62 * (len(text) - narrow) + 0.36 * narrow)
 
 
 def _legend(figure: Figure, drawn: Sequence[Point]) -> None:
@@ -305,17 +387,35 @@ def _legend(figure: Figure, drawn: Sequence[Point]) -> None:
         if any(p.bound == bound for p in drawn)
     ]
     if any(p.phase in BACKWARD for p in drawn):
-        handles.append(Line2D([], [], linestyle="none", marker="o", markerfacecolor="white", markeredgecolor=MUTED,
-                              markeredgewidth=1.4, markersize=6, label="open: backward, optimizer"))  # fmt: skip
-    handles.append(Line2D([], [], linestyle="none", marker="o", color=FAINT, markeredgecolor="none",
-                          markersize=2 * math.sqrt(AREA * 0.1 / math.pi), label="area: 10 % of the time"))  # fmt: skip
+        handles.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker="o",
+                markerfacecolor="white",
+                markeredgecolor=MUTED,
+                markeredgewidth=1.4,
+                markersize=6,
+                label="open: backward, optimizer",
+            )
+        )
+    handles.append(
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="o",
+            color=FAINT,
+            markeredgecolor="none",
+            markersize=2 * math.sqrt(AREA * 0.1 / math.pi),
+            label="area: 10 % of the time",
+        )
+    )
     handles.append(
         Line2D([], [], color=MUTED, linewidth=1.0, linestyle=DASHES, label="dashed: what matmuls reach")
     )
-    width, height = figure.get_size_inches()
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.12 / width, 0.27 / height), ncols=len(handles),
-                  frameon=False, fontsize=SMALL, labelcolor=INK, columnspacing=1.4, handletextpad=0.4,
-                  borderaxespad=0.0)  # fmt: skip
+    legend_row(figure, handles, lift=0.27)
 
 
 def _notes(figure: Figure, points: Sequence[Point], drawn: Sequence[Point], flagged: Sequence[Point]) -> None:
@@ -326,16 +426,24 @@ def _notes(figure: Figure, points: Sequence[Point], drawn: Sequence[Point], flag
     beyond = sorted(
         (p for p in points if p.flops > 0 and p.bytes > 0 and p not in drawn), key=lambda p: -p.share
     )
+    some = ", ".join(p.name for p in beyond[:1]) + (", …" if len(beyond) > 1 else "")
     parts = [
         f"{percent(light)} in operators without FLOPs (norms, activations)" if light else "",
         f"{percent(waits)} in exposed communication" if waits else "",
-        f"{percent(sum(p.share for p in beyond))} outside the chart ({beyond[0].name}{', …' if len(beyond) > 1 else ''})"
-        if beyond else "",
-    ]  # fmt: skip
+        f"{percent(sum(p.share for p in beyond))} outside the chart ({some})" if beyond else "",
+    ]
     said = "Not drawn: " + ", ".join(p for p in parts if p) + "."
     if any(parts):
         figure.text(0.2 / width, 0.1 / height, said, fontsize=SMALL, color=MUTED, va="bottom")
     if flagged:
         names = ", ".join(f"{p.name}{_SHORT.get(p.phase, '')}" for p in flagged[:4])
-        figure.text(1 - 0.2 / width, 1 - 0.2 / height, f"Above its roof, which is a bug: {names}", fontsize=SMALL,
-                    fontweight="bold", color=WARNING, ha="right", va="top")  # fmt: skip
+        figure.text(
+            1 - 0.2 / width,
+            1 - 0.2 / height,
+            f"Above its roof, which is a bug: {names}",
+            fontsize=SMALL,
+            fontweight="bold",
+            color=WARNING,
+            ha="right",
+            va="top",
+        )

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from planner.errors import BadInputError
 
 # Okabe, Ito, "Color universal design", 2008, https://jfly.uni-koeln.de/color/
 OKABE_ITO = {
-    "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442", "blue": "#0072B2",
-    "vermillion": "#D55E00", "purple": "#CC79A7", "black": "#000000",
-}  # fmt: skip
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "purple": "#CC79A7",
+    "black": "#000000",
+}
 BOUND_STYLE: Mapping[str, tuple[str, str]] = {
     "compute": (OKABE_ITO["blue"], "o"),
     "memory": (OKABE_ITO["orange"], "s"),
@@ -31,12 +39,13 @@ PNG_DPI = 144
 
 
 def sheet(
-    width: float, height: float, *, title: str, subtitle: str = "", left: float = 0.9
+    width: float, height: float, *, title: str, subtitle: str = "", left: float = 0.9, bottom: float = 0.62
 ) -> tuple[Figure, Axes]:
-    """A figure of ``width`` x ``height`` inches with one pair of axes, its title flush left above them."""
+    """A figure of ``width`` x ``height`` inches with one pair of axes under a title flush left."""
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((left / width, 0.62 / height, 1 - (left + 0.3) / width, 1 - 1.4 / height))
+    inside = (left / width, bottom / height, 1 - (left + 0.25) / width, 1 - (bottom + 0.85) / height)
+    axes = figure.add_axes(inside)
     headline(figure, title, subtitle)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -45,6 +54,36 @@ def sheet(
     axes.tick_params(labelsize=SMALL + 0.4, colors=MUTED, labelcolor=INK, length=3)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever reads better on a colour (WCAG relative luminance)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return INK if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "white"
+
+
+def text_width(text: str, size: float) -> float:
+    """Width of a line of text in the default sans serif [pt], a little generous."""
+    narrow = sum(c in "iljtf.,:;|'()[] I1" for c in text)
+    return size * (0.62 * (len(text) - narrow) + 0.36 * narrow)
+
+
+def legend_row(figure: Figure, handles: Sequence[Artist], *, lift: float = 0.16) -> None:
+    """A legend in one row along the foot of the figure, ``lift`` inches above its edge."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=list(handles),
+        loc="lower left",
+        bbox_to_anchor=(0.12 / width, lift / height),
+        ncols=max(len(handles), 1),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        columnspacing=1.3,
+        handletextpad=0.5,
+        handlelength=1.4,
+        borderaxespad=0.0,
+    )
 
 
 def headline(figure: Figure, title: str, subtitle: str) -> None:
@@ -67,6 +106,23 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %" if share >= 0.0095 else f"{share * 100:.1f} %"
 
 
+def seconds(value: float) -> str:
+    """A time with three figures, trailing zeros kept: ``14.0 s``, ``1.30 ms``."""
+    scale, unit = next(
+        ((k, u) for k, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if value >= k), (1e-9, "ns")
+    )
+    return f"{value / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def room_for(values: Sequence[float], texts: Sequence[str], *, width: float) -> float:
+    """Upper limit of an axis ``width`` points wide on which each text fits to the right of its value."""
+    needed = (
+        v * width / max(width - text_width(t, SMALL) * 1.12 - 14.0, 0.2 * width)
+        for v, t in zip(values, texts, strict=True)
+    )
+    return max(needed, default=1.0)
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure; the suffix says as what.
 
@@ -83,8 +139,10 @@ def save(figure: Figure, path: str | Path) -> Path:
     target = Path(path)
     suffix = target.suffix.lower().removeprefix(".")
     if suffix not in SUFFIXES:
-        raise BadInputError(f"{target}: cannot write a figure as {target.suffix or 'a file without suffix'!r}; "
-                            f"allowed: {', '.join('.' + s for s in SUFFIXES)}")  # fmt: skip
+        raise BadInputError(
+            f"{target}: cannot write a figure as {target.suffix or 'a file without suffix'!r}; "
+            f"allowed: {', '.join('.' + s for s in SUFFIXES)}"
+        )
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[suffix]
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline-planner", "pdf.fonttype": 42}):
         figure.savefig(target, format=suffix, dpi=PNG_DPI, metadata=metadata)
