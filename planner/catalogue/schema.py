@@ -43,6 +43,7 @@ class Attention:
     gate: int = 0
     extra_parameters: int = 0
     rotary: bool = True
+    tied_matmuls: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) products whose weights are counted elsewhere
 
     @property
     def value_dim(self) -> int:
@@ -90,6 +91,7 @@ class LinearAttention:
     extra_parameters: int
     tensor_parallel_heads: int
     norm_parameters: int = 0
+    conv_flops: float = 0.0  # of the causal convolution, a token; in addition to scan_flops
     score_flops: float = 0.0  # the part of scan_flops that is attention-like batched matmuls inside a chunk
     group: str = "attention"  # the group its parameters are counted in
 
@@ -140,6 +142,8 @@ class Layer:
     cross: Attention | None = None
     parallel: bool = False
     extra_parameters: int = 0  # counted as "other"
+    shared_weights: bool = False  # runs with the weights of an earlier layer and holds none
+    second_mixer: Mixer | None = None  # beside the first, on the same normed input
     optional: bool = False  # runs only where an image or audio is given: in the parameters, not on the text path
 
 
@@ -197,6 +201,7 @@ class Head:
     extra_matmuls: tuple[tuple[str, int, int], ...] = ()
     extra_parameters: int = 0
     norm_parameters: int = 0
+    once: bool = False  # applied once a sequence, not to every token: its FLOPs are not counted
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
     )  # fmt: skip
     if a.gate:
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))
+    ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, tied=True)
+            for name, k, n in a.tied_matmuls]  # fmt: skip
     ops.append(
         Op(f"{prefix}.out", "attention", "matmul", "row", k=out_in, n=hidden, bias=a.out_bias * hidden, saved=out_in)
     )
@@ -124,7 +126,7 @@ def _indexer_ops(a: LatentAttention, *, hidden: int) -> list[Op]:
            write=a.indexer_dim),
         Op("attn.index_weights", "attention", "matmul", "none", k=hidden, n=a.indexer_heads),
         Op("attn.index_core", "attention", "attention", "none", heads=a.indexer_heads, kv_heads=1.0,
-           qk_dim=a.indexer_dim, v_dim=0.0, causal=a.causal),
+           qk_dim=a.indexer_dim, v_dim=1.0, causal=a.causal),
     ]  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def linear_ops(a: LinearAttention, *, hidden: int) -> list[Op]:
     width = sum(n for _, _, n in a.projections[:-1])
     ops.append(
         Op("mixer.scan", a.group, "scan", "tensor", bias=a.extra_parameters, read=width, write=a.width,
-           extra_flops=a.scan_flops, score_flops=a.score_flops, saved=width, state=a.state, launches=6)
+           extra_flops=a.scan_flops + a.conv_flops, score_flops=a.score_flops, saved=width, state=a.state, launches=6)
     )  # fmt: skip
     if a.norm_parameters:
         ops.append(

@@ -7,7 +7,7 @@ come from the same operators, so they cannot disagree.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -27,7 +27,10 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
                   mask_whole=hidden if dropout else 0.0)  # fmt: skip
     ops += norms[:1]
     if layer.mixer is not None:
-        ops += [*mixer_ops(layer.mixer, hidden=hidden, dropout=dropout), residual]
+        ops += mixer_ops(layer.mixer, hidden=hidden, dropout=dropout)
+        if layer.second_mixer is not None:
+            ops += mixer_ops(layer.second_mixer, hidden=hidden, dropout=dropout)
+        ops.append(residual)
     if layer.cross is not None:
         ops += [*attention_ops(layer.cross, hidden=hidden, dropout=dropout, prefix="cross"), residual]
     ops += norms[1:]
@@ -36,6 +39,8 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
         ops += ffn if layer.parallel and layer.mixer is not None else [*ffn, residual]
     if layer.extra_parameters:
         ops.append(Op("other", "other", "vector", bias=layer.extra_parameters))
+    if layer.shared_weights:
+        ops = [replace(op, tied=True, bias=0.0) for op in ops]
     return tuple(ops)
 
 
@@ -93,6 +98,10 @@ def _head_ops(model: Model) -> list[Op]:
     h = model.head
     assert h is not None
     width = model.embedding.width if model.embedding is not None and h.tied else model.hidden
+    if h.once:
+        total = width * h.outputs * (not h.tied) + h.bias * h.outputs + h.extra_parameters
+        total += sum(k * n for _, k, n in h.extra_matmuls) + h.norm_parameters
+        return [Op("head.once", "head", "vector", "none", bias=total)]
     ops = [Op(name, "head", "matmul", "none", k=k, n=n) for name, k, n in h.extra_matmuls]
     if h.norm_parameters:
         ops.append(Op("head.norm", "norm", "vector", "sequence", bias=h.norm_parameters, read=width, write=width))
@@ -101,7 +110,8 @@ def _head_ops(model: Model) -> list[Op]:
            tied=h.tied,
            bias=h.bias * h.outputs + h.extra_parameters, saved_whole=width)
     )  # fmt: skip
-    ops.append(Op("head.loss", "head", "vector", "tensor", read=2 * h.outputs, write=h.outputs, launches=6))
+    ops.append(Op("head.loss", "head", "vector", "tensor", read=3 * h.outputs, write=1.67 * h.outputs,
+                  launches=6))  # fmt: skip
     return ops
 
 

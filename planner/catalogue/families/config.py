@@ -228,8 +228,10 @@ class Config:
         """A list of layer indices below ``high`` (empty when absent)."""
         return [self._bounded(key, v, 0, high) for v in self.items(key) or []]
 
-    def section(self, key: str, model_type: str, *, required: bool = True) -> Config | None:
-        """A nested mapping as a config of its own ``model_type`` (the given default type if it names none)."""
+    def section(
+        self, key: str, model_type: str, *, required: bool = True, allowed: tuple[str, ...] = ()
+    ) -> Config | None:
+        """A nested mapping as a config of its own: of the type it names if that is allowed, else of the given one."""
         value = self.get(key)
         if value is None and not required:
             return None
@@ -238,7 +240,7 @@ class Config:
         if not isinstance(value, Mapping):
             raise self.error(key, f"is {value!r:.60}; a mapping is due")
         named = value.get("model_type")
-        own = named if isinstance(named, str) and named in class_defaults() else model_type
+        own = named if isinstance(named, str) and named in allowed else model_type
         return Config(
             value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed
         )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from planner.catalogue.families import gpt, llama
-from planner.catalogue.families.config import Config
+from planner.catalogue.families import (
+    encoders,
+    gpt,
+    hybrid,
+    latent,
+    llama,
+    multimodal,
+    remote,
+    seq2seq,
+    vision,
+)
+from planner.catalogue.families.config import Config, class_defaults
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError
 
@@ -28,14 +39,109 @@ ADAPTERS: dict[str, Adapter] = {
     "xglm": gpt.xglm,
     "biogpt": gpt.xglm,
     "dbrx": gpt.dbrx,
+    "deepseek_v2": latent.build,
+    "deepseek_v3": latent.build,
+    "deepseek_v32": latent.build,
+    "glm_moe_dsa": latent.build,
+    "glm4_moe_lite": latent.build,
+    "minicpm3": latent.build,
+    "mistral4": latent.build,
+    "youtu": latent.build,
+    "qwen3_next": hybrid.qwen3_next,
+    "qwen3_5_text": hybrid.qwen3_next,
+    "qwen3_5_moe_text": hybrid.qwen3_next,
+    "kimi_linear": hybrid.kimi_linear,
+    "minimax": hybrid.minimax,
+    "nemotron_h": hybrid.nemotron_h,
+    "mamba": hybrid.mamba,
+    "mamba2": hybrid.mamba,
+    "falcon_mamba": hybrid.mamba,
+    "jamba": hybrid.jamba,
+    "bamba": hybrid.bamba,
+    "falcon_h1": hybrid.falcon_h1,
+    "granitemoehybrid": hybrid.granite_hybrid,
+    "lfm2": hybrid.lfm2,
+    "lfm2_moe": hybrid.lfm2,
+    "recurrent_gemma": hybrid.recurrent_gemma,
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "camembert", "ernie", "mpnet", "electra"), encoders.bert
+    ),
+    "distilbert": encoders.distilbert,
+    "albert": encoders.albert,
+    "deberta": encoders.deberta,
+    "deberta-v2": encoders.deberta,
+    "modernbert": encoders.modernbert,
+    "modernbert-decoder": encoders.modernbert,
+    "nomic_bert": encoders.nomic_bert,
+    **dict.fromkeys(("t5", "mt5", "umt5"), seq2seq.t5),
+    **dict.fromkeys(("bart", "mbart", "plbart", "pegasus", "marian", "m2m_100", "blenderbot"), seq2seq.bart),
+    "whisper": seq2seq.whisper,
+    **dict.fromkeys(("vit", "deit", "dinov2", "dinov2_with_registers", "vit_mae"), vision.vit),
+    "clip": vision.clip,
+    "clip_text_model": vision.clip_text,
+    "clip_vision_model": vision.clip_vision,
+    "siglip": vision.siglip,
+    "siglip_vision_model": vision.clip_vision,
+    **dict.fromkeys(("gemma3", "paligemma"), multimodal.gemma3),
+    **dict.fromkeys(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), multimodal.qwen_vl
+    ),
+    "llama4": multimodal.llama4,
+    "llama4_text": multimodal.llama4_text,
+    "mllama": multimodal.mllama,
+    "mllama_text_model": multimodal.mllama_text,
+    "kimi_k25": multimodal.kimi_k25,
+    **dict.fromkeys(("llava", "llava_next", "llava_onevision"), multimodal.llava),
+    "mistral3": multimodal.mistral3,
+    **dict.fromkeys(("idefics3", "smolvlm"), multimodal.idefics3),
+    "internvl": multimodal.internvl,
+    **dict.fromkeys(("glm4v", "glm4v_moe"), multimodal.glm4v),
+    "step3p7": multimodal.step3p7,
+    "chatglm": remote.chatglm,
+    "qwen": remote.qwen,
+    "kimi_k2": remote.kimi_k2,
+    "deepseek": remote.deepseek,
+    **dict.fromkeys(
+        ("internlm", "internlm2", "baichuan", "Yi", "yi", "minicpm", "aquila", "xverse", "exaone"),
+        remote.llama_like,
+    ),
+    **dict.fromkeys(("minimax_text_01", "MiniMaxText01", "minimax_m1"), remote.minimax_text_01),
+    "grok-1": remote.grok,
 }
 
-REFUSED: Mapping[str, str] = {}
+REFUSED: Mapping[str, str] = {
+    "kimi_k3": "the structure of its attention residuals, latent experts and gated Kimi delta attention is not "
+    "published in a form that could be checked",
+    "minimax_m3": "its block-sparse attention index has no published reference to check against",
+    "swin": "windows that shift and merge are not modelled",
+    "blip": "its querying text encoder is not modelled",
+}
 
 
 def resolve(config: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], str, list[str]]:
     """The configuration, its ``model_type`` (guessed from the architecture where absent) and what was assumed."""
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or not model_type:
+    if isinstance(model_type, str) and model_type:
+        return config, model_type, []
+    if model_type not in (None, ""):
         raise BadInputError(f"{where}: model_type is {model_type!r:.40}; a name is due")
-    return config, model_type, []
+    guess = _from_architecture(config.get("architectures")) or _from_signature(config)
+    if guess is None:
+        raise BadInputError(f"{where}: model_type is missing, and architectures name no known class")
+    return config, guess, [f"model_type {guess!r} is guessed: the config states none"]
+
+
+def _from_architecture(names: Any) -> str | None:
+    """The type whose class names begin like the first architecture, the longest such."""
+    if not isinstance(names, list | tuple) or not names or not isinstance(names[0], str):
+        return None
+    prefixes = {str(entry["class"]).removesuffix("Config"): kind for kind, entry in class_defaults().items()}
+    fit = [p for p in prefixes if re.match(rf"{re.escape(p)}(For|LMHead|Model|$)", names[0])]
+    return prefixes[max(fit, key=len)] if fit else None
+
+
+def _from_signature(config: Mapping[str, Any]) -> str | None:
+    """RoBERTa's tables: 512 positions behind an offset of 2, a single segment."""
+    if config.get("max_position_embeddings") == 514 and config.get("type_vocab_size") == 1:
+        return "roberta"
+    return None

@@ -1,0 +1,292 @@
+"""Encoders of text: BERT and its kin. The head follows the class that ``architectures`` names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from planner.catalogue.families.blocks import (
+    FULL,
+    every,
+    head_width,
+    layer,
+    layer_count,
+    layer_types,
+    stack,
+    weight_dtype,
+)
+from planner.catalogue.families.config import Config
+from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
+
+POOLED = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "ernie",
+    "megatron-bert",
+    "mpnet",
+    "albert",
+    "rembert",
+)
+
+
+def architecture(c: Config) -> str:
+    """The class named by ``architectures`` without its family, such as ForMaskedLM or Model; empty if none is."""
+    names = c.values.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    for ending in ("LMHeadModel", "Model"):
+        if name.endswith(ending):
+            return ending
+    return name[name.find("For") :] if "For" in name else ""
+
+
+def self_attention(
+    c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: object
+) -> Attention:
+    """Bidirectional multi-head attention with biases."""
+    heads = c.integer("num_attention_heads", high=10**6)
+    width = head_width(c, hidden, heads, explicit=False)
+    return Attention(heads, heads, width, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias, causal=False,
+                     rotary=rotary, **more)  # type: ignore[arg-type]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is put together at the end: table, layers, and what the head may need."""
+
+    table: Embedding
+    layers: list[Layer]
+    final_norm: NormKind = "none"
+    other: int = 0
+    norm_kind: NormKind = "layer"
+
+
+def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> Model:
+    """An encoder with the head, pooler or classifier of its class."""
+    kind = architecture(c)
+    pooler, head = head_of(c, hidden, parts, kind, head_width_ or hidden)
+    text = stack(
+        "encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler
+    )
+    dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
+    return Model(
+        id="", name="", family=c.model_type, hidden=hidden, embedding=parts.table, head=head, stacks=(text,),
+        dropout=isinstance(dropout, float) and dropout > 0, other_parameters=parts.other,
+        max_positions=c.optional("max_position_embeddings") or 0, weight_dtype=weight_dtype(c, c),
+    )  # fmt: skip
+
+
+def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tuple[int, Head | None]:
+    """Pooler parameters, and the head."""
+    vocab = parts.table.vocab
+    square = hidden * hidden + hidden
+    labels = _labels(c)
+    if kind in ("", "ForMaskedLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel"):
+        transform = (("head.transform", hidden, width),)
+        extra = width + vocab
+        tie = c.flag("tie_word_embeddings", True)
+        return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width)
+    if kind == "ForPreTraining" and c.model_type in ("bert", "albert", "ernie", "megatron-bert"):
+        transform = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
+        head = Head(
+            vocab,
+            True,
+            extra_matmuls=transform,
+            extra_parameters=width + vocab + 2,
+            norm_parameters=2 * width,
+        )
+        return square, head
+    if kind == "ForPreTraining" and c.model_type == "electra":
+        return 0, Head(
+            1, False, bias=True, extra_matmuls=(("head.dense", hidden, hidden),), extra_parameters=hidden
+        )
+    if kind == "Model":
+        pooled = c.model_type in POOLED
+        return (square if pooled else 0), None
+    if kind in ("ForSequenceClassification", "ForMultipleChoice"):
+        if (
+            c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert")
+            or kind == "ForMultipleChoice"
+        ):
+            return square, Head(labels if kind != "ForMultipleChoice" else 1, False, bias=True)
+        extra = (("head.dense", hidden, hidden),)
+        return 0, Head(labels, False, bias=True, extra_matmuls=extra, extra_parameters=hidden)
+    if kind in ("ForTokenClassification", "ForQuestionAnswering"):
+        return 0, Head(labels if kind == "ForTokenClassification" else 2, False, bias=True)
+    raise c.error("architectures", f"names {kind!r}, whose head is not known; allowed: ForMaskedLM, Model, "
+                  "ForPreTraining, ForSequenceClassification, ForTokenClassification, ForQuestionAnswering")  # fmt: skip
+
+
+def _labels(c: Config) -> int:
+    c.ignore("id2label", "label2id", "num_labels")
+    labels = c.values.get("id2label")
+    if isinstance(labels, dict) and labels:
+        return len(labels)
+    return c.integer("num_labels", 2) if "num_labels" in c.values else 2
+
+
+def bert(c: Config) -> Model:
+    """BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ERNIE, MPNet, ELECTRA, Nomic BERT: post-norm layers."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    c.ignore("position_embedding_type", "embedding_size")
+    width = c.optional("embedding_size") or hidden
+    if c.model_type != "electra":
+        width = hidden
+    types = c.integer("type_vocab_size", 0, low=0) if c.model_type != "mpnet" else 0
+    positions = c.integer("max_position_embeddings")
+    projection = width * hidden + hidden if width != hidden else 0
+    extra = 0
+    if c.model_type == "ernie" and c.flag("use_task_id"):
+        extra = c.integer("task_type_vocab_size", 3) * hidden
+    table = Embedding(c.integer("vocab_size"), width, positions, types, norm_parameters=2 * width,
+                      projection_parameters=projection, extra_parameters=extra)  # fmt: skip
+    mixer = self_attention(c, hidden)
+    mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
+    layers = [layer(mixer, mlp, "layer", hidden)] * n
+    if c.model_type == "mpnet":
+        buckets = c.integer("relative_attention_num_buckets", 32) * mixer.heads
+        layers[0] = layer(replace(mixer, extra_parameters=buckets), mlp, "layer", hidden)
+    if c.flag("is_decoder") and c.flag("add_cross_attention"):
+        raise c.error("add_cross_attention", "is true; a cross-attending BERT is not supported")
+    return assemble(c, hidden, Parts(table, layers), head_width_=width)
+
+
+def distilbert(c: Config) -> Model:
+    """DistilBERT: no segment table; the head projects at full width."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    c.ignore("sinusoidal_pos_embds")
+    table = Embedding(
+        c.integer("vocab_size"), hidden, c.integer("max_position_embeddings"), norm_parameters=2 * hidden
+    )
+    mlp = Mlp(c.integer("hidden_dim"), False, bias=True, activation="gelu")
+    return assemble(c, hidden, Parts(table, [layer(self_attention(c, hidden), mlp, "layer", hidden)] * n))
+
+
+def albert(c: Config) -> Model:
+    """ALBERT: a factored table, and layers of a group that share their weights."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    width = c.integer("embedding_size")
+    table = Embedding(c.integer("vocab_size"), width, c.integer("max_position_embeddings"),
+                      c.integer("type_vocab_size", 0, low=0), norm_parameters=2 * width,
+                      projection_parameters=width * hidden + hidden)  # fmt: skip
+    mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
+    groups, inner = c.integer("num_hidden_groups", 1, high=10**5), c.integer("inner_group_num", 1, high=10**5)
+    if groups > n:
+        raise c.error("num_hidden_groups", f"is {groups}, more than the {n} layers")
+    own = layer(self_attention(c, hidden), mlp, "layer", hidden)
+    again = replace(own, name="attention + mlp, weights shared", shared_weights=True)
+    layers = [own] * (groups * inner) + [again] * (inner * (n - groups))
+    return assemble(c, hidden, Parts(table, layers), head_width_=width)
+
+
+def deberta(c: Config) -> Model:
+    """DeBERTa and DeBERTa-v2/v3: content and position attend apart (https://arxiv.org/abs/2006.03654)."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    second = c.model_type == "deberta-v2"
+    positions = c.integer("max_position_embeddings")
+    types = c.integer("type_vocab_size", 0, low=0)
+    biased = c.flag("position_biased_input", True)
+    if c.values.get("embedding_size") not in (None, hidden):
+        raise c.error("embedding_size", "differs from hidden_size; not supported")
+    c.ignore("embedding_size", "pooler_hidden_size", "legacy", "attention_head_size")
+    table = Embedding(
+        c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden
+    )
+    mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
+    mixer = self_attention(c, hidden)
+    if not second:
+        mixer = replace(mixer, q_bias=False, k_bias=False, v_bias=False, extra_parameters=2 * hidden)
+    relative = c.flag("relative_attention")
+    extra = norm = 0
+    if relative:
+        mixer, extra, norm = _relative(c, mixer, hidden, second=second)
+    if c.integer("conv_kernel_size", 0, low=0, high=100):
+        raise c.error(
+            "conv_kernel_size", "is not zero; the convolution of DeBERTa-v2 xlarge is not supported"
+        )
+    table = replace(table, extra_parameters=extra)
+    model = assemble(c, hidden, Parts(table, [layer(mixer, mlp, "layer", hidden)] * n))
+    text = replace(model.stacks[-1], extra_norm_parameters=norm)
+    return replace(model, stacks=(text,))
+
+
+def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tuple[Attention, int, int]:
+    """Attention with its position terms, the relative table, and the norm on that table."""
+    raw = c.items("pos_att_type")
+    if raw is None:
+        raw = (
+            [p for p in c.text("pos_att_type").split("|") if p]
+            if isinstance(c.get("pos_att_type"), str)
+            else []
+        )
+    terms = [str(t).strip() for t in raw]
+    span = c.get("max_relative_positions", -1)
+    span = c.integer("max_position_embeddings") if not isinstance(span, int) or span < 1 else span
+    buckets = c.get("position_buckets", -1) if second else -1
+    size = 2 * (buckets if isinstance(buckets, int) and buckets > 0 else span)
+    extra = mixer.extra_parameters
+    if second:
+        if not c.flag("share_att_key"):
+            extra += sum({"c2p": 1, "p2c": 1}.get(t, 0) * (hidden * hidden + hidden) for t in terms)
+    else:
+        extra += hidden * hidden * ("c2p" in terms) + (hidden * hidden + hidden) * ("p2c" in terms)
+    matmuls = tuple((f"position.{t}", hidden, size) for t in terms)
+    norm = 2 * hidden if second and "layer_norm" in c.text("norm_rel_ebd", "none") else 0
+    return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls), size * hidden, norm
+
+
+def modernbert(c: Config) -> Model:
+    """ModernBERT: rotary, gated MLP, norms without bias, two local layers for one global."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    norm: NormKind = "layer" if c.flag("norm_bias") else "layer_nobias"
+    factor = 2 if norm == "layer" else 1
+    decoding = c.model_type == "modernbert-decoder"
+    bias = c.flag("attention_bias")
+    period = c.integer("global_attn_every_n_layers", 3, high=10**5)
+    default = [FULL if i % period == 0 else "sliding_attention" for i in range(n)]
+    kinds = layer_types(c, n, default if period > 1 else every(n, 1))
+    window = c.optional("local_attention")
+    mixer = replace(self_attention(c, hidden, bias=bias, rotary=True), causal=decoding)
+    mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"), activation="gelu")
+    layers = []
+    for i, kind in enumerate(kinds):
+        one = layer(
+            replace(mixer, window=None if kind == FULL else window), mlp, norm, hidden, norms=2 if i else 1
+        )
+        layers.append(one)
+    table = Embedding(c.integer("vocab_size"), hidden, norm_parameters=factor * hidden)
+    kind = architecture(c)
+    c.ignore(
+        "global_attn_every_n_layers",
+        "reference_compile",
+        "repad_logits_with_grad",
+        "decoder_bias",
+        "tie_weights",
+    )
+    text = stack("encoder", "decoder" if decoding else "encoder", hidden, layers, final_norm=norm)
+    other, head = 0, None
+    dense = (("head.transform", hidden, hidden),)
+    bias_of_head = hidden if c.flag("classifier_bias") else 0
+    if kind in ("", "ForMaskedLM", "ForCausalLM"):
+        other = table.vocab if c.flag("decoder_bias", True) else 0
+        head = Head(table.vocab, c.flag("tie_word_embeddings", True), extra_matmuls=dense,
+                    extra_parameters=bias_of_head, norm_parameters=factor * hidden)  # fmt: skip
+    elif kind != "Model":
+        head = Head(_labels(c), False, bias=True, extra_matmuls=dense, extra_parameters=bias_of_head,
+                    norm_parameters=factor * hidden)  # fmt: skip
+    return Model(
+        id="", name="", family=c.model_type, hidden=hidden, embedding=table, head=head, stacks=(text,),
+        other_parameters=other, max_positions=c.optional("max_position_embeddings") or 0,
+        weight_dtype=weight_dtype(c, c),
+    )  # fmt: skip
+
+
+def nomic_bert(c: Config) -> Model:
+    """Nomic BERT: rotary, gated MLP, no biases, post-norm."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    mixer = self_attention(c, hidden, bias=False, rotary=True)
+    mlp = Mlp(c.integer("intermediate_size"), True)
+    table = Embedding(c.integer("vocab_size"), hidden, 0, c.integer("type_vocab_size", 0, low=0),
+                      norm_parameters=2 * hidden)  # fmt: skip
+    c.ignore("head_dim")
+    return assemble(c, hidden, Parts(table, [layer(mixer, mlp, "layer", hidden)] * n))

@@ -1,0 +1,341 @@
+"""Hybrids: layers of attention among layers of linear cost, and pure state space models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.catalogue.families import linear
+from planner.catalogue.families.blocks import (
+    FULL,
+    attention,
+    decoder,
+    every,
+    layer,
+    layer_count,
+    layer_types,
+    moe_block,
+)
+from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.latent import latent_attention
+from planner.catalogue.families.llama import deepseek_experts, qwen_experts
+from planner.catalogue.schema import Layer, LinearAttention, Mixer, Mlp, Model, Moe, Stack
+
+LINEAR = "linear_attention"
+
+
+def qwen3_next(
+    c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any
+) -> Model:
+    """Qwen3-Next and Qwen3.5: three gated delta nets for one gated attention; experts or a dense MLP."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    c.ignore("mtp_use_dedicated_embeddings", "attn_output_gate", "intermediate_size")
+    if c.values.get("attn_output_gate") is False:
+        raise c.error("attn_output_gate", "is false; the class always builds the gate")
+    period = c.integer("full_attention_interval", 4, high=MAX_LAYERS)
+    kinds = layer_types(c, n, every(n, period, miss=LINEAR), known=frozenset({LINEAR}))
+    full = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
+    full = replace(full, gate=full.heads * full.head_dim, q_bias=full.q_bias)
+    mixers: dict[str, Mixer] = {FULL: full, LINEAR: linear.gated_delta(c)}
+    if c.flag("attention_bias"):
+        full = replace(full, extra_parameters=full.heads * full.head_dim)
+        mixers[FULL] = full
+    ffn = _qwen_ffn(c, n)
+    layers = [layer(mixers[k], f, "rms", hidden) for k, f in zip(kinds, ffn, strict=True)]
+    return decoder(c, layers, root=root, before=before, **more)
+
+
+def _qwen_ffn(c: Config, n: int) -> list[Mlp | Moe]:
+    if "num_experts" not in c.defaults or not c.integer("num_experts", low=0, high=10**6):
+        c.ignore("mlp_only_layers")
+        return [Mlp(c.integer("intermediate_size"), True)] * n
+    step = c.integer("decoder_sparse_step", 1, high=MAX_LAYERS)
+    only = set(c.indices("mlp_only_layers", high=MAX_LAYERS))
+    routed = [i not in only and (i + 1) % step == 0 for i in range(n)]
+    moe = qwen_experts(c)
+    dense: Mlp | Moe = moe if all(routed) else Mlp(c.integer("intermediate_size"), True)
+    return [moe if r else dense for r in routed]
+
+
+def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = ()) -> Model:
+    """Kimi Linear: Kimi delta attention with latent attention at every fourth layer."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    section = c.section("linear_attn_config", "kimi_linear_attention", required=False)
+    kinds = every(n, 4, miss=LINEAR)
+    kinds[-1] = FULL if n == 27 and section is None else kinds[-1]
+    source = c
+    if section is not None:
+        full = {
+            section._bounded("full_attn_layers", v, 1, n) - 1 for v in section.items("full_attn_layers") or []
+        }
+        kinds = [FULL if i in full else LINEAR for i in range(n)]
+        section.ignore("kda_layers")
+        values = {
+            "hidden_size": hidden, "linear_num_heads": section.integer("num_heads", 32, high=10**6),
+            "linear_head_dim": section.integer("head_dim", 128),
+            "linear_conv_kernel_dim": section.integer("short_conv_kernel_size", 4, high=1024),
+        }  # fmt: skip
+        source = Config(values, where=c.where, model_type=c.model_type, path="linear_attn_config.")
+    kinds = layer_types(c, n, kinds, known=frozenset({LINEAR}))
+    c.ignore("rope_theta", "mla_use_nope", "use_grouped_topk", "moe_router_activation_func")
+    mixers: dict[str, Mixer] = {FULL: latent_attention(c), LINEAR: linear.kimi_delta(source)}
+    moe, routed = deepseek_experts(c, n)
+    dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
+    layers = [
+        layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)
+    ]
+    return decoder(c, layers, root=root, before=before)
+
+
+def minimax(c: Config) -> Model:
+    """MiniMax-Text-01: lightning attention with softmax attention at every eighth layer, experts everywhere."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    listed = c.items("attn_type_list", length=n)
+    default = [FULL if v else LINEAR for v in listed] if listed else every(n, 2)
+    default = [k if k == FULL else LINEAR for k in default]
+    kinds = layer_types(c, n, default, known=frozenset({LINEAR}))
+    full = attention(c, hidden)
+    fast = linear.lightning(hidden, heads=full.heads, width=full.head_dim, block=c.integer("block_size", 256))
+    moe = moe_block(c, width=c.integer("intermediate_size"))
+    c.ignore("shared_intermediate_size", "postnorm", "shared_moe_mode")
+    if c.values.get("shared_intermediate_size") not in (None, 0):
+        raise c.error("shared_intermediate_size", "is not zero; the class builds no shared expert")
+    return decoder(c, [layer(full if k == FULL else fast, moe, "rms", hidden) for k in kinds])
+
+
+_PATTERN = {"M": "mamba", "E": "moe", "*": "attention", "-": "mlp"}
+_KINDS = {
+    "mamba": "mamba",
+    LINEAR: "mamba",
+    "moe": "moe",
+    "attention": "attention",
+    FULL: "attention",
+    "mlp": "mlp",
+}
+
+
+def nemotron_h(c: Config) -> Model:
+    """Nemotron-H and Nemotron 3: each layer is one of Mamba-2, attention, MLP or experts, behind one norm."""
+    hidden = c.integer("hidden_size")
+    kinds = _nemotron_kinds(c)
+    built = {kind: _nemotron_layer(c, kind, hidden) for kind in dict.fromkeys(kinds)}
+    c.ignore("num_hidden_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern", "expand", "mamba_expand",
+             "n_group", "mamba_num_groups", "intermediate_size")  # fmt: skip
+    return decoder(c, [built[k] for k in kinds])
+
+
+def _nemotron_kinds(c: Config) -> list[str]:
+    listed = c.items("layers_block_type") or c.items("layer_types")
+    pattern = c.text("hybrid_override_pattern")
+    if listed is None and pattern:
+        unknown_marks = set(pattern) - set(_PATTERN)
+        if unknown_marks:
+            raise c.error("hybrid_override_pattern", f"holds {sorted(unknown_marks)[0]!r}; allowed: M E * -")
+        listed = [_PATTERN[mark] for mark in pattern]
+    if not listed:
+        raise c.error(
+            "hybrid_override_pattern", "is missing: it says which layers are Mamba, attention, MLP, experts"
+        )
+    for kind in listed:
+        if kind not in _KINDS:
+            raise c.error("layers_block_type", f"holds {kind!r:.40}; allowed: {', '.join(sorted(_KINDS))}")
+    stated = c.optional("num_hidden_layers", high=MAX_LAYERS)
+    if stated is not None and stated != len(listed):
+        raise c.error("num_hidden_layers", f"is {stated}, but {len(listed)} layers are listed")
+    if len(listed) > MAX_LAYERS:
+        raise c.error("layers_block_type", f"lists more than {MAX_LAYERS} layers")
+    return [_KINDS[k] for k in listed]
+
+
+def _nemotron_layer(c: Config, kind: str, hidden: int) -> Layer:
+    mixer: Mixer | None = None
+    ffn: Mlp | Moe | None = None
+    if kind == "mamba":
+        mixer = linear.mamba2(
+            hidden, heads=c.integer("mamba_num_heads", high=10**6), head_dim=c.integer("mamba_head_dim"),
+            groups=c.integer("n_groups", high=10**6), state=c.integer("ssm_state_size"),
+            kernel=c.integer("conv_kernel", high=1024), chunk=c.integer("chunk_size", 128),
+            conv_bias=c.flag("use_conv_bias", True), bias=c.flag("mamba_proj_bias") or c.flag("use_bias"),
+        )  # fmt: skip
+    elif kind == "attention":
+        mixer = replace(attention(c, hidden, bias=c.flag("attention_bias")), rotary=False)
+    elif kind == "mlp":
+        ffn = Mlp(c.integer("intermediate_size"), False, bias=c.flag("mlp_bias"), activation="relu2")
+    else:
+        bias = c.flag("mlp_bias")
+        shared = Mlp(c.integer("moe_shared_expert_intermediate_size"), False, bias=bias, activation="relu2")
+        c.ignore("n_shared_experts")
+        ffn = moe_block(c, width=c.integer("moe_intermediate_size"), shared=shared, gated=False, activation="relu2",
+                        latent_dim=c.optional("moe_latent_size") or 0)  # fmt: skip
+    return layer(mixer, ffn, "rms", hidden, norms=1)
+
+
+def mamba(c: Config) -> Model:
+    """Mamba, Falcon-Mamba and Mamba-2: one norm and one mixer a layer."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    kernel, state = c.integer("conv_kernel", high=1024), c.integer("state_size")
+    conv_bias, bias = c.flag("use_conv_bias", True), c.flag("use_bias")
+    if c.model_type == "mamba2":
+        heads, width = c.integer("num_heads", high=10**6), c.integer("head_dim")
+        mixer = linear.mamba2(hidden, heads=heads, head_dim=width, groups=c.integer("n_groups", high=10**6),
+                              state=state, kernel=kernel, chunk=c.integer("chunk_size", 256), conv_bias=conv_bias,
+                              bias=bias)  # fmt: skip
+        inner = int(c.number("expand", 2.0) * hidden)
+        if inner != heads * width:
+            raise c.error(
+                "expand", f"times hidden_size is {inner}, but num_heads x head_dim is {heads * width}"
+            )
+    else:
+        rank = c.get("time_step_rank", "auto")
+        rank = -(-hidden // 16) if rank in (None, "auto") else c.integer("time_step_rank")
+        inner = c.optional("d_inner") or int(c.number("expand", 2.0) * hidden)
+        c.ignore("intermediate_size")
+        mixer = linear.mamba1(
+            hidden, inner=inner, state=state, rank=rank, kernel=kernel, conv_bias=conv_bias, bias=bias
+        )
+    c.ignore("num_attention_heads")
+    return decoder(c, [layer(mixer, None, "rms", hidden, norms=1)] * n)
+
+
+def jamba(c: Config) -> Model:
+    """Jamba: one attention in eight layers, the rest Mamba; experts in every second."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    rank = c.get("mamba_dt_rank", "auto")
+    rank = -(-hidden // 16) if rank in (None, "auto") else c.integer("mamba_dt_rank")
+    state, inner = c.integer("mamba_d_state"), c.integer("mamba_expand", high=100) * hidden
+    fast = linear.mamba1(
+        hidden, inner=inner, state=state, rank=rank, kernel=c.integer("mamba_d_conv", high=1024),
+        conv_bias=c.flag("mamba_conv_bias", True), bias=c.flag("mamba_proj_bias"), norms=rank + 2 * state,
+    )  # fmt: skip
+    full = replace(attention(c, hidden), rotary=False)
+    period, offset = c.integer("attn_layer_period", 8), c.integer("attn_layer_offset", 4, low=0)
+    e_period, e_offset = c.integer("expert_layer_period", 2), c.integer("expert_layer_offset", 1, low=0)
+    c.ignore("layers_block_type")
+    width, experts = c.integer("intermediate_size"), c.integer("num_experts", high=10**6)
+    dense = Mlp(width, True)
+    moe = moe_block(c, width=width) if experts > 1 else dense
+    layers = [
+        layer(
+            full if i % period == offset else fast, moe if i % e_period == e_offset else dense, "rms", hidden
+        )
+        for i in range(n)
+    ]
+    return decoder(c, layers)
+
+
+def _mamba_keys(c: Config, hidden: int, *, inner: int | None = None, norm: bool = True) -> LinearAttention:
+    """Mamba-2 from the ``mamba_*`` keys of Bamba, Granite 4 and Falcon-H1."""
+    inner = inner or c.integer("mamba_expand", high=100) * hidden
+    heads = c.integer("mamba_n_heads", high=10**6)
+    width = c.get("mamba_d_head", "auto")
+    if inner % heads:
+        raise c.error("mamba_n_heads", f"is {heads}, which does not divide the inner width {inner}")
+    width = inner // heads if width in (None, "auto") else c.integer("mamba_d_head")
+    if width * heads != inner:
+        raise c.error("mamba_d_head", f"times {heads} heads is not the inner width {inner}")
+    return linear.mamba2(
+        hidden, heads=heads, head_dim=width, groups=c.integer("mamba_n_groups", high=10**6),
+        state=c.integer("mamba_d_state"), kernel=c.integer("mamba_d_conv", high=1024),
+        chunk=c.integer("mamba_chunk_size", 256), conv_bias=c.flag("mamba_conv_bias", True),
+        bias=c.flag("mamba_proj_bias"), norm=norm,
+    )  # fmt: skip
+
+
+def bamba(c: Config) -> Model:
+    """Bamba: Mamba-2 with attention at the listed layers, a dense MLP everywhere."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    at = set(c.indices("attn_layer_indices", high=n - 1))
+    fast, full = _mamba_keys(c, hidden), attention(c, hidden, bias=c.flag("attention_bias"))
+    mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"))
+    return decoder(c, [layer(full if i in at else fast, mlp, "rms", hidden) for i in range(n)])
+
+
+def falcon_h1(c: Config) -> Model:
+    """Falcon-H1: attention and Mamba-2 side by side in every layer."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    inner = c.optional("mamba_d_ssm") or c.integer("mamba_expand", high=100) * hidden
+    c.ignore(
+        "mamba_expand", "mamba_use_mlp", "mamba_norm_before_gate", "projectors_bias", "attn_layer_indices"
+    )
+    fast = _mamba_keys(c, hidden, inner=inner, norm=c.flag("mamba_rms_norm"))
+    if c.flag("projectors_bias"):
+        raise c.error("projectors_bias", "is true; not supported")
+    full = attention(c, hidden, bias=c.flag("attention_bias"))
+    mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"))
+    one = replace(layer(full, mlp, "rms", hidden), second_mixer=fast, name="attention beside Mamba-2 + mlp")
+    return decoder(c, [one] * n)
+
+
+def granite_hybrid(c: Config) -> Model:
+    """Granite 4: Mamba-2 and attention, routed experts (or none) plus a shared MLP."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    kinds = layer_types(c, n, ["mamba"] * n, known=frozenset({"mamba", LINEAR}))
+    full = attention(c, hidden, bias=c.flag("attention_bias"))
+    fast = _mamba_keys(c, hidden)
+    shared = Mlp(c.integer("shared_intermediate_size"), True)
+    ffn: Mlp | Moe = shared
+    if c.integer("num_experts", low=0, high=10**6):
+        ffn = moe_block(c, width=c.integer("intermediate_size"), shared=shared)
+    c.ignore("intermediate_size", "num_experts_per_tok")
+    return decoder(c, [layer(fast if k in ("mamba", LINEAR) else full, ffn, "rms", hidden) for k in kinds])
+
+
+def lfm2(c: Config) -> Model:
+    """LFM2: gated short convolutions with a few layers of attention; a dense MLP or experts."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    at = c.items("full_attn_idxs")
+    default = [FULL] * n if at is None else [FULL if i in set(at) else "conv" for i in range(n)]
+    kinds = layer_types(c, n, default, known=frozenset({"conv"}))
+    full = attention(c, hidden, qk_norm="head")
+    fast = linear.short_convolution(
+        hidden, kernel=c.integer("conv_L_cache", 3, high=1024), bias=c.flag("conv_bias")
+    )
+    c.ignore("block_multiple_of", "block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
+             "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out", "use_pos_enc", "block_ff_dim",
+             "conv_use_xavier_init", "use_expert_bias")  # fmt: skip
+    ffn: list[Mlp | Moe] = [Mlp(_lfm2_width(c), True)] * n
+    if c.model_type == "lfm2_moe":
+        dense = c.integer("num_dense_layers", 2, low=0, high=MAX_LAYERS)
+        moe = moe_block(c, width=c.integer("moe_intermediate_size"))
+        ffn = [Mlp(c.integer("intermediate_size"), True) if i < dense else moe for i in range(n)]
+    return decoder(
+        c, [layer(full if k == FULL else fast, f, "rms", hidden) for k, f in zip(kinds, ffn, strict=True)]
+    )
+
+
+def _lfm2_width(c: Config) -> int:
+    width = c.optional("block_ff_dim") or c.integer("intermediate_size")
+    if not c.flag("block_auto_adjust_ff_dim", True):
+        return width
+    width = 2 * width // 3
+    factor = c.get("block_ffn_dim_multiplier")
+    if factor is None:
+        return width
+    multiple = c.integer("block_multiple_of", 256)
+    width = int(c.number("block_ffn_dim_multiplier", 1.0) * width)
+    return multiple * -(-width // multiple)
+
+
+def recurrent_gemma(c: Config) -> Model:
+    """RecurrentGemma: two gated linear recurrences for one local attention; the MLP width counts both halves."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    kinds = [str(k) for k in c.items("block_types") or ["recurrent", "recurrent", "attention"]]
+    if not kinds or not set(kinds) <= {"recurrent", "attention"}:
+        raise c.error("block_types", "may hold recurrent and attention only")
+    full = attention(c, hidden, bias=c.flag("attention_bias"), out_bias=True)
+    full = replace(full, window=c.optional("attention_window_size"))
+    width, kernel = c.optional("lru_width") or hidden, c.integer("conv1d_width", 4, high=1024)
+    gates = 2 * width * width // full.heads + 3 * width
+    fast = LinearAttention(
+        "gated linear recurrence", (("xy", hidden, 2 * width), ("out", width, hidden)), width=width,
+        state=width + width * kernel, scan_flops=4.0 * width * width / full.heads,
+        conv_flops=2.0 * width * kernel,
+        extra_parameters=gates + width * kernel + width + 2 * width + hidden, tensor_parallel_heads=full.heads,
+        group="other",
+    )  # fmt: skip
+    inner = c.integer("intermediate_size")
+    mlp = Mlp(inner // 2, True, bias=True, activation="gelu")
+    layers = [
+        layer(full if kinds[i % len(kinds)] == "attention" else fast, mlp, "rms", hidden) for i in range(n)
+    ]
+    return decoder(c, layers)

@@ -1,0 +1,439 @@
+"""Vision-language models: a tower and a projector before a text model.
+
+The tower and projector count in the parameters; FLOPs are those of the text path. Structure as built by the classes of
+Hugging Face transformers 5.23.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.catalogue.families import hybrid, latent, llama
+from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block, tied
+from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, siglip_tower, square, tower
+from planner.catalogue.schema import Attention, Embedding, Layer, Mlp, Model, Stack
+
+TextAdapter = Callable[..., Model]
+TEXT: dict[str, TextAdapter] = {
+    **dict.fromkeys(llama.RECIPES, llama.build),
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "kimi_k2", "mistral4"), latent.build),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), hybrid.qwen3_next),
+}
+# Text types of vision-language models that are built like a plain type.
+PLAIN = {
+    "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe",
+    "glm4v_text": "glm4", "glm4v_moe_text": "glm4_moe", "kimi_k2": "deepseek_v3",
+}  # fmt: skip
+
+
+def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
+    """The text part, with the tower before it; keys may also stand at the root, as old configs have them."""
+    section = root.values.get("text_config")
+    if section is None and default in ("qwen2_vl_text", "qwen2_5_vl_text"):
+        values: Mapping[str, Any] = {
+            k: v for k, v in root.values.items() if k not in ("vision_config", "model_type")
+        }
+        root.read.update(values)
+        text = Config(values, where=root.where, model_type=default, assumed=root.assumed)
+    else:
+        found = root.section("text_config", default, allowed=(*TEXT, *PLAIN))
+        assert found is not None
+        text = found
+    plain = PLAIN.get(text.model_type, text.model_type)
+    if plain not in TEXT:
+        raise text.error("model_type", f"{plain!r} is not supported as the text part")
+    text.model_type = plain
+    text.ignore("model_type", "architectures", "auto_map", "tie_word_embeddings")
+    model = TEXT[plain](text, root=root, before=(before,), tie=tied_with(root, text), **more)
+    text.refuse_unread()
+    return replace(model, family=root.model_type)
+
+
+def tied_with(root: Config, text: Config) -> bool:
+    """Tied where the parent says so (or its class does), or else where the text part states it."""
+    if root.flag("tie_word_embeddings"):
+        return True
+    return text.values.get("tie_word_embeddings") is True or (
+        not root.has("tie_word_embeddings")
+        and "tie_word_embeddings" not in root.defaults
+        and tied(text, text)
+    )
+
+
+@dataclass(frozen=True)
+class Projector:
+    """Parameters between tower and text by group, added to the tower's output."""
+
+    parameters: int
+    norm: int = 0
+
+
+def with_projector(body: Stack, p: Projector, group: str = "other") -> Stack:
+    """The tower with a projector behind it."""
+    return replace(body, output_parameters=body.output_parameters + p.parameters, output_group=group,
+                   extra_norm_parameters=body.extra_norm_parameters + p.norm)  # fmt: skip
+
+
+def text_width(root: Config, default: str) -> int:
+    """Width of the text part."""
+    section = root.section("text_config", default, allowed=(*TEXT, *PLAIN))
+    assert section is not None
+    if root.values.get("text_config") is None and root.has("hidden_size"):
+        return root.integer("hidden_size")
+    return section.integer("hidden_size")
+
+
+def vision_section(root: Config, default: str, *, allowed: tuple[str, ...] = ()) -> Config:
+    """The vision section; its ``model_type`` counts only where the family allows several."""
+    section = root.section("vision_config", default, allowed=allowed)
+    assert section is not None
+    section.ignore("model_type", "architectures", "auto_map", "torch_dtype", "dtype")
+    return section
+
+
+def gemma3(c: Config) -> Model:
+    """Gemma 3: SigLIP, a norm and a projection; PaliGemma: a projection with bias."""
+    pali = c.model_type == "paligemma"
+    text_type = "gemma" if pali else "gemma3_text"
+    v = vision_section(c, "siglip_vision_model")
+    body = siglip_tower(v, head=None if not pali else False)
+    v.refuse_unread()
+    c.ignore("mm_tokens_per_image", "projection_dim", "hidden_size", "vocab_size", "ignore_index")
+    wide = text_width(c, text_type)
+    if pali:
+        wide = c.integer("projection_dim", 2048)
+        return text_model(c, text_type, with_projector(body, Projector(body.hidden * wide + wide)))
+    return text_model(c, text_type, with_projector(body, Projector(body.hidden * wide, body.hidden)))
+
+
+def qwen_vl(c: Config) -> Model:
+    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5: a tower over patches of two frames and a 2 x 2 merger."""
+    family = c.model_type
+    default = {"qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}.get(family, f"{family}_text")
+    v = vision_section(c, f"{family}_vision")
+    t, positions, deep = _qwen_tower(v, family)
+    merge, frames = (
+        v.integer("spatial_merge_size", 2, high=100),
+        v.integer("temporal_patch_size", 2, high=100),
+    )
+    wide = t.hidden * merge * merge
+    key = "hidden_size" if family == "qwen2_vl" else "out_hidden_size"
+    out = v.integer(key)
+    merger = wide * wide + wide + wide * out + out
+    norm = t.hidden if t.norm == "rms" else 2 * t.hidden
+    body = tower(v, t, name="vision", patch=square(v, "patch_size"), count=1, tokens=1, frames=frames,
+                 more=positions * t.hidden, bias=family.startswith("qwen3"), output=merger * (1 + deep), group="mlp",
+                 extra_norms=norm + deep * 2 * wide)  # fmt: skip
+    v.ignore("deepstack_visual_indexes", "window_size", "fullatt_block_indexes", "tokens_per_second", "in_chans",
+             "spatial_patch_size", "hidden_size")  # fmt: skip
+    v.refuse_unread()
+    return text_model(c, default, body)
+
+
+def _qwen_tower(v: Config, family: str) -> tuple[Tower, int, int]:
+    """Tower, stored positions, and mergers besides the last one."""
+    hidden = v.integer("embed_dim" if family == "qwen2_vl" else "hidden_size")
+    heads, n = v.integer("num_heads", high=10**6), v.integer("depth", high=MAX_LAYERS)
+    if family == "qwen2_vl":
+        return Tower(hidden, n, heads, int(v.number("mlp_ratio", 4) * hidden), final_norm="none"), 0, 0
+    ffn = v.integer("intermediate_size")
+    if family == "qwen2_5_vl":
+        return Tower(hidden, n, heads, ffn, gated=True, norm="rms", final_norm="none"), 0, 0
+    deep = v.items("deepstack_visual_indexes") or [] if family.startswith("qwen3_vl") else []
+    return Tower(hidden, n, heads, ffn, final_norm="none"), v.integer("num_position_embeddings"), len(deep)
+
+
+def llama4(c: Config) -> Model:
+    """Llama 4: a tower with pixel shuffle and an adapter, experts in every or every other layer."""
+    v = vision_section(c, "llama4_vision_model")
+    t = replace(basic(v), mlp_bias=True)
+    patch, count = patches(v)
+    inner, wide = v.integer("projector_input_dim"), v.integer("projector_output_dim")
+    adapter = t.ffn * inner + inner * wide
+    out = v.integer("vision_output_dim")
+    text = c.section("text_config", "llama4_text")
+    assert text is not None
+    hidden = text.integer("hidden_size")
+    v.ignore("multi_modal_projector_bias", "pixel_shuffle_ratio", "vision_feature_layer")
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=(count + 2) * t.hidden,
+                 bias=False, output=adapter, group="mlp", extra_norms=2 * t.hidden)  # fmt: skip
+    v.refuse_unread()
+    return llama4_text(text, root=c, before=(body,), other_parameters=out * hidden)
+
+
+def llama4_text(
+    c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any
+) -> Model:
+    """Llama 4's text part: chunked attention, one routed and one shared expert, or a dense MLP."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    c.ignore("model_type", "architectures", "for_llm_compressor", "floor_scale", "attn_scale", "use_qk_norm",
+             "attn_temperature_tuning", "no_rope_layers", "no_rope_layer_interval", "layer_types")  # fmt: skip
+    step = c.integer("interleave_moe_layer_step", 1, high=MAX_LAYERS)
+    listed = c.items("moe_layers")
+    at = set(range(step - 1, n, step)) if listed is None else set(c.indices("moe_layers", high=n - 1))
+    width = c.integer("intermediate_size")
+    moe, dense = (
+        moe_block(c, width=width, shared=Mlp(width, True)),
+        Mlp(c.integer("intermediate_size_mlp"), True),
+    )
+    full = attention(c, hidden, bias=c.flag("attention_bias"))
+    chunked = replace(full, window=c.optional("attention_chunk_size"))
+    rope = c.items("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
+    if len(rope) != n:
+        raise c.error("no_rope_layers", f"has {len(rope)} entries for {n} layers")
+    layers = [
+        layer(chunked if r else full, moe if i in at else dense, "rms", hidden) for i, r in enumerate(rope)
+    ]
+    if root is not None:
+        c.refuse_unread()
+    tie = None if root is None else tied_with(root, c)
+    return decoder(c, layers, root=root, before=before, tie=tie, **more)
+
+
+def mllama(c: Config) -> Model:
+    """Llama 3.2 Vision: cross-attention layers that run only where an image is given."""
+    v = vision_section(c, "mllama_vision_model")
+    body = _mllama_tower(v)
+    text = c.section("text_config", "mllama_text_model")
+    assert text is not None
+    v.refuse_unread()
+    hidden = text.integer("hidden_size")
+    wide = v.integer("vision_output_dim")
+    model = mllama_text(text, root=c, before=(with_projector(body, Projector(wide * hidden + hidden)),))
+    return replace(model, family="mllama")
+
+
+def _mllama_tower(v: Config) -> Stack:
+    hidden, n = v.integer("hidden_size"), layer_count(v)
+    extra = layer_count(v, "num_global_layers")
+    heads, ffn = v.integer("num_attention_heads", high=10**6), v.integer("intermediate_size")
+    patch, count = patches(v)
+    tiles = v.integer("max_num_tiles", 4, high=1000)
+    ratios = v.items("supported_aspect_ratios") or [[i, j] for i in range(1, tiles + 1) for j in range(1, tiles + 1)
+                                                   if i * j <= tiles]  # fmt: skip
+    v.ignore("intermediate_layers_indices", "vision_output_dim")
+    t = Tower(hidden, n, heads, ffn, bias=False, out_bias=False)
+    plain = t.layer(v)
+    assert isinstance(plain.mixer, Attention) and isinstance(plain.ffn, Mlp)
+    gated = replace(
+        plain, mixer=replace(plain.mixer, extra_parameters=1), ffn=replace(plain.ffn, extra_parameters=1)
+    )
+    rows = len(ratios) + 1
+    tokens = count + 1
+    more = hidden + 1 + tokens * hidden + rows * tiles * tokens * hidden + 2 * (1 + rows * tiles * hidden)
+    return tower(v, t, name="vision", patch=patch, count=count * tiles, tokens=tokens * tiles, more=more, bias=False,
+                 extra_norms=2 * hidden, blocks=[plain] * n + [gated] * extra)  # fmt: skip
+
+
+def mllama_text(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = ()) -> Model:
+    """The text part: Llama layers, and at ``cross_attention_layers`` gated cross-attention instead of attention."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    own = attention(c, hidden)
+    mlp = Mlp(c.integer("intermediate_size"), True)
+    at = set(c.indices("cross_attention_layers", high=n - 1)) if c.has("cross_attention_layers") else {
+        3, 8, 13, 18, 23, 28, 33, 38}  # fmt: skip
+    cross = replace(own, cross=True, causal=False, rotary=False, qk_norm_parameters=2 * own.head_dim,
+                    extra_parameters=1)  # fmt: skip
+    seeing = layer(None, replace(mlp, extra_parameters=1), "rms", hidden, cross=cross, optional=True)
+    plain = layer(own, mlp, "rms", hidden)
+    layers: list[Layer] = [seeing if i in at else plain for i in range(n)]
+    vocab = c.integer("vocab_size")
+    if root is not None:
+        c.ignore("model_type", "architectures")
+        c.refuse_unread()
+    table = Embedding(vocab + 8, hidden)
+    return decoder(c, layers, root=root, before=before, embedding=table, tie=c.flag("tie_word_embeddings"))
+
+
+def kimi_k25(c: Config) -> Model:
+    """Kimi K2.5: a MoonViT tower, a patch merger, the text of Kimi K2."""
+    v = vision_section(c, "kimi_k25_vision")
+    names = {"vt_hidden_size": "hidden_size", "vt_num_hidden_layers": "num_hidden_layers",
+             "vt_num_attention_heads": "num_attention_heads", "vt_intermediate_size": "intermediate_size",
+             "init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width"}  # fmt: skip
+    values = {names.get(k, k): x for k, x in v.values.items()}
+    w = Config(values, where=c.where, model_type="kimi_k25_vision", path="vision_config.", assumed=c.assumed)
+    t = basic(w)
+    merge = w.items("merge_kernel_size") or [2, 2]
+    factor = w._bounded("merge_kernel_size", merge[0], 1, 100) * w._bounded(
+        "merge_kernel_size", merge[-1], 1, 100
+    )
+    positions = w.integer("pos_emb_height", 64, high=10**5) * w.integer("pos_emb_width", 64, high=10**5)
+    text = c.section("text_config", "deepseek_v3", allowed=(*TEXT, *PLAIN))
+    assert text is not None
+    wide, hidden = t.hidden * factor, text.integer("hidden_size")
+    c.ignore("projection_hidden_size", "use_unified_vision_chunk")
+    body = tower(w, t, name="vision", patch=square(w, "patch_size"), count=1, tokens=1, more=positions * t.hidden,
+                 extra_norms=2 * t.hidden, output=wide * wide + wide + wide * hidden + hidden)  # fmt: skip
+    return text_model(c, "deepseek_v3", body)
+
+
+def llava(c: Config) -> Model:
+    """LLaVA: CLIP (or SigLIP) and a two-layer projector before any text model."""
+    v = vision_section(c, "clip_vision_model", allowed=("clip_vision_model", "siglip_vision_model"))
+    if c.model_type == "llava_onevision" and not isinstance(c.values.get("vision_config"), Mapping):
+        v = vision_section(c, "siglip_vision_model")
+    body = clip_tower(v) if v.model_type.startswith("clip") else siglip_tower(v)
+    v.refuse_unread()
+    hidden = text_width(c, "qwen2" if c.model_type == "llava_onevision" else "llama")
+    bias = c.flag("multimodal_projector_bias", True)
+    layers = c.get("vision_feature_layer", -2)
+    factor = len(layers) if isinstance(layers, list | tuple) else 1
+    p = factor * body.hidden * hidden + hidden * hidden + 2 * hidden * bias
+    newline = hidden if c.model_type != "llava" else 0
+    c.ignore(
+        "image_seq_length",
+        "image_grid_pinpoints",
+        "vision_feature_select_strategy",
+        "hidden_size",
+        "mm_hidden_size",
+    )
+    model = text_model(
+        c, "qwen2" if c.model_type == "llava_onevision" else "llama", with_projector(body, Projector(p))
+    )
+    return replace(model, other_parameters=newline)
+
+
+def pixtral_tower(v: Config) -> Stack:
+    """Pixtral's image encoder: rotary in two dimensions, RMS norms, gated MLP, no biases."""
+    hidden = v.integer("hidden_size")
+    heads = v.integer("num_attention_heads", high=10**6)
+    t = Tower(hidden, layer_count(v), heads, v.integer("intermediate_size"), bias=False, out_bias=False, mlp_bias=False,
+              gated=True, norm="rms", final_norm="none")  # fmt: skip
+    patch, count = patches(v)
+    v.ignore("head_dim", "spatial_merge_size", "image_token_id", "max_image_size", "adapter_bias",
+             "add_pre_mm_projector_layer_norm", "mm_projector_id")  # fmt: skip
+    return tower(
+        v, t, name="vision", patch=patch, count=count, tokens=count, more=0, bias=False, extra_norms=hidden
+    )
+
+
+def mistral3(c: Config) -> Model:
+    """Mistral Small 3.1: Pixtral's tower, a norm, a 2 x 2 patch merger, two projections."""
+    v = vision_section(c, "pixtral")
+    body = pixtral_tower(v)
+    hidden = text_width(c, "mistral")
+    merge = c.integer("spatial_merge_size", 2, high=100)
+    bias = c.flag("multimodal_projector_bias")
+    p = body.hidden * body.hidden * merge * merge + body.hidden * hidden + hidden * hidden + 2 * hidden * bias
+    c.ignore("vision_feature_layer")
+    v.refuse_unread()
+    return text_model(c, "mistral", with_projector(body, Projector(p, body.hidden)))
+
+
+def idefics3(c: Config) -> Model:
+    """Idefics3 and SmolVLM: a SigLIP body, pixel shuffle, one projection."""
+    kind = f"{c.model_type}_vision"
+    v = vision_section(c, kind)
+    body = siglip_tower(v, head=False)
+    factor = c.integer("scale_factor", 2, high=100)
+    hidden = text_width(c, "llama")
+    v.ignore("max_image_size", "size", "use_base_siglip")
+    v.refuse_unread()
+    c.ignore("use_cache", "image_seq_len", "vision_use_base")
+    return text_model(c, "llama", with_projector(body, Projector(body.hidden * factor * factor * hidden)))
+
+
+def internvl(c: Config) -> Model:
+    """InternVL: an InternViT tower with learned layer scales, pixel shuffle, a norm and two projections."""
+    v = vision_section(c, "internvl_vision")
+    t = replace(basic(v, bias=v.flag("attention_bias")), out_bias=True)
+    qk = 2 * t.hidden if v.flag("use_qk_norm") else 0
+    rms = v.text("norm_type", "layer_norm") == "rms_norm"
+    pooled = v.flag("use_mean_pooling", True)
+    t = replace(t, qk_norm=qk, norm="rms" if rms else "layer", scale=2 * t.hidden,
+                final_norm="none" if pooled else "layer")  # fmt: skip
+    patch, count = patches(v)
+    ratio = c.number("downsample_ratio", 0.5)
+    wide = int(t.hidden * round(1 / ratio) ** 2) if ratio > 0 else t.hidden
+    hidden = text_width(c, "qwen2")
+    positions = (count + 1) * t.hidden if v.flag("use_absolute_position_embeddings", True) else 0
+    v.ignore("use_mask_token", "projection_dropout", "initializer_factor", "layer_scale_init_value")
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=t.hidden + positions,
+                 extra_norms=2 * wide, output=wide * hidden + hidden + hidden * hidden + hidden)  # fmt: skip
+    v.refuse_unread()
+    c.ignore("image_seq_length", "vision_feature_layer", "vision_feature_select_strategy")
+    return text_model(c, "qwen2", body)
+
+
+def glm4v(c: Config) -> Model:
+    """GLM-4.1V and GLM-4.5V: a gated tower, a strided convolution, a gated merger."""
+    text = f"{c.model_type}_text"
+    v = vision_section(c, f"{c.model_type}_vision")
+    hidden, heads, n = (
+        v.integer("hidden_size"),
+        v.integer("num_heads", high=10**6),
+        v.integer("depth", high=MAX_LAYERS),
+    )
+    out, inner = v.integer("out_hidden_size"), v.integer("intermediate_size")
+    bias = v.flag("attention_bias")
+    t = Tower(
+        hidden,
+        n,
+        heads,
+        out,
+        bias=bias,
+        out_bias=False,
+        mlp_bias=False,
+        gated=True,
+        norm="rms",
+        final_norm="rms",
+    )
+    patch, count = patches(v)
+    merge, frames = (
+        v.integer("spatial_merge_size", 2, high=100),
+        v.integer("temporal_patch_size", 2, high=100),
+    )
+    down = hidden * out * merge * merge + out
+    merger = out * out + 3 * out * inner
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, frames=frames, more=count * hidden,
+                 extra_norms=hidden + 2 * out, output=down + merger)  # fmt: skip
+    v.ignore("rms_norm_eps")
+    v.refuse_unread()
+    return text_model(c, text, body)
+
+
+def step3p7(c: Config) -> Model:
+    """Step 3.7: a tower with layer scales and two strided convolutions, gated attention, experts after layer 3."""
+    flat = [k for k in ("num_hidden_layers", "hidden_size", "num_experts", "vocab_size") if k in c.values]
+    if flat and not isinstance(c.values.get("text_config"), Mapping):
+        c.assume(
+            "the class reads text_config only: keys at the top level are ignored, text is the class default"
+        )
+        c.read.update(c.values)
+    v = vision_section(c, "step3p5_vision")
+    hidden = v.integer("hidden_size")
+    ffn = int(hidden * v.number("mlp_ratio", 8960 / 1536))
+    heads = v.integer("num_attention_heads", high=10**6)
+    t = Tower(hidden, layer_count(v), heads, ffn, scale=2 * hidden, final_norm="none")
+    patch, count = patches(v)
+    text = c.section("text_config", "step3p5")
+    assert text is not None
+    wide = 4 * hidden
+    down = 2 * hidden * hidden * 9 + 2 * hidden + wide * 2 * hidden * 9 + wide
+    v.ignore("intermediate_size", "max_position_embeddings")
+    output = down + wide * text.integer("hidden_size")
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, more=count * hidden, bias=False,
+                 extra_norms=2 * hidden, output=output)  # fmt: skip
+    return step3_text(text, root=c, before=(body,))
+
+
+def step3_text(c: Config, *, root: Config, before: tuple[Stack, ...]) -> Model:
+    """The text part: q/k norms, a gate a head, a shared expert of ``share_expert_dim``."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    if c.has("num_sliding_attention_heads") or c.has("moe_layers_enum") or c.has("attention_other_setting"):
+        raise c.error("num_sliding_attention_heads", "states heads by layer kind; not supported")
+    a = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
+    a = replace(a, gate=a.heads, window=None)
+    shared = Mlp(c.integer("share_expert_dim"), True)
+    moe = moe_block(
+        c, width=c.integer("moe_intermediate_size"), shared=shared, experts=c.integer("n_routed_experts")
+    )
+    kinds = c.items("mlp_layer_types", length=n)
+    dense = Mlp(c.integer("intermediate_size"), True)
+    routed = [k == "sparse" for k in kinds] if kinds else [i >= 3 for i in range(n)]
+    return decoder(c, [layer(a, moe if r else dense, "rms", hidden) for r in routed], root=root, before=before,
+                   tie=c.flag("tie_word_embeddings"))  # fmt: skip
