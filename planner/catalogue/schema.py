@@ -75,6 +75,28 @@ class LatentAttention:
 
 
 @dataclass(frozen=True)
+class CompressedAttention:
+    """Attention of DeepSeek-V4: one key/value head for all, a window, and keys compressed ``rate`` to one beyond it.
+
+    Queries pass through rank ``q_rank``; the output through ``out_groups`` blocks of ``out_rank``. ``rate`` 0: window
+    only. ``overlap`` compresses over two windows (twice the width). An indexer, where there is one, picks
+    ``indexer_top_k`` of the compressed keys.
+    """
+
+    heads: int
+    head_dim: int
+    q_rank: int
+    out_groups: int
+    out_rank: int
+    window: int
+    rate: int = 0
+    overlap: bool = False
+    indexer_heads: int = 0
+    indexer_dim: int = 0
+    indexer_top_k: int = 0
+
+
+@dataclass(frozen=True)
 class LinearAttention:
     """A mixer whose cost is linear in the sequence: gated delta net, lightning attention, Mamba-2, RG-LRU.
 
@@ -128,7 +150,7 @@ class Moe:
     activation: str = "silu"
 
 
-Mixer = Attention | LatentAttention | LinearAttention
+Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,7 @@ class Layer:
     cross: Attention | None = None
     parallel: bool = False
     extra_parameters: int = 0  # counted as "other"
+    hyper: int = 0  # residual streams joined by learned hyper-connections before each block (0: a plain residual)
     shared_weights: bool = False  # runs with the weights of an earlier layer and holds none
     second_mixer: Mixer | None = None  # beside the first, on the same normed input
     optional: bool = False  # runs only where an image or audio is given: in the parameters, not on the text path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.catalogue.schema import Attention, LatentAttention, LinearAttention, Mixer
+from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mixer
 from planner.demand.ops import Op
 
 
@@ -14,6 +14,8 @@ def mixer_ops(mixer: Mixer, *, hidden: int, dropout: bool) -> list[Op]:
         return attention_ops(mixer, hidden=hidden, dropout=dropout)
     if isinstance(mixer, LatentAttention):
         return latent_ops(mixer, hidden=hidden, dropout=dropout)
+    if isinstance(mixer, CompressedAttention):
+        return compressed_ops(mixer, hidden=hidden, dropout=dropout)
     return linear_ops(mixer, hidden=hidden)
 
 
@@ -127,6 +129,67 @@ def _indexer_ops(a: LatentAttention, *, hidden: int) -> list[Op]:
         Op("attn.index_weights", "attention", "matmul", "none", k=hidden, n=a.indexer_heads),
         Op("attn.index_core", "attention", "attention", "none", heads=a.indexer_heads, kv_heads=1.0,
            qk_dim=a.indexer_dim, v_dim=1.0, causal=a.causal),
+    ]  # fmt: skip
+
+
+def compressed_ops(a: CompressedAttention, *, hidden: int, dropout: bool) -> list[Op]:
+    """Attention of DeepSeek-V4: a window of plain keys and, beyond it, compressed keys.
+
+    Scores with one key for ``rate`` tokens cost what 1/rate of the heads would cost with a key a token; the compressed
+    cores are written that way, so a length is always in tokens. https://github.com/deepseek-ai/DeepSeek-V4
+    """
+    width = a.heads * a.head_dim
+    ops = [
+        Op("attn.q_a", "attention", "matmul", "sequence", k=hidden, n=a.q_rank, saved_whole=hidden),
+        Op("attn.q_norm", "norm", "vector", "sequence", bias=a.q_rank, read=a.q_rank, write=a.q_rank,
+           saved_whole=a.q_rank),
+        Op("attn.q_b", "attention", "matmul", "column", k=a.q_rank, n=width, saved_whole=a.q_rank),
+        Op("attn.kv", "attention", "matmul", "sequence", k=hidden, n=a.head_dim),
+        Op("attn.kv_norm", "norm", "vector", "sequence", bias=a.head_dim, read=a.head_dim, write=a.head_dim,
+           saved_whole=a.head_dim),
+        Op("attn.rope", "attention", "vector", "tensor", read=2 * width, write=2 * width, launches=3),
+    ]  # fmt: skip
+    if a.rate:
+        ops += _compressor_ops(a, hidden=hidden)
+    scores = {"saved_scores": 2.0 if dropout else 1.0, "mask_scores": 1.0 if dropout else 0.0}
+    core = Op("attn.core", "attention", "attention", "heads", heads=a.heads, kv_heads=1.0, qk_dim=a.head_dim,
+              v_dim=a.head_dim, window=float(a.window), causal=True, bias=a.heads, saved=width + a.head_dim,
+              cache=a.head_dim, **scores)  # fmt: skip
+    ops.append(core)
+    if a.rate:
+        seen = float(a.indexer_top_k * a.rate) if a.indexer_top_k else np.inf
+        ops.append(
+            Op("attn.compressed_core", "attention", "attention", "heads", heads=a.heads / a.rate, kv_heads=1 / a.rate,
+               qk_dim=a.head_dim, v_dim=a.head_dim, window=seen, causal=True, **scores)
+        )  # fmt: skip
+    rank = a.out_groups * a.out_rank
+    return [
+        *ops,
+        Op("attn.out_a", "attention", "matmul", "column", k=width // a.out_groups, n=rank, saved=width),
+        Op("attn.out_b", "attention", "matmul", "row", k=rank, n=hidden, saved=rank),
+    ]
+
+
+def _compressor_ops(a: CompressedAttention, *, hidden: int) -> list[Op]:
+    """Keys pooled over ``rate`` tokens by learned gates, kept in a cache of their own, and the indexer over them."""
+    wide = a.head_dim * (2 if a.overlap else 1)
+    ops = [
+        Op("attn.compress", "attention", "matmul", "none", k=hidden, n=2 * wide, bias=a.rate * wide),
+        Op("attn.compress_norm", "norm", "vector", "none", bias=a.head_dim, read=2 * wide, write=a.head_dim / a.rate),
+        Op("attn.compressed_cache", "attention", "vector", "none", cache=a.head_dim / a.rate),
+    ]
+    if not a.indexer_heads:
+        return ops
+    d = a.indexer_dim
+    return [
+        *ops,
+        Op("attn.index_compress", "attention", "matmul", "none", k=hidden, n=4 * d, bias=a.rate * 2 * d,
+           cache=d / a.rate),
+        Op("attn.index_norm", "norm", "vector", "none", bias=d, read=2 * d, write=d / a.rate),
+        Op("attn.index_q", "attention", "matmul", "none", k=a.q_rank, n=a.indexer_heads * d),
+        Op("attn.index_weights", "attention", "matmul", "none", k=hidden, n=a.indexer_heads),
+        Op("attn.index_core", "attention", "attention", "none", heads=a.indexer_heads / a.rate, kv_heads=1 / a.rate,
+           qk_dim=d, v_dim=0.0, causal=True),
     ]  # fmt: skip
 
 

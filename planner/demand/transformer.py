@@ -26,6 +26,8 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
     residual = Op("residual", "other", "vector", "sequence", read=2 * hidden, write=hidden,
                   mask_whole=hidden if dropout else 0.0)  # fmt: skip
     ops += norms[:1]
+    if layer.hyper:
+        ops.append(_hyper_op("attn.hyper", "attention", layer.hyper, hidden))
     if layer.mixer is not None:
         ops += mixer_ops(layer.mixer, hidden=hidden, dropout=dropout)
         if layer.second_mixer is not None:
@@ -34,6 +36,8 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
     if layer.cross is not None:
         ops += [*attention_ops(layer.cross, hidden=hidden, dropout=dropout, prefix="cross"), residual]
     ops += norms[1:]
+    if layer.hyper:
+        ops.append(_hyper_op("mlp.hyper", "mlp", layer.hyper, hidden))
     if layer.ffn is not None:
         ffn = moe_ops(layer.ffn, hidden=hidden) if isinstance(layer.ffn, Moe) else mlp_ops(layer.ffn, hidden=hidden)
         ops += ffn if layer.parallel and layer.mixer is not None else [*ffn, residual]
@@ -42,6 +46,12 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
     if layer.shared_weights:
         ops = [replace(op, tied=True, bias=0.0) for op in ops]
     return tuple(ops)
+
+
+def _hyper_op(name: str, group: str, streams: int, hidden: int) -> Op:
+    """Coefficients that mix ``streams`` residual streams, from all of them (https://arxiv.org/abs/2409.19606)."""
+    mixes = (2 + streams) * streams
+    return Op(name, group, "matmul", "none", k=streams * hidden, n=mixes, bias=mixes + 3)
 
 
 def _norm_op(name: str, kind: str, width: int) -> Op:

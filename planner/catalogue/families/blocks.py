@@ -8,6 +8,7 @@ from typing import Any
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.schema import (
     Attention,
+    CompressedAttention,
     Embedding,
     Head,
     LatentAttention,
@@ -180,6 +181,8 @@ def layer_name(mixer: Mixer | None, ffn: Mlp | Moe | None, cross: Attention | No
     parts = []
     if isinstance(mixer, LatentAttention):
         parts.append("latent attention")
+    elif isinstance(mixer, CompressedAttention):
+        parts.append("compressed attention")
     elif isinstance(mixer, LinearAttention):
         parts.append(mixer.flavour)
     elif mixer is not None:

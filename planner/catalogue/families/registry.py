@@ -15,6 +15,7 @@ from planner.catalogue.families import (
     multimodal,
     remote,
     seq2seq,
+    sparse,
     vision,
 )
 from planner.catalogue.families.config import Config, class_defaults
@@ -96,6 +97,8 @@ ADAPTERS: dict[str, Adapter] = {
     **dict.fromkeys(("idefics3", "smolvlm"), multimodal.idefics3),
     "internvl": multimodal.internvl,
     **dict.fromkeys(("glm4v", "glm4v_moe"), multimodal.glm4v),
+    "mimo_v2_flash": sparse.mimo_v2,
+    "deepseek_v4": sparse.deepseek_v4,
     "step3p7": multimodal.step3p7,
     "chatglm": remote.chatglm,
     "qwen": remote.qwen,
