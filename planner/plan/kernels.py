@@ -15,6 +15,7 @@ import numpy as np
 from planner.demand.costs import AttentionKind, Costs, op_costs
 from planner.demand.ops import KERNELS, Array, OpTable
 from planner.demand.workload import Precision, Work
+from planner.plan import constants
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
@@ -22,6 +23,10 @@ from planner.supply.efficiency import kernel_efficiency, sustained_fraction
 from planner.supply.roofline import kernel_time
 
 FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
+# PyTorch's attention is FlashAttention-2, written for Ampere: elsewhere it lacks the newer matrix instructions and
+# reaches 35 % of an H100's peak (Shah et al. 2024, https://arxiv.org/abs/2407.08608, abstract).
+FLASH_2_NATIVE = ("nvidia-volta", "nvidia-turing", "nvidia-ampere", "nvidia-ampere-consumer", "nvidia-ada", "google-tpu")
+FLASH_2_ELSEWHERE = 0.35
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
 
@@ -64,8 +69,14 @@ def attention_dtype(precision: Precision, cluster: Cluster) -> str:
     return next((d for d in ("bf16", "fp16", "tf32", "fp32") if d in has), next(iter(has)))
 
 
-def rates(cluster: Cluster, precision: Precision, *, direction: str, sustained: bool, eager: bool = False) -> Rates:
-    """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``."""
+def rates(
+    cluster: Cluster, precision: Precision, *, direction: str, sustained: bool, eager: bool = False, torch: bool = False
+) -> Rates:
+    """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
+
+    ``sustained`` holds matmuls to what the power limit allows for minutes; ``torch`` takes the attention kernels that
+    PyTorch ships.
+    """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
     attention = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
@@ -80,22 +91,35 @@ def rates(cluster: Cluster, precision: Precision, *, direction: str, sustained: 
         compute = found.compute
         if name != "vector":
             peak = peak_flops(chip, d)
-            if sustained:
+            if sustained and matrix:
                 compute = min(compute, sustained_fraction(chip, d, defaults=defaults))
+            if torch and kernel == "attention" and not eager and chip.efficiency_class not in FLASH_2_NATIVE:
+                compute = min(compute, FLASH_2_ELSEWHERE)
             if matrix and precision.sparsity == "2:4":
                 peak *= chip.sparse_factor.get(d, 1.0)
         else:
             peak = vector_flops(chip)
+        memory = found.memory
+        if sustained:
+            compute /= constants.STRAGGLER if cluster.devices > 1 else 1.0
+            if kernel == "vector":
+                memory /= constants.VECTOR_PASSES_TORCH if torch else constants.VECTOR_PASSES
         if found.provenance.basis == "assumed":
             assumed.append(f"{name} efficiency {found.compute:.2f}/{found.memory:.2f} ({found.provenance.source})")
-        rows.append((peak, compute, found.memory, found.overhead, found.sharpness))
+        rows.append((peak, compute, memory, found.overhead, found.sharpness))
     table = np.array(rows).T
     return Rates(table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)))
 
 
-def backward_time(table: OpTable, c: Costs, r: Rates, precision: Precision, *, attention: AttentionKind) -> Array:
-    """Backward time of every op on one device, shape (n, op) [s]; ``r`` resolved for ``backward``."""
-    inputs, outputs = input_gradient_time(table, c, r), weight_gradient_time(table, c, r, precision)
+def backward_time(
+    table: OpTable, c: Costs, r: Rates, precision: Precision, *, attention: AttentionKind, frozen: bool = False
+) -> Array:
+    """Backward time of every op on one device, shape (n, op) [s]; ``r`` resolved for ``backward``.
+
+    ``frozen`` weights (adapters are trained instead) have an input gradient only.
+    """
+    inputs = input_gradient_time(table, c, r, precision)
+    outputs = weight_gradient_time(table, c, r, precision) * (0.0 if frozen else 1.0)
     code = table.kernel
     factor = FLASH_BACKWARD if attention == "flash" else EAGER_BACKWARD
     moved = 2.0 * (c.input_bytes + c.output_bytes + c.cache_bytes)
@@ -106,10 +130,10 @@ def backward_time(table: OpTable, c: Costs, r: Rates, precision: Precision, *, a
     return np.where(is_core, core, np.where(is_matmul, inputs + outputs, light))
 
 
-def input_gradient_time(table: OpTable, c: Costs, r: Rates) -> Array:
-    """Time of dX = dY·Wᵀ of every matmul, shape (n, op) [s]."""
+def input_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
+    """Time of dX = dY·Wᵀ of every matmul, shape (n, op) [s]; dY is quantised first where compute is narrower."""
     is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
-    return r.time(table, c.flops, c.bytes_moved) * is_matmul
+    return r.time(table, c.flops, c.bytes_moved + c.output_bytes * quantised_traffic(precision)) * is_matmul
 
 
 def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
@@ -124,10 +148,12 @@ def forward(
 ) -> tuple[Costs, Array]:
     """Costs and forward time of every op, shapes (n, op)."""
     c = op_costs(table, w, precision, attention=attention, dropout=dropout)
-    quantised = c.input_bytes
-    if precision.compute != precision.activation and DTYPES[precision.compute].bytes < DTYPES[precision.activation].bytes:
-        # The activation is read once in its own dtype and written in the compute dtype before the matmul reads it.
-        ratio = DTYPES[precision.activation].bytes / precision.matmul_input_bytes
-        is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
-        quantised = c.input_bytes * np.where(is_matmul, 2.0 + ratio, 1.0)
-    return c, r.time(table, c.flops, c.weight_bytes + quantised + c.output_bytes + c.cache_bytes)
+    is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
+    wide = c.input_bytes * precision.bytes_of("activation") / precision.matmul_input_bytes
+    return c, r.time(table, c.flops, c.bytes_moved + wide * is_matmul * quantised_traffic(precision))
+
+
+def quantised_traffic(precision: Precision) -> float:
+    """Bytes of casting a value to a narrower compute dtype, over its bytes: read wide, written narrow; 0 if no cast."""
+    narrow, wide = DTYPES[precision.compute].bytes, DTYPES[precision.activation].bytes
+    return (wide + narrow) / wide if narrow < wide else 0.0

@@ -152,7 +152,7 @@ def resolve_run(given: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: 
     }  # fmt: skip
     run: TrainingRun | InferenceRun
     if task == "train":
-        run = _training_run(given, model, precision, assumed, keys)
+        run = _training_run(given, model, cluster.accelerator, precision, assumed, keys)
     else:
         run = _inference_run(given, task, model, precision, assumed, keys)
     keys |= {
@@ -194,22 +194,35 @@ def resolve_precision(
 
 
 def _training_run(
-    given: Mapping[str, Value], model: Model, precision: Precision, assumed: Assumed, keys: dict[str, Value]
-) -> TrainingRun:
+    given: Mapping[str, Value], model: Model, chip: Accelerator, precision: Precision, assumed: Assumed,
+    keys: dict[str, Value],
+) -> TrainingRun:  # fmt: skip
     longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
     seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
+    framework = str(assumed.default(given, "framework", "torch" if int(given.get("zero_stage", 0)) == 3 else "megatron",
+                                    "torch where zero_stage is 3"))  # fmt: skip
+    overlap_tp = bool(given.get("overlap_tp", _overlaps_tp(given, chip)))
+    if int(given.get("tp", 1)) > 1 and "overlap_tp" not in given:
+        assumed.notes.append(f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)")
     keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
              "offload": str(given.get("offload", "none"))}  # fmt: skip
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
         schedule=schedule, offload=str(given.get("offload", "none")),
-        overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=bool(given.get("overlap_tp", False)),
+        overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
-        encoder_len=int(given.get("encoder_len", seq_len)) if _has_encoder(model) else 0,
+        encoder_len=int(given.get("encoder_len", seq_len)) if _has_encoder(model) else 0, framework=framework,
+        lora_rank=int(given.get("lora_rank", 0)),
     )  # fmt: skip
+
+
+def _overlaps_tp(given: Mapping[str, Value], chip: Accelerator) -> bool:
+    """Whether frameworks pipeline tensor-parallel traffic with its matmuls by default on this chip."""
+    modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
+    return modern and bool(given.get("sequence_parallel", int(given.get("tp", 1)) > 1))
 
 
 def _has_encoder(model: Model) -> bool:

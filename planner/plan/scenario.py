@@ -77,6 +77,8 @@ KEYS: dict[str, Key] = {
         Key("compression", "text", "what is done to the model: none, or width:0.75, heads:0.5, depth:0.5, student:ID"),
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
         Key("overlap_tp", "bool", "hide tensor-parallel communication behind matmuls"),
+        Key("framework", "choice", "whose kernels and checkpointing: torch (FSDP), or megatron", ("megatron", "torch")),
+        Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
         Key("compiled", "bool", "kernels fused or replayed as CUDA graphs: fewer launches"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
     )

@@ -18,24 +18,21 @@ from planner.demand.ops import GROUPS, Array, OpTable
 from planner.demand.optimizer import Optimizer
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Precision, Work, work
+from planner.plan import constants
 from planner.plan.kernels import Rates, backward_time, forward, rates, weight_gradient_time
 from planner.plan.layouts import Layouts
 from planner.plan.scenario import RECOMPUTE
-from planner.supply.cluster import Cluster
+from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time
-
-# CPU time to launch one kernel from an eager framework; measured 5 to 20 µs, see validation/constants.yaml.
-LAUNCH_TIME = 6.0e-6
-COMPILED_SHARE = 0.25  # share of launches left once a compiler fuses or a CUDA graph replays them; assumption
-
 
 @dataclass(frozen=True)
 class TrainingRun:
     """Everything about a training run that is not the layout.
 
     ``attention`` flash or eager; ``schedule`` of the pipeline; ``offload`` none, optimizer or activations;
-    ``overlap_dp``, ``overlap_tp`` whether that communication hides behind compute; ``compiled`` whether launches are
-    fused or replayed; ``imbalance`` busiest expert rank over the mean; ``lora_rank`` 0 trains every weight.
+    ``framework`` megatron or torch (its own attention kernels and checkpointing); ``lora_rank`` of the adapters that
+    are trained instead of the weights, 0 for none; ``overlap_dp``, ``overlap_tp`` whether that communication hides behind compute; ``compiled`` whether launches are
+    fused or replayed; ``imbalance`` busiest expert rank over the mean.
     """
 
     seq_len: int
@@ -49,6 +46,8 @@ class TrainingRun:
     compiled: bool = False
     imbalance: float = 1.0
     encoder_len: int = 0
+    framework: str = "megatron"
+    lora_rank: int = 0
 
 
 Terms = dict[str, Array]
@@ -81,8 +80,10 @@ def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *,
         sequence_parallel=u.sequence_parallel, imbalance=run.imbalance,
     )  # fmt: skip
     eager = run.attention == "eager"
-    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager)
-    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager)
+    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager,
+                  torch=run.framework == "torch")  # fmt: skip
+    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager,
+                 torch=run.framework == "torch")  # fmt: skip
     columns: dict[str, list[Array]] = {}
     for section in d.sections:
         for name, value in _section_terms(d, section, w, u, cluster, run, ahead, back, detail).items():
@@ -99,24 +100,29 @@ def _section_terms(
     groups = GROUPS if detail else ("all",)
     local = local_weights(s.table, tp=w.tp, ep=w.ep)
     expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
-    held = {"dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
+    held = {"adapter": zero + _adapter_parameters(s.table, run.lora_rank, w), "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
             "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
     idle = (stack.role == "tower" and stack is not d.model.text) or not s.table.ops
     w = _stream(w, fixed=stack.tokens, encoder=stack.role == "encoder" and stack is not d.model.text)
     if idle:
         names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
         names += ["wgrad", "host", "tp", "tp_back", "cp", "cp_back", "ep", "ep_back", "core", "saved",
-                  "saved_selective", "input", "transient"]  # fmt: skip
+                  "saved_selective", "input", "transient", "last"]  # fmt: skip
         return dict.fromkeys(names, zero) | held
     dropout = d.model.dropout
     c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout)
-    back_time = backward_time(s.table, c, back, run.precision, attention=run.attention)
+    back_time = backward_time(s.table, c, back, run.precision, attention=run.attention,
+                              frozen=run.lora_rank > 0)  # fmt: skip
     terms = _grouped(s.table, "forward", ahead_time, groups) | _grouped(s.table, "backward", back_time, groups)
-    terms["wgrad"] = weight_gradient_time(s.table, c, back, run.precision).sum(axis=1)
-    launches = float(s.table.columns["launches"].sum()) * (COMPILED_SHARE if run.compiled else 1.0)
-    terms["host"] = zero + launches * LAUNCH_TIME
+    terms["wgrad"] = weight_gradient_time(s.table, c, back, run.precision).sum(axis=1) * (run.lora_rank == 0)
+    launches = float(s.table.columns["launches"].sum())
+    if run.attention == "eager":
+        launches += constants.EAGER_LAUNCHES * sum(o.kernel == "attention" for o in s.table.ops)
+    launches *= constants.COMPILED_SHARE if run.compiled else 1.0
+    terms["host"] = zero + launches * constants.LAUNCH_TIME
     core = np.array([o.kernel == "attention" for o in s.table.ops])
     terms["core"] = (ahead_time * core).sum(axis=1)
+    terms["last"] = _last_matmul(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp)
     terms |= _saved_terms(s, w, run, width, hidden=stack.hidden)
@@ -129,6 +135,21 @@ def _stream(w: Work, *, fixed: int, encoder: bool) -> Work:
         return w
     length = w.q_len * 0 + fixed if fixed else w.encoder_len
     return Work(**{**vars(w), "q_len": length, "kv_len": length})
+
+
+def _last_matmul(table: OpTable, times: Array) -> Array:
+    """Forward time of the last matmul of a layer, shape (n,)."""
+    matmuls = [i for i, o in enumerate(table.ops) if o.kernel in ("matmul", "grouped_matmul")]
+    return times[:, matmuls[-1]] if matmuls else np.zeros(len(times))
+
+
+def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
+    """Parameters of low-rank adapters on every dense matmul of a layer, rank·(k + n), over tp, shape (n,).
+
+    Hu et al. 2021, https://arxiv.org/abs/2106.09685
+    """
+    widths = sum(o.k + o.n for o in table.ops if o.kernel == "matmul" and o.group in ("attention", "mlp"))
+    return rank * widths / w.tp
 
 
 def _grouped(table: OpTable, way: str, times: Array, groups: tuple[str, ...]) -> Terms:
@@ -173,7 +194,7 @@ def communication_terms(
     gather = collective_time("all_gather", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     scatter = collective_time("reduce_scatter", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     each = np.where(u.sequence_parallel > 0, gather + scatter, reduce)
-    tp = blocks * each * (0.0 if overlap_tp else 1.0)
+    tp = blocks * each * (constants.OVERLAPPED_TP if overlap_tp else 1.0)
     zero = np.zeros(len(u))
     terms = {"tp": tp, "tp_back": tp, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
     if layer is None:
@@ -182,10 +203,27 @@ def communication_terms(
         terms |= _ring_attention(layer.mixer, w, u, cluster, width, core)
     if u.ep.max() > 1 and isinstance(layer.ffn, Moe):
         rows = w.tokens / u.tp * layer.ffn.top_k
-        size = rows * (layer.ffn.latent_dim or stack.hidden) * width
-        exchange = collective_time("all_to_all", size, u.ep, stride=np.ones(len(u)), cluster=cluster)
+        exchange = expert_exchange(rows, layer.ffn.top_k, (layer.ffn.latent_dim or stack.hidden) * width, u.ep, cluster)
         terms |= {"ep": 2.0 * exchange, "ep_back": 2.0 * exchange}
     return terms
+
+
+def expert_exchange(rows: Array, top_k: int, token_bytes: float, ep: Array, cluster: Cluster) -> Array:
+    """Time to send routed rows to their experts, one way, shape (n,) [s].
+
+    A token crosses to a domain once, however many of its experts live there: with k experts drawn from D domains it
+    visits D·(1 − (1 − 1/D)^k) of them. Inside a domain every row travels. DeepEP, https://github.com/deepseek-ai/DeepEP
+
+    Parameters
+    ----------
+    rows : rows a rank sends (tokens x top_k);  token_bytes : [byte] of one row;  ep : ranks
+    """
+    one = np.ones(len(rows))
+    inside, domains = ranks_inside(ep, one, domain=cluster.domain), domains_spanned(ep, one, domain=cluster.domain)
+    near = collective_time("all_to_all", rows * token_bytes, inside, stride=one, cluster=cluster)
+    visited = domains * (1.0 - (1.0 - 1.0 / domains) ** top_k)
+    far = collective_time("all_to_all", rows / top_k * visited * token_bytes, domains, stride=inside, cluster=cluster)
+    return np.maximum(near, far)
 
 
 def _ring_attention(
@@ -207,11 +245,16 @@ def _ring_attention(
     return {"cp": ahead, "cp_back": back}
 
 
-def recomputed(x: Layouts, terms: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section)."""
+def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun) -> tuple[Array, Array]:
+    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
+
+    PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
+    (torch.utils.checkpoint, early stop); Megatron-LM repeats the whole layer.
+    """
     mode = x.recompute[:, None]
+    skipped = terms["last"] * (run.framework == "torch")
     ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
-    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"],
+    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
                      np.where(mode == RECOMPUTE.index("selective"), terms["core"], 0.0))  # fmt: skip
     kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
                     np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"], terms["saved"]))  # fmt: skip

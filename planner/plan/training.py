@@ -14,6 +14,7 @@ from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
 from planner.demand.transformer import Demand
+from planner.plan import constants
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
 from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
@@ -28,7 +29,9 @@ CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
 # Caching allocators round up and fragment; torch reserves a few percent more than it allocates. Assumption.
 FRAGMENTATION = 0.04
-HIDDEN_SHARE = 0.9  # of the compute window that overlapped data-parallel traffic can really use; assumption
+
+
+Pair = tuple[Array, Array]  # dense and expert parameters of a stage
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     Step                            ledgers of arrays of shape (n,)
     """
     terms = training_terms(d, cluster, x, run, detail=detail)
-    again, kept = recomputed(x, terms)
+    again, kept = recomputed(x, terms, run)
     order = running_layers(d)
     out: list[tuple[np.ndarray, Step]] = []  # type: ignore[type-arg]
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
@@ -134,9 +137,10 @@ def _group_step(
         run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
     )
     dense, expert = on_stages("dense"), on_stages("expert")
-    time |= _data_parallel_time(cluster, x, run, dense, expert, f_stage, b_stage + repeat * 0, m)
-    time["optimizer"] = _optimizer_time(cluster, x, run, dense, expert)
-    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, dense, expert, m)
+    trained = (dense, expert) if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * expert)
+    time |= _data_parallel_time(cluster, x, run, (dense, expert), trained, f_stage, b_stage, m)
+    time["optimizer"] = _optimizer_time(cluster, x, run, *trained)
+    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, (dense, expert), trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
 
 
@@ -151,10 +155,11 @@ def _total(parts: Terms) -> Array:
 
 
 def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
-    """One activation sent to the next stage [s]; sequence parallelism sends the tp-th part."""
+    """One activation sent to the next stage [s]; each tensor-parallel rank sends its part and gathers inside the node
+    (scatter/gather, Narayanan et al. 2021, section 4.1, https://arxiv.org/abs/2104.04473)."""
     tokens = x.micro_batch * run.seq_len / x.cp
     size = tokens * d.model.hidden * run.precision.bytes_of("activation")
-    size = size / np.where(x.sequence_parallel > 0, x.tp, 1)
+    size = size / x.tp
     return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
 
 
@@ -166,19 +171,20 @@ def _exposed_sends(x: Layouts, send: Array, m: Array) -> Array:
 
 
 def _data_parallel_time(
-    cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array, f_stage: Array, b_stage: Array, m: Array
+    cluster: Cluster, x: Layouts, run: TrainingRun, held: Pair, trained: Pair, f_stage: Array, b_stage: Array, m: Array
 ) -> Terms:  # fmt: skip
     """Exposed gradient and parameter exchange of the stage that has most [s].
 
-    ZeRO 0 all-reduces gradients; 1 and 2 reduce-scatter gradients and all-gather parameters; 3 gathers parameters
-    forward and again backward and scatters gradients, every micro-batch. What overlaps hides behind a micro-batch's
+    ZeRO 0 all-reduces gradients; 1 reduce-scatters gradients and all-gathers parameters; 2 scatters gradients every
+    micro-batch; 3 gathers parameters forward and again backward too. What overlaps hides behind a micro-batch's
     backward (gradients) or forward (parameters) pass.
     """
     grad_width, weight_width = run.precision.bytes_of("grad"), max(run.precision.bytes_of("weight"), 2.0)
     dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
     expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
 
-    def exchange(op: str, width: float) -> Array:
+    def exchange(op: str, width: float, parameters: Pair) -> Array:
+        dense, expert = parameters
         one = collective_time(op, dense * width, dense_ranks + 0 * dense, stride=stride + 0 * dense, cluster=cluster)
         if not expert.any():
             return one
@@ -188,13 +194,15 @@ def _data_parallel_time(
         return one + two
 
     zero = x.zero_stage[:, None]
-    reduce, scatter = exchange("all_reduce", grad_width), exchange("reduce_scatter", grad_width)
-    gather = exchange("all_gather", weight_width)
+    reduce, scatter = exchange("all_reduce", grad_width, trained), exchange("reduce_scatter", grad_width, trained)
+    gather = exchange("all_gather", weight_width, held)
+    updated = exchange("all_gather", weight_width, trained)
+    every = np.where(zero >= 2, m[:, None], 1.0)
     times = np.where(zero >= 3, m[:, None], 1.0)
-    gradients = np.where(zero == 0, reduce, scatter) * times
-    parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, gather))
+    gradients = np.where(zero == 0, reduce, scatter) * every
+    parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, updated))
     if run.overlap_dp:
-        window_b, window_f = b_stage * times * HIDDEN_SHARE, f_stage * times * HIDDEN_SHARE
+        window_b, window_f = b_stage * every, f_stage * times
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
         gradients = _hide(gradients, np.where(zero >= 3, spare, window_b))
@@ -203,8 +211,8 @@ def _data_parallel_time(
 
 
 def _hide(traffic: Array, window: Array) -> Array:
-    """What is left of traffic behind a window; the first or last of 20 buckets has nothing to hide behind."""
-    return np.maximum(traffic - window, traffic / 20.0)
+    """What traffic costs behind a window: what exceeds it, and the contention of what it hides."""
+    return np.maximum(traffic - window, 0.0) + constants.CONTENTION * np.minimum(traffic, window)
 
 
 def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
@@ -227,15 +235,19 @@ def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array
 
 def _memory(
     d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, distinct: Array, first_at: Array, terms: Terms,
-    kept: Array, dense: Array, expert: Array, m: Array,
+    kept: Array, held: Pair, trained: Pair, m: Array,
 ) -> Terms:  # fmt: skip
     """Memory ledger of the fullest stage [byte]."""
     per = _state(d, run.precision, run.optimizer)
     ranks = (x.dp * x.cp).astype(np.float64)[:, None]
     zero = x.zero_stage[:, None]
-    a, b = sharded(dense, per, zero_stage=zero, ranks=ranks), sharded(expert, per, zero_stage=zero,
-                                                                      ranks=x.expert_dp[:, None])  # fmt: skip
+    expert_ranks = x.expert_dp[:, None]
+    a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
+    if run.lora_rank:
+        for p, r in zip(held, (ranks, expert_ranks), strict=True):
+            frozen = run.precision.bytes_of("weight")
+            state["weights"] = state["weights"] + p * frozen / np.where(zero >= 3, np.maximum(r, 1.0), 1.0)
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],

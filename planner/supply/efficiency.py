@@ -29,6 +29,8 @@ KERNELS = (
 _SIMILAR = {"grouped_matmul": "matmul", "attention_backward": "attention_prefill", "optimizer": "vector"}
 _SAME_RATE = {"fp16": "bf16", "bf16": "fp16", "mxfp8": "fp8", "mxfp4": "nvfp4"}
 
+NARROW_ENERGY = 1.35  # power of the operand width that the energy of a FLOP grows with; fitted
+
 GLOBAL_DEFAULT = KernelEfficiency(
     compute=0.77,
     memory=0.76,
@@ -92,13 +94,14 @@ def sustained_fraction(
 
     Notes
     -----
-    min(1, TDP / (ε·b/16·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
-    b the bits of an operand. A burst reaches ``KernelEfficiency.compute``, a long run the smaller of the two.
+    min(1, TDP / (ε·(b/16)^1.35·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
+    b the bits of an operand. Moving operands costs energy in proportion to their width, multiplying them to its
+    square; 1.35 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches ``KernelEfficiency.compute``, a long run the smaller of the two.
     """
     energy, power = defaults.energy, accelerator.power
     if energy is None or power is None or dtype not in accelerator.peak_flops:
         return 1.0
-    joules = energy.joules_per_flop * DTYPES[dtype].bytes / 2.0
+    joules = energy.joules_per_flop * (DTYPES[dtype].bytes / 2.0) ** NARROW_ENERGY
     return min(1.0, power / (joules * accelerator.peak_flops[dtype]))
 
 
