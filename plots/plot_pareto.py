@@ -22,6 +22,6 @@ rows = landscape(resolve_run(scenario), scenario, by=("tp", "pp", "zero_stage", 
 figure = pareto_figure(
     rows,
     title="What speed costs in memory: Llama 3.1 70B on 64 × H100 80GB",
-    subtitle="256 sequences of 4,096 tokens a step; a dot is a layout, the best of its interleavings; mb: micro-batch",
+    subtitle="256 sequences of 4,096 tokens a step; a dot is the best interleaving; mb: micro-batch",
 )
 write(figure, "pareto")

@@ -82,6 +82,7 @@ class Board:
     boxes: list[Box] = field(default_factory=list)
     lines: list[Segment] = field(default_factory=list)
     leaders: list[Segment] = field(default_factory=list)
+    walls: list[Segment] = field(default_factory=list)  # lines that a label stays on its dot's side of
     preferred: int = 300  # degrees: to the right and below, where the room under a roof is
     insistence: float = 0.02  # cost of a degree away from it
 
@@ -111,6 +112,7 @@ class Board:
         cost += sum(4.0 * line.inside(padded) for line in self.leaders)
         own = leader(x, y, radius, box)
         cost += sum(9.0 for line in self.lines if own.crosses(line))
+        cost += sum(90.0 for wall in self.walls if own.crosses(wall))
         return cost + sum(3.0 * own.inside(b) for b in self.boxes if not _holds(b, x, y))
 
 
