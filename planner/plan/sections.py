@@ -107,7 +107,7 @@ def _section_terms(
     if idle:
         names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
         names += ["wgrad", "host", "tp", "tp_back", "cp", "cp_back", "ep", "ep_back", "core", "saved",
-                  "saved_selective", "input", "transient", "last"]  # fmt: skip
+                  "saved_selective", "input", "transient", "last", "selective"]  # fmt: skip
         return dict.fromkeys(names, zero) | held
     dropout = d.model.dropout
     c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout)
@@ -123,6 +123,7 @@ def _section_terms(
     core = np.array([o.kernel == "attention" for o in s.table.ops])
     terms["core"] = (ahead_time * core).sum(axis=1)
     terms["last"] = _last_matmul(s.table, ahead_time)
+    terms["selective"] = terms["core"] if run.framework == "megatron" else _torch_selective_time(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp)
     terms |= _saved_terms(s, w, run, width, hidden=stack.hidden)
@@ -135,6 +136,12 @@ def _stream(w: Work, *, fixed: int, encoder: bool) -> Work:
         return w
     length = w.q_len * 0 + fixed if fixed else w.encoder_len
     return Work(**{**vars(w), "q_len": length, "kv_len": length})
+
+
+def _torch_selective_time(table: OpTable, times: Array) -> Array:
+    """Forward time repeated when every second matmul and all element-wise operators are recomputed, shape (n,)."""
+    share = {"matmul": 0.5, "grouped_matmul": 0.5, "attention": 0.0}
+    return times @ np.array([share.get(o.kernel, 1.0) for o in table.ops])
 
 
 def _last_matmul(table: OpTable, times: Array) -> Array:
@@ -152,6 +159,18 @@ def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
     return rank * widths / w.tp
 
 
+def _torch_selective_bytes(table: OpTable, w: Work, width: float, *, hidden: int) -> Array:
+    """Bytes a layer keeps when every second matmul output and the attention output are saved, the rest recomputed.
+
+    torchtitan's per-operator policy, https://github.com/pytorch/torchtitan (activation checkpointing).
+    """
+    t = table.columns
+    dense = np.array([o.kernel in ("matmul", "grouped_matmul") for o in table.ops])
+    core = np.array([o.kernel == "attention" for o in table.ops])
+    outputs = float((t["rows"] * t["n"] * dense).sum()) / 2.0 + float((t["heads"] * t["v_dim"] * core).sum())
+    return w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width
+
+
 def _grouped(table: OpTable, way: str, times: Array, groups: tuple[str, ...]) -> Terms:
     if len(groups) == 1:
         return {f"{way}.all": times.sum(axis=1)}
@@ -164,13 +183,18 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, width: float, *, hidden:
     """Activation bytes one layer keeps: with nothing recomputed, without attention scores, its input alone."""
     whole_div = np.where(w.sequence_parallel > 0, w.tp, 1.0)
     all_saved = saved_bytes(s.table, w, width=width, attention=run.attention).sum(axis=1)
-    selective = saved_bytes(s.table, w, width=width, attention=run.attention, recompute_core=True).sum(axis=1)
+    if run.framework == "torch":
+        selective = np.minimum(_torch_selective_bytes(s.table, w, width, hidden=hidden), all_saved)
+    else:
+        selective = saved_bytes(s.table, w, width=width, attention=run.attention, recompute_core=True).sum(axis=1)
     layer_input = w.tokens * hidden * width / whole_div if s.role == "layer" else all_saved
     transient = np.zeros(len(w.tp))
     for op in s.table.ops:
         if op.name == "head.logits":
-            # logits in the activation dtype and once in fp32 for the loss, whose gradient overwrites it
-            transient = w.tokens * op.n / w.tp * (width + 4.0)
+            # In the activation dtype and once in fp32 for the loss, whose gradient overwrites it; PyTorch's own loss
+            # keeps the fp32 logits, their log-softmax or gradient, and the gradient in the activation dtype apart.
+            per_logit = 2.0 * (width + 4.0) if run.framework == "torch" else width + 4.0
+            transient = w.tokens * op.n / w.tp * per_logit
     return {"saved": all_saved, "saved_selective": selective, "input": layer_input, "transient": transient}
 
 
@@ -255,7 +279,7 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun) -> tupl
     skipped = terms["last"] * (run.framework == "torch")
     ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
     again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
-                     np.where(mode == RECOMPUTE.index("selective"), terms["core"], 0.0))  # fmt: skip
+                     np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
     kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
                     np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"], terms["saved"]))  # fmt: skip
     return again, kept

@@ -257,7 +257,8 @@ def _memory(
         activations = activations / np.maximum((distinct.sum(axis=1))[None, :], 1.0)
     layers = np.array([s.role == "layer" for s in d.sections])
     full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
-    working = np.max(terms["saved"] * layers, axis=1)[:, None] * full
+    # One layer is rebuilt whole, and its activation gradients stand beside it.
+    working = 2.0 * np.max(terms["saved"] * layers, axis=1)[:, None] * full
     gathered = np.max((terms["dense"] + terms["expert"]) * layers, axis=1)[:, None] * per.weight * 2.0 * (zero >= 3)
     logits = terms["transient"] @ distinct.T
     ledger = {
