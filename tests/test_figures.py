@@ -207,6 +207,12 @@ def test_pareto_refuses_a_column_it_has_no_axis_for():
         pareto_figure(ROWS, y="step_time", title="t")
 
 
+def test_pareto_of_layouts_that_do_not_fit_has_no_front_and_of_none_is_refused():
+    assert "does not fit" in written(pareto_figure(ROWS[4:], title="t"))
+    with pytest.raises(BadInputError, match="at least one"):
+        pareto_figure([], title="t")
+
+
 def test_layout_names_leave_out_what_is_one():
     assert layout_name(ROWS[3]) == "tp 2 pp 2"
     assert layout_name({"tp": 1, "zero_stage": 0, "recompute": "none"}) == "one device"

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from planner.demand.costs import local_weights
+from planner.demand.costs import Costs
 from planner.demand.memory import state_bytes_per_parameter
 from planner.demand.ops import Array, OpTable
 from planner.demand.optimizer import NEWTON_SCHULZ_STEPS
@@ -123,9 +123,9 @@ def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: f
 
 def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
     cluster, d, precision = resolved.cluster, resolved.demand, run.precision
-    eager = run.attention == "eager"
-    ahead = rates(cluster, precision, direction="forward", sustained=True, eager=eager)
-    back = rates(cluster, precision, direction="backward", sustained=True, eager=eager)
+    eager, torch = run.attention == "eager", run.framework == "torch"
+    ahead = rates(cluster, precision, direction="forward", sustained=True, eager=eager, torch=torch)
+    back = rates(cluster, precision, direction="backward", sustained=True, eager=eager, torch=torch)
     w = work(
         batch=x.micro_batch,
         q_len=run.seq_len,
@@ -142,18 +142,25 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
         once = _op_points(resolved, s, _forward_timer(resolved, s.table, here), ahead, "forward", count)
         yield from once
-        mode = RECOMPUTE[int(x.recompute[0])]
-        again = {"none": [], "selective": [p for p in once if p.kernel == "attention"], "full": once}[mode]
+        again = _repeated(once, RECOMPUTE[int(x.recompute[0])], early_stop=torch)
         yield from (replace(p, phase="recompute") for p in again)
-        yield from _op_points(
-            resolved,
-            s,
-            lambda r, s=s, c=c: backward_time(s.table, c, r, precision, attention=run.attention),  # type: ignore[misc]
-            back,
-            "backward",
-            count,
-        )
+        yield from _op_points(resolved, s, _backward_timer(run, s.table, c), back, "backward", count)
     yield _optimizer_point(resolved, x, run)
+
+
+def _repeated(once: list[Point], mode: str, *, early_stop: bool) -> list[Point]:
+    """Forward operators of a layer that the backward pass repeats; an early stop spares the last matmul."""
+    if mode == "selective":
+        return [p for p in once if p.kernel == "attention"]
+    if mode == "none" or not early_stop:
+        return once if mode == "full" else []
+    last = max((i for i, p in enumerate(once) if p.kernel in ("matmul", "grouped_matmul")), default=-1)
+    return [p for i, p in enumerate(once) if i != last]
+
+
+def _backward_timer(run: TrainingRun, table: OpTable, c: Costs) -> Timer:
+    frozen = run.lora_rank > 0
+    return lambda r: backward_time(table, c, r, run.precision, attention=run.attention, frozen=frozen)
 
 
 def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
@@ -285,14 +292,10 @@ def _point(
 
 def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
     """The update of the parameters that the fullest stage owns; every stage makes one."""
-    d, opt, n = resolved.demand, run.optimizer, len(resolved.demand.sections)
-    tp, ep = x.tp.astype(np.float64), x.ep.astype(np.float64)
-    held = np.zeros((2, n))
-    for i, s in enumerate(d.sections):
-        if s.table.ops:
-            local = local_weights(s.table, tp=tp, ep=ep)[0]
-            expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
-            held[:, i] = (local * ~expert).sum(), (local * expert).sum()
+    d, opt = resolved.demand, run.optimizer
+    terms = training_terms(d, resolved.cluster, x, run, detail=False)
+    dense, expert = terms["dense"][0], terms["expert"][0]
+    held = np.stack([dense, expert] if run.lora_rank == 0 else [terms["adapter"][0], 0.0 * expert])
     stages = held @ stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).T
     sharded = int(x.zero_stage[0]) >= 1
     ranks = np.array([float(x.dp[0] * x.cp[0]), float(x.expert_dp[0])]) if sharded else np.ones(2)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from planner.demand.ops import KERNELS
 from planner.demand.workload import Precision
-from planner.plan.kernels import attention_dtype
+from planner.plan.kernels import attention_dtype, rates
 from planner.supply.accelerator import vector_flops
 from planner.supply.cluster import Cluster, fabric_kind
 from planner.supply.collectives import collective_efficiency
-from planner.supply.efficiency import kernel_efficiency, sustained_fraction
+from planner.supply.efficiency import kernel_efficiency
 
 VECTOR = "vector"
 
@@ -61,13 +62,13 @@ def roofs(cluster: Cluster, precision: Precision, *, sustained: bool = True) -> 
 
 
 def _compute_roofs(cluster: Cluster, precision: Precision, sustained: bool) -> list[Roof]:
-    chip, defaults = cluster.accelerator, cluster.efficiency
+    chip = cluster.accelerator
     used = {precision.compute, attention_dtype(precision, cluster)}
     out = []
     for dtype, peak in chip.peak_flops.items():
-        reach = kernel_efficiency(chip, "matmul", dtype, defaults=defaults).compute
-        if sustained:
-            reach = min(reach, sustained_fraction(chip, dtype, defaults=defaults))
+        plain = replace(precision, compute=dtype, sparsity="none")
+        found = rates(cluster, plain, direction="forward", sustained=sustained)
+        reach = float(found.compute[KERNELS.index("matmul")])
         sparse = precision.sparsity == "2:4" and dtype == precision.compute
         if sparse:
             factor = chip.sparse_factor.get(dtype, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -25,8 +26,11 @@ from planner.present.figures.style import (
     OKABE_ITO,
     SMALL,
     axis_labels,
+    bare_rows,
     ink_on,
+    label,
     legend_row,
+    percent,
     seconds,
     sheet,
     text_width,
@@ -90,54 +94,28 @@ def _rank(row: Row) -> tuple[bool, float]:
 
 
 def _cell(axes: Axes, i: int, j: int, row: Row, *, best: float, norm: Normalize) -> None:
-    corner = (i - 0.47, j - 0.45)
+    """One cell: time and distance from the best, or the memory it would take."""
+    box: dict[str, Any] = {"xy": (i - 0.47, j - 0.45), "width": 0.94, "height": 0.9}
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
     if not row["fits"]:
         axes.add_patch(
-            Rectangle(
-                corner, 0.94, 0.9, facecolor="#f2f2f2", edgecolor="#d9d9d9", hatch="////", linewidth=0.0
-            )
+            Rectangle(**box, facecolor="#f2f2f2", edgecolor="#d9d9d9", hatch="////", linewidth=0.0)
         )
-        axes.text(
-            i,
-            j,
-            format_gib(number(row, "memory_peak_bytes")),
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-            color=MUTED,
-            bbox={"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 1.0},
-        )
+        halo = {"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 1.0}
+        text = format_gib(number(row, "memory_peak_bytes"))
+        axes.text(i, j, text, fontsize=SMALL, color=MUTED, bbox=halo, **middle)
         return
     value = number(row, "step_time_s")
+    ratio, leads = value / best, value == best
     colour = to_hex(colormaps["Blues"](0.92 - 0.8 * float(norm(value))))
-    leads = value == best
+    edge = OKABE_ITO["vermillion"] if leads else "none"
     axes.add_patch(
-        Rectangle(
-            corner,
-            0.94,
-            0.9,
-            facecolor=colour,
-            zorder=3 if leads else 2,
-            edgecolor=OKABE_ITO["vermillion"] if leads else "none",
-            linewidth=2.2,
-        )
+        Rectangle(**box, facecolor=colour, zorder=3 if leads else 2, edgecolor=edge, linewidth=2.2)
     )
-    ratio = value / best
     beyond = "best" if leads else f"+{(ratio - 1) * 100:.0f} %" if ratio < 10 else f"× {ratio:.0f}"
-    axes.text(
-        i,
-        j + 0.14,
-        seconds(value),
-        ha="center",
-        va="center",
-        fontsize=BODY,
-        zorder=4,
-        color=ink_on(colour),
-        fontweight="bold",
-    )
-    axes.text(
-        i, j - 0.2, beyond, ha="center", va="center", fontsize=SMALL - 0.6, color=ink_on(colour), zorder=4
-    )
+    ink = ink_on(colour)
+    axes.text(i, j + 0.14, seconds(value), fontsize=BODY, color=ink, fontweight="bold", **middle)
+    axes.text(i, j - 0.2, beyond, fontsize=SMALL - 0.6, color=ink, **middle)
 
 
 def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle: str = "") -> Figure:
@@ -158,35 +136,27 @@ def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle
     )
     reach = max((s.swing for s in ordered), default=0.01) * 100 * 1.28 or 1.0
     change = ordered[0].change if ordered else 0.2
-    looks = (
-        (f"{change:.0%} less".replace("%", " %"), OKABE_ITO["vermillion"]),
-        (f"{change:.0%} more".replace("%", " %"), OKABE_ITO["blue"]),
-    )
+    looks = {
+        f"{change * 100:.0f} % less": OKABE_ITO["vermillion"],
+        f"{change * 100:.0f} % more": OKABE_ITO["blue"],
+    }
     for y, s in enumerate(ordered):
-        for value, (label, colour) in zip((s.low, s.high), looks, strict=True):
-            percent = (value / s.base - 1) * 100
-            axes.barh(y, percent, height=0.6, color=colour, label=f"_{s.name} {label}")
-            side = -1 if percent < 0 or (percent == 0 and value is s.high) else 1
-            axes.annotate(
-                f"{percent:+.1f} %".replace("-", "−") if abs(percent) >= 0.05 else "0 %",
-                (percent, y),
-                xytext=(4 * side, 0),
-                textcoords="offset points",
-                ha="left" if side > 0 else "right",
-                va="center",
-                fontsize=SMALL,
-                color=INK if abs(percent) >= 0.05 else MUTED,
-            )
+        for value, (name, colour) in zip((s.low, s.high), looks.items(), strict=True):
+            moved = (value / s.base - 1) * 100
+            axes.barh(y, moved, height=0.6, color=colour, label=f"_{s.name} {name}")
+            left_side = moved < 0 or (moved == 0 and value is s.high)
+            text = f"{moved:+.1f} %".replace("-", "−") if abs(moved) >= 0.05 else "0 %"
+            at, shift = (moved, y), (-4.0 if left_side else 4.0, 0.0)
+            label(axes, text, at, shift=shift, ha="right" if left_side else "left")
     axes.axvline(0, color=INK, linewidth=1.0)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set_yticks(range(len(ordered)), [s.name for s in ordered], fontsize=BODY)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x", color=GRID, linewidth=0.6)
+    bare_rows(axes)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g} %".replace("-", "−") if v else "0"))
     base = seconds(ordered[0].base) if ordered else "n/a"
     axis_labels(axes, f"change of the step time, {base} as it is: faster ← → slower", "")
-    legend_row(figure, [Patch(facecolor=colour, label=label) for label, colour in looks])
+    legend_row(figure, [Patch(facecolor=colour, label=name) for name, colour in looks.items()])
     return figure
 
 
@@ -211,14 +181,7 @@ def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Fi
     axes.plot(devices, ideal, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label="_ideal")
     axes.plot(devices, rate, color=OKABE_ITO["blue"], linewidth=1.6, marker="o", markersize=6, label="_rate")
     for n, r, i in zip(devices, rate, ideal, strict=True):
-        axes.annotate(
-            f"{r / i:.0%}".replace("%", " %"),
-            (n, r),
-            xytext=(5, -11),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=INK,
-        )
+        label(axes, percent(r / i), (n, r), shift=(5.0, -7.0))
     axes.set_xticks(devices, [f"{n:,.0f}" for n in devices])
     axes.xaxis.set_minor_locator(FixedLocator([]))
     low, high = axes.set_ylim(rate.min() / 1.8)
@@ -227,13 +190,7 @@ def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Fi
     axes.yaxis.set_minor_locator(FixedLocator([]))
     axes.grid(True, which="major", color=GRID, linewidth=0.6)
     axis_labels(axes, "devices", "throughput [tokens/s]")
-    legend_row(
-        figure,
-        [
-            Line2D(
-                [], [], color=OKABE_ITO["blue"], marker="o", label="best layout, share of perfect scaling"
-            ),
-            Line2D([], [], color=FAINT, linestyle=(0, (4, 3)), label="perfect scaling"),
-        ],
-    )
+    mine = Line2D([], [], color=OKABE_ITO["blue"], marker="o", label="best layout, share of perfect scaling")
+    perfect = Line2D([], [], color=FAINT, linestyle=(0, (4, 3)), label="perfect scaling")
+    legend_row(figure, [mine, perfect])
     return figure

@@ -14,13 +14,15 @@ from planner.plan.estimate import Estimate
 from planner.present.figures.style import (
     BODY,
     FAINT,
-    GRID,
+    HALO,
     INK,
     OKABE_ITO,
     SMALL,
     WARNING,
     axis_labels,
+    bare_rows,
     ink_on,
+    label,
     legend_row,
     percent,
     room_for,
@@ -89,31 +91,12 @@ def memory_figure(
     axes.set_ylim(rows - 0.45, -0.8)
     for y, (ledger, total, text) in enumerate(zip(ledgers.values(), totals, said, strict=True)):
         _stack(axes, ledger, y, points_per_gib=wide / limit)
-        axes.annotate(
-            text,
-            (total / GIB, y),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=WARNING if total > capacity else INK,
-            fontweight="bold",
-            zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-        )
+        ink = WARNING if total > capacity else INK
+        label(axes, text, (total / GIB, y), color=ink, fontweight="bold", zorder=6, bbox=HALO)
     axes.axvline(capacity / GIB, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=4)
-    axes.annotate(
-        mark,
-        (capacity / GIB, -0.8),
-        xytext=(4, -2),
-        textcoords="offset points",
-        fontsize=SMALL,
-        color=INK,
-        va="top",
-    )
+    label(axes, mark, (capacity / GIB, -0.8), shift=(4.0, -2.0), va="top")
     axes.set_yticks(range(rows), list(ledgers), fontsize=BODY)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x", color=GRID, linewidth=0.6)
+    bare_rows(axes)
     axis_labels(axes, "memory of the fullest device [GiB]", "")
     present = [p for p in PART_COLOURS if any(ledger.get(p, 0.0) > 0 for ledger in ledgers.values())]
     legend_row(figure, [Patch(facecolor=PART_COLOURS[p], label=p.replace("_", " ")) for p in present])
@@ -181,13 +164,12 @@ def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "")
         left_edge = (end - value) * scale
         axes.barh(y, value * scale, left=left_edge, height=0.66, color=_family_colour(name), label=f"_{name}")
         axes.plot([end * scale] * 2, [y + 0.33, y + 0.67], color=FAINT, linewidth=0.7)
-        _beside(axes, text, end * scale, y)
+        label(axes, text, (end * scale, y), bbox=HALO)
     _total_bar(axes, len(terms), total * scale, low * scale, high * scale)
-    _beside(axes, whole, max(high, total) * scale, len(terms), bold=True)
+    label(axes, whole, (max(high, total) * scale, len(terms)), shift=(7.0, 0.0), fontweight="bold", bbox=HALO)
     axes.set_yticks(range(len(labels)), labels, fontsize=BODY)
     axes.get_yticklabels()[-1].set_fontweight("bold")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x", color=GRID, linewidth=0.6)
+    bare_rows(axes)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis_labels(axes, f"time of a step [{unit}]", "")
@@ -208,21 +190,6 @@ def _total_bar(axes: Axes, y: float, total: float, low: float, high: float) -> N
         capsize=4,
         capthick=1.3,
         zorder=5,
-    )
-
-
-def _beside(axes: Axes, text: str, x: float, y: float, *, bold: bool = False) -> None:
-    """Text to the right of the end of a bar."""
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(7 if bold else 5, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=SMALL,
-        color=INK,
-        fontweight="bold" if bold else "normal",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
     )
 
 

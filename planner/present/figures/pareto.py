@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from planner.errors import unknown
+from planner.errors import BadInputError, unknown
 from planner.present.figures.placement import Board, Box, Segment, leader
 from planner.present.figures.rows import Row, number, round_numbers
 from planner.present.figures.style import (
@@ -65,6 +66,8 @@ def pareto_figure(
     for name in (x, y):
         if name not in AXES:
             raise unknown("figure axis", name, AXES)
+    if not rows:
+        raise BadInputError("a Pareto figure needs at least one layout; none given")
     figure, axes = sheet(8.6, 5.6, title=title, subtitle=subtitle, left=1.0, bottom=1.05)
     fitting = [r for r in rows if r.get("fits", True)]
     others = [r for r in rows if not r.get("fits", True)]
@@ -74,33 +77,17 @@ def pareto_figure(
     _cloud(axes, others, x, y, colour="#dddddd")
     _cloud(axes, fitting, x, y, colour=OKABE_ITO["sky"])
     at = _values(front, x, y)
-    axes.plot(
-        at[:, 0],
-        at[:, 1],
-        color=OKABE_ITO["vermillion"],
-        linewidth=1.4,
-        drawstyle="steps-post",
-        marker="o",
-        markersize=5,
-        zorder=4,
-        label="_front",
-    )
+    look: dict[str, Any] = {"color": OKABE_ITO["vermillion"], "marker": "o", "markersize": 5}
+    axes.plot(at[:, 0], at[:, 1], drawstyle="steps-post", linewidth=1.4, zorder=4, label="_front", **look)
     _limits(axes, _values(fitting, x, y), _values(rows, x, y))
     _name_front(figure, axes, front, at)
     axes.grid(True, which="major", color=GRID, linewidth=0.6)
     axis_labels(axes, AXES[x][0], AXES[y][0])
+    dot: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 4}
     handles = [
-        Line2D([], [], marker="o", color=OKABE_ITO["vermillion"], markersize=5, label="Pareto front"),
-        Line2D(
-            [],
-            [],
-            marker="o",
-            linestyle="none",
-            color=OKABE_ITO["sky"],
-            markersize=4,
-            label="layout that fits",
-        ),
-        Line2D([], [], marker="o", linestyle="none", color="#cccccc", markersize=4, label="does not fit"),
+        Line2D([], [], label="Pareto front", **look),
+        Line2D([], [], color=OKABE_ITO["sky"], label="layout that fits", **dot),
+        Line2D([], [], color="#cccccc", label="does not fit", **dot),
     ]
     legend_row(figure, handles if others else handles[:2])
     return figure
@@ -128,7 +115,7 @@ def _cloud(axes: Axes, rows: Sequence[Row], x: str, y: str, *, colour: str) -> N
 
 
 def _limits(axes: Axes, fitting: np.ndarray, everything: np.ndarray) -> None:
-    """Room for the layouts that fit, and for as many of the others as lie within a factor of them."""
+    """Room for the layouts that fit, and for the others as far as they are within a factor of them."""
     lead = fitting if len(fitting) else everything
     low, high = lead.min(axis=0), lead.max(axis=0)
     high = np.minimum(everything.max(axis=0), high * (1.6, 1.0))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from planner.plan.points import COMMUNICATION, Point, violations
 from planner.plan.roofs import Roof
@@ -17,18 +16,16 @@ from planner.present.figures.placement import Board, Box, leader
 from planner.present.figures.style import (
     BOUND_STYLE,
     FAINT,
-    GRID,
     INK,
     MUTED,
     SMALL,
     WARNING,
-    axis_labels,
+    intensity_axes,
     legend_row,
     percent,
     sheet,
     text_width,
 )
-from planner.units import format_quantity
 
 NAMED_SHARE = 0.05  # points with less of the time go unnamed
 FRAMING_SHARE = 0.015  # points with less do not widen the chart; a note says what lies outside
@@ -64,7 +61,7 @@ def roofline_figure(
     width, height = wide + LEFT + RIGHT, high + BOTTOM + TOP
     figure, axes = sheet(width, height, title=title, subtitle=subtitle)
     axes.set_position((LEFT / width, BOTTOM / height, wide / width, high / height))
-    _axes(axes, frame)
+    intensity_axes(axes, (frame.x0, frame.x1, frame.y0, frame.y1))
     board = Board(Box(2.0, 2.0, frame.size[0] - 2.0, frame.size[1] - 2.0))
     _draw_points(axes, drawn, flagged, frame, board)
     draw_roofs(axes, roofs, frame, board)
@@ -93,22 +90,6 @@ def _frame(computing: Sequence[Point], roofs: Sequence[Roof]) -> Frame:
     elif wide > 1.75 * high:
         y0 = y1 - wide / 1.75
     return Frame(x0, x1, y0, y1, (WIDTH - LEFT - RIGHT) * 72.0 / (x1 - x0))
-
-
-def _axes(axes: Axes, frame: Frame) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(10**frame.x0, 10**frame.x1)
-    axes.set_ylim(10**frame.y0, 10**frame.y1)
-    axes.set_aspect("equal")
-    axes.grid(True, which="major", color=GRID, linewidth=0.6)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: format_quantity(v, "FLOP/s", digits=4)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(10.0))
-        axis.set_minor_formatter(NullFormatter())
-    axes.tick_params(which="minor", length=2, color=FAINT)
-    axis_labels(axes, "arithmetic intensity [FLOP/byte]", "throughput of one device [FLOP/s]")
 
 
 def _draw_points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
@@ -11,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from planner.errors import BadInputError
+from planner.units import format_quantity
 
 # Okabe, Ito, "Color universal design", 2008, https://jfly.uni-koeln.de/color/
 OKABE_ITO = {
@@ -33,6 +36,7 @@ BOUND_STYLE: Mapping[str, tuple[str, str]] = {
 }
 INK, MUTED, FAINT, GRID = "#1a1a1a", "#6b6b6b", "#a6a6a6", "#e4e4e4"
 WARNING = "#b00020"
+HALO = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # keeps text legible over lines
 BODY, SMALL, TITLE = 9.0, 7.8, 11.5
 SUFFIXES = ("svg", "pdf", "png")
 PNG_DPI = 144
@@ -91,6 +95,45 @@ def headline(figure: Figure, title: str, subtitle: str) -> None:
     width, height = figure.get_size_inches()
     figure.text(0.2 / width, 1 - 0.18 / height, title, fontsize=TITLE, fontweight="bold", color=INK, va="top")
     figure.text(0.2 / width, 1 - 0.45 / height, subtitle, fontsize=BODY, color=MUTED, va="top")
+
+
+def label(
+    axes: Axes, text: str, at: tuple[float, float], *, shift: tuple[float, float] = (5.0, 0.0), **look: Any
+) -> None:
+    """A line of small text, ``shift`` points from a place on the chart."""
+    merged: dict[str, Any] = {"fontsize": SMALL, "color": INK, "va": "center"} | look
+    axes.annotate(text, at, xytext=shift, textcoords="offset points", **merged)
+
+
+def floating(axes: Axes, text: str, place: tuple[float, float], **look: Any) -> None:
+    """A line of small text at a place in points from the lower left corner of the axes."""
+    corner = ("axes fraction", "axes fraction")
+    merged: dict[str, Any] = {"fontsize": SMALL, "color": INK, "va": "center"} | look
+    axes.annotate(text, (0, 0), xycoords=corner, xytext=place, textcoords="offset points", **merged)
+
+
+def bare_rows(axes: Axes) -> None:
+    """Rows of bars: no ticks at their names, faint lines to read lengths by."""
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x", color=GRID, linewidth=0.6)
+
+
+def intensity_axes(axes: Axes, limits: tuple[float, float, float, float]) -> None:
+    """Logarithmic axes of a roofline to one scale; ``limits`` x0, x1, y0, y1 are powers of ten."""
+    x0, x1, y0, y1 = limits
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(10**x0, 10**x1)
+    axes.set_ylim(10**y0, 10**y1)
+    axes.set_aspect("equal")
+    axes.grid(True, which="major", color=GRID, linewidth=0.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: format_quantity(v, "FLOP/s", digits=4)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10.0))
+        axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=2, color=FAINT)
+    axis_labels(axes, "arithmetic intensity [FLOP/byte]", "throughput of one device [FLOP/s]")
 
 
 def axis_labels(axes: Axes, x: str, y: str) -> None:
