@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from planner.plan.points import Point
 from planner.plan.roofs import Roof
 from planner.present.figures.placement import Board, Box, Segment, spread
-from planner.present.figures.style import FAINT, INK, MUTED, SMALL, text_width
+from planner.present.figures.style import FAINT, HALO, INK, MUTED, SMALL, floating, text_width
 from planner.units import format_quantity
 
 DASHES = (0, (4, 3))
+Place = tuple[float, float]  # intensity [FLOP/byte], throughput [FLOP/s]
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,16 @@ def draw_roofs(axes: Axes, roofs: Sequence[Roof], frame: Frame, board: Board) ->
     top = max(r.value for r in roofs if r.kind == "compute" and r.main)
     for roof in ceilings:
         ink, width = (INK, 1.7) if roof.main else (FAINT, 0.9)
-        _line(axes, frame, board, roof.value / memory.value, roof.value, 10**frame.x1, roof.value, ink, width)
+        start = (roof.value / memory.value, roof.value)
+        _line(axes, frame, board, start, (10**frame.x1, roof.value), ink=ink, width=width)
         if roof.main and roof.achievable:
-            reach = memory.achievable or memory.value
-            _line(
-                axes,
-                frame,
-                board,
-                roof.achievable / reach,
-                roof.achievable,
-                10**frame.x1,
-                roof.achievable,
-                MUTED,
-                1.0,
-                dashed=True,
-            )
+            start = (roof.achievable / (memory.achievable or memory.value), roof.achievable)
+            end = (10**frame.x1, roof.achievable)
+            _line(axes, frame, board, start, end, ink=MUTED, width=1.0, dashed=True)
+    highest = max(c.value for c in ceilings)
     for roof in roofs:
         if roof.kind != "compute":
-            _draw_slope(
-                axes, roof, frame, board, top=max(c.value for c in ceilings) if roof is memory else top
-            )
+            _draw_slope(axes, roof, frame, board, top=highest if roof is memory else top)
     _label_ceilings(axes, ceilings, frame, board)
 
 
@@ -89,69 +81,54 @@ def _line(
     axes: Axes,
     frame: Frame,
     board: Board,
-    x0: float,
-    y0: float,
-    x1: float,
-    y1: float,
+    start: Place,
+    end: Place,
+    *,
     ink: str,
     width: float,
-    *,
     dashed: bool = False,
 ) -> None:
-    axes.plot(
-        [x0, x1],
-        [y0, y1],
-        color=ink,
-        linewidth=width,
-        linestyle=DASHES if dashed else "solid",
-        zorder=2,
-        solid_capstyle="butt",
-    )
-    segment = Segment(*frame.at(x0, y0), *frame.at(x1, y1))
+    look: dict[str, Any] = {"color": ink, "linewidth": width, "linestyle": DASHES if dashed else "solid"}
+    axes.plot(*zip(start, end, strict=True), zorder=2, solid_capstyle="butt", **look)
+    segment = Segment(*frame.at(*start), *frame.at(*end))
     board.lines.append(segment)
     if ink == INK:
         board.walls.append(segment)
 
 
 def _draw_slope(axes: Axes, roof: Roof, frame: Frame, board: Board, *, top: float) -> None:
+    """A bandwidth as a slope up to the ceiling ``top``; a link without room for its name is left out."""
     main = roof.kind == "memory"
     ink, width = (INK, 1.7) if main else (FAINT, 0.9)
-    start = 10**frame.x0
-    if start * roof.value < 10**frame.y0:
-        start = 10**frame.y0 / roof.value
-    if top / roof.value > start:
-        _line(axes, frame, board, start, start * roof.value, top / roof.value, top, ink, width)
     text = f"{roof.name}: {format_quantity(roof.value, 'byte/s')}{' one way' if roof.kind == 'link' else ''}"
-    _label_slope(axes, roof.value, text, frame, board, ink=INK if main else MUTED)
+    named = _label_slope(axes, roof.value, text, frame, board, ink=INK if main else MUTED)
+    if named or main:
+        foot, head = _foot(roof.value, frame), (top / roof.value, top)
+        _line(axes, frame, board, foot, head, ink=ink, width=width)
     if main and roof.achievable and roof.achievable != roof.value:
-        _line(
-            axes,
-            frame,
-            board,
-            start,
-            start * roof.achievable,
-            top / roof.achievable,
-            top,
-            MUTED,
-            1.0,
-            dashed=True,
-        )
+        foot, head = _foot(roof.achievable, frame), (top / roof.achievable, top)
+        _line(axes, frame, board, foot, head, ink=MUTED, width=1.0, dashed=True)
         text = f"achievable {format_quantity(roof.achievable, 'byte/s')}"
         _label_slope(axes, roof.achievable, text, frame, board, ink=MUTED, below=roof.achievable < roof.value)
 
 
+def _foot(bandwidth: float, frame: Frame) -> Place:
+    """Where a slope enters the chart, from the left or from below."""
+    intensity = max(10**frame.x0, 10**frame.y0 / bandwidth)
+    return intensity, intensity * bandwidth
+
+
 def _label_slope(
     axes: Axes, bandwidth: float, text: str, frame: Frame, board: Board, *, ink: str, below: bool = False
-) -> None:
-    """Written along a slope, just above it or below, at the first place from its foot that is free."""
-    foot = max(frame.x0, frame.y0 - math.log10(bandwidth))
+) -> bool:
+    """Written along a slope, above or below it, at the first free place from its foot; False without room."""
+    left, bottom = frame.at(*_foot(bandwidth, frame))
     length = text_width(text, SMALL) * 0.7072
     side = -1.0 if below else 1.0
     for offset in range(8, 400, 12):
-        x = (foot - frame.x0) * frame.scale + offset
-        y = (foot + math.log10(bandwidth) - frame.y0) * frame.scale + offset
+        x, y = left + offset, bottom + offset
         if x + length > frame.size[0] or y + length > frame.size[1]:
-            return
+            return False
         steps = max(int(length / 6), 1)
         u, v = x - side * 5.0, y + side * 5.0
         along = (i * length / steps for i in range(steps + 1))
@@ -161,21 +138,10 @@ def _label_slope(
             line.inside(t) for t in tiles for line in level
         ):
             break
-    axes.annotate(
-        text,
-        (0, 0),
-        xycoords=("axes fraction", "axes fraction"),
-        xytext=(x - side * 2.2, y + side * 2.2),
-        textcoords="offset points",
-        fontsize=SMALL,
-        color=ink,
-        rotation=45,
-        rotation_mode="anchor",
-        ha="left",
-        va="top" if below else "bottom",
-        zorder=3,
-    )
+    turned: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor", "va": "top" if below else "bottom"}
+    floating(axes, text, (x - side * 2.2, y + side * 2.2), color=ink, zorder=3, **turned)
     board.boxes += tiles
+    return True
 
 
 def _label_ceilings(axes: Axes, ceilings: Sequence[Roof], frame: Frame, board: Board) -> None:
@@ -193,17 +159,5 @@ def _label_ceilings(axes: Axes, ceilings: Sequence[Roof], frame: Frame, board: B
     heights = [frame.at(1.0, value)[1] + 6.5 for _, value, _ in entries]
     wide = frame.size[0]
     for (text, _, ink), middle in zip(entries, spread(heights, 10.5), strict=True):
-        axes.annotate(
-            text,
-            (0, 0),
-            xycoords=("axes fraction", "axes fraction"),
-            xytext=(wide - 2.0, middle),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=ink,
-            ha="right",
-            va="center",
-            zorder=3,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
-        )
+        floating(axes, text, (wide - 2.0, middle), color=ink, ha="right", zorder=3, bbox=HALO)
         board.boxes.append(Box(wide - 4.0 - text_width(text, SMALL), middle - 5.5, wide, middle + 5.5))

@@ -18,11 +18,12 @@ from planner.present.figures.placement import Board, Box, Segment, leader
 from planner.present.figures.rows import Row, number, round_numbers
 from planner.present.figures.style import (
     GRID,
-    INK,
+    HALO,
     MUTED,
     OKABE_ITO,
     SMALL,
     axis_labels,
+    floating,
     legend_row,
     sheet,
     text_width,
@@ -150,19 +151,8 @@ def _name_front(figure: Figure, axes: Axes, front: Sequence[Row], at: np.ndarray
         text = layout_name(front[i])
         box = board.place(u, v, radius=3.5, width=text_width(text, SMALL), height=SMALL * 1.15)
         line = leader(u, v, 3.0, box)
-        axes.annotate(
-            text,
-            (0, 0),
-            xycoords=("axes fraction", "axes fraction"),
-            textcoords="offset points",
-            xytext=((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2),
-            fontsize=SMALL,
-            color=INK,
-            ha="center",
-            va="center",
-            zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
-        )
+        middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+        floating(axes, text, middle, ha="center", zorder=6, bbox=HALO)
         ends = [
             (line.x0 / width / spot.width, line.y0 / height / spot.height),
             (line.x1 / width / spot.width, line.y1 / height / spot.height),

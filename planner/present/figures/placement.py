@@ -112,7 +112,8 @@ class Board:
         cost += sum(4.0 * line.inside(padded) for line in self.leaders)
         own = leader(x, y, radius, box)
         cost += sum(9.0 for line in self.lines if own.crosses(line))
-        cost += sum(90.0 for wall in self.walls if own.crosses(wall))
+        heart = Segment(x, y, (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+        cost += sum(60.0 for wall in self.walls if heart.crosses(wall))
         return cost + sum(3.0 * own.inside(b) for b in self.boxes if not _holds(b, x, y))
 
 

@@ -16,10 +16,12 @@ from planner.present.figures.placement import Board, Box, leader
 from planner.present.figures.style import (
     BOUND_STYLE,
     FAINT,
+    HALO,
     INK,
     MUTED,
     SMALL,
     WARNING,
+    floating,
     intensity_axes,
     legend_row,
     percent,
@@ -147,20 +149,8 @@ def _name(axes: Axes, bunch: Sequence[Point], frame: Frame, board: Board, *, ink
         width=max(text_width(t, SMALL) for t in lines),
         height=SMALL * (1.28 * len(lines) - 0.1),
     )
-    axes.annotate(
-        "\n".join(lines),
-        (0, 0),
-        xycoords=("axes fraction", "axes fraction"),
-        textcoords="offset points",
-        xytext=((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2),
-        fontsize=SMALL,
-        color=ink,
-        ha="center",
-        va="center",
-        zorder=7,
-        linespacing=1.25,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.75},
-    )
+    middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+    floating(axes, "\n".join(lines), middle, color=ink, ha="center", zorder=7, linespacing=1.25, bbox=HALO)
     line = leader(x, y, _radius(bunch[0]) - 0.8, box)
     if math.hypot(line.x1 - line.x0, line.y1 - line.y0) > 3.0:
         ends = [

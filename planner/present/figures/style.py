@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from planner.errors import BadInputError
@@ -66,10 +69,11 @@ def ink_on(colour: str) -> str:
     return INK if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "white"
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float) -> float:
-    """Width of a line of text in the default sans serif [pt], a little generous."""
-    narrow = sum(c in "iljtf.,:;|'()[] I1" for c in text)
-    return size * (0.62 * (len(text) - narrow) + 0.36 * narrow)
+    """Width of a line of text in the default typeface [pt], with 4 % for rounding to pixels."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
+    return 1.04 * float(width)
 
 
 def legend_row(figure: Figure, handles: Sequence[Artist], *, lift: float = 0.16) -> None:
@@ -160,7 +164,7 @@ def seconds(value: float) -> str:
 def room_for(values: Sequence[float], texts: Sequence[str], *, width: float) -> float:
     """Upper limit of an axis ``width`` points wide on which each text fits to the right of its value."""
     needed = (
-        v * width / max(width - text_width(t, SMALL) * 1.12 - 14.0, 0.2 * width)
+        v * width / max(width - text_width(t, SMALL) * 1.15 - 14.0, 0.2 * width)
         for v, t in zip(values, texts, strict=True)
     )
     return max(needed, default=1.0)
