@@ -224,6 +224,7 @@ class Head:
     extra_matmuls: tuple[tuple[str, int, int], ...] = ()
     extra_parameters: int = 0
     norm_parameters: int = 0
+    width: int = 0  # inner width; 0: the table's if tied, else hidden
     once: bool = False  # applied once a sequence, not to every token: its FLOPs are not counted
 
 

@@ -23,6 +23,7 @@ from planner.catalogue.schema import (
 )
 
 SLIDING, CHUNKED, FULL = "sliding_attention", "chunked_attention", "full_attention"
+FIRST_DENSE = {"kimi_linear", "hy_v3", "glm4_moe_lite"}  # classes that make the first layer dense
 ROUNDED_HEADS = {"glm4_moe"}  # classes whose own defaults do not divide
 _LAYER_TYPES = {SLIDING, CHUNKED, FULL, "attention", "full", "sliding", "global", "local"}
 
@@ -137,7 +138,8 @@ def sparse_layers(c: Config, n: int) -> list[bool]:
         if any(v not in (0, 1) for v in listed):
             raise c.error("moe_layer_freq", "may hold 0 and 1 only")
         return [bool(v) for v in listed]
-    first = c.integer("first_k_dense_replace", 0, low=0, high=MAX_LAYERS)
+    default = 1 if c.model_type in FIRST_DENSE else 0
+    first = c.integer("first_k_dense_replace", default, low=0, high=MAX_LAYERS)
     step = c.integer("moe_layer_freq", 1, high=MAX_LAYERS)
     return [i >= first and i % step == 0 for i in range(n)]
 

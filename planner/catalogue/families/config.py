@@ -78,7 +78,7 @@ _HARMLESS = re.compile(
     r"apply_query_key_layer|apply_residual|pre_seq_len|prefix_projection|residual_connection|max_relative|"
     r"block_types|moe_group|moe_capacity|expert_capacity|correction|norm_position|mapping|onnx|float|"
     r"local_files|layer_norm_elementwise|hidden_act$|activation$|quant|per_layer_config|"
-    r"pad_key_length|pre_allocate|mup_|log_|output_gate_type|loss|test_|embed_scale|scale_embedding|use_logn|dynamic_ntk|"
+    r"reorder_and_upcast|pad_key_length|pre_allocate|mup_|log_|output_gate_type|loss|test_|embed_scale|scale_embedding|use_logn|dynamic_ntk|"
     r"expert_dtype|mamba_hidden_act|intermediate_layers|full_attn_mod|interpolate|partial_|moe_router_scaling"
 )
 _UNSET = object()

@@ -45,7 +45,7 @@ def self_attention(
 ) -> Attention:
     """Bidirectional multi-head attention with biases."""
     heads = c.integer("num_attention_heads", high=10**6)
-    width = head_width(c, hidden, heads, explicit=False)
+    width = head_width(c, hidden, heads, explicit=c.model_type == "nomic_bert")
     return Attention(heads, heads, width, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias, causal=False,
                      rotary=rotary, **more)  # type: ignore[arg-type]  # fmt: skip
 
@@ -83,9 +83,10 @@ def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tupl
     labels = _labels(c)
     if kind in ("", "ForMaskedLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel"):
         transform = (("head.transform", hidden, width),)
-        extra = width + vocab
         tie = c.flag("tie_word_embeddings", True)
-        return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width)
+        extra = width + vocab * (1 if tie or c.model_type in ("distilbert", "electra", "nomic_bert") else 2)
+        return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width,
+                       width=width)  # fmt: skip
     if kind == "ForPreTraining" and c.model_type in ("bert", "albert", "ernie", "megatron-bert"):
         transform = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
         head = Head(
@@ -288,5 +289,4 @@ def nomic_bert(c: Config) -> Model:
     mlp = Mlp(c.integer("intermediate_size"), True)
     table = Embedding(c.integer("vocab_size"), hidden, 0, c.integer("type_vocab_size", 0, low=0),
                       norm_parameters=2 * hidden)  # fmt: skip
-    c.ignore("head_dim")
     return assemble(c, hidden, Parts(table, [layer(mixer, mlp, "layer", hidden)] * n))

@@ -118,6 +118,8 @@ def mpt(c: Config) -> Model:
     if section and (kind != "multihead_attention" or section.flag("qk_ln") or section.has("kv_n_heads")):
         raise c.error("attn_config", "states grouped attention or q/k norms; the MPT class builds neither")
     ratio = c.integer("expansion_ratio", 4, high=1000)
+    if ratio != 4:
+        raise c.error("expansion_ratio", f"is {ratio}, but the MPT class always builds 4")
     mixer = Attention(heads, heads, head_width(c, hidden, heads, explicit=False), rotary=False)
     mlp = Mlp(ratio * hidden, False, activation="gelu")
     if not c.flag("no_bias", True):
@@ -167,6 +169,8 @@ def xglm(c: Config) -> Model:
     mixer = Attention(heads, heads, head_width(c, hidden, heads, explicit=False), q_bias=True, k_bias=True,
                       v_bias=True, out_bias=True, rotary=False)  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
+    if c.flag("add_cross_attention"):
+        raise c.error("add_cross_attention", "is true; not supported")
     positions = c.integer("max_position_embeddings") + 2 if c.model_type == "biogpt" else 0
     return decoder(
         c, [layer(mixer, mlp, "layer", hidden)] * n, norm="layer", hidden=hidden, positions=positions

@@ -61,8 +61,7 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     """Kimi Linear: Kimi delta attention with latent attention at every fourth layer."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     section = c.section("linear_attn_config", "kimi_linear_attention", required=False)
-    kinds = every(n, 4, miss=LINEAR)
-    kinds[-1] = FULL if n == 27 and section is None else kinds[-1]
+    kinds = [FULL if i and i % 4 == 0 else LINEAR for i in range(n)]
     source = c
     if section is not None:
         full = {
@@ -77,21 +76,21 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
         }  # fmt: skip
         source = Config(values, where=c.where, model_type=c.model_type, path="linear_attn_config.")
     kinds = layer_types(c, n, kinds, known=frozenset({LINEAR}))
-    c.ignore("rope_theta", "mla_use_nope", "use_grouped_topk", "moe_router_activation_func")
+    c.ignore("tie_word_embeddings", "rope_theta", "mla_use_nope", "use_grouped_topk", "moe_router_activation_func")
     mixers: dict[str, Mixer] = {FULL: latent_attention(c), LINEAR: linear.kimi_delta(source)}
     moe, routed = deepseek_experts(c, n)
     dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
     layers = [
         layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)
     ]
-    return decoder(c, layers, root=root, before=before)
+    return decoder(c, layers, root=root, before=before, tie=False)
 
 
 def minimax(c: Config) -> Model:
     """MiniMax-Text-01: lightning attention with softmax attention at every eighth layer, experts everywhere."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     listed = c.items("attn_type_list", length=n)
-    default = [FULL if v else LINEAR for v in listed] if listed else every(n, 2)
+    default = [FULL if v else LINEAR for v in listed] if listed else every(n, 2, offset=1)
     default = [k if k == FULL else LINEAR for k in default]
     kinds = layer_types(c, n, default, known=frozenset({LINEAR}))
     full = attention(c, hidden)
@@ -120,8 +119,8 @@ def nemotron_h(c: Config) -> Model:
     kinds = _nemotron_kinds(c)
     built = {kind: _nemotron_layer(c, kind, hidden) for kind in dict.fromkeys(kinds)}
     c.ignore("num_hidden_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern", "expand", "mamba_expand",
-             "n_group", "mamba_num_groups", "intermediate_size")  # fmt: skip
-    return decoder(c, [built[k] for k in kinds])
+             "n_group", "mamba_num_groups", "intermediate_size", "attention_bias", "mamba_proj_bias", "tie_word_embeddings")  # fmt: skip
+    return decoder(c, [built[k] for k in kinds], tie=False)
 
 
 def _nemotron_kinds(c: Config) -> list[str]:
@@ -132,10 +131,11 @@ def _nemotron_kinds(c: Config) -> list[str]:
         if unknown_marks:
             raise c.error("hybrid_override_pattern", f"holds {sorted(unknown_marks)[0]!r}; allowed: M E * -")
         listed = [_PATTERN[mark] for mark in pattern]
+    if listed is None:
+        c.assume("layers_block_type Mamba, experts, attention, MLP is the class default of NemotronHConfig")
+        listed = ["mamba", "moe", "attention", "mlp"]
     if not listed:
-        raise c.error(
-            "hybrid_override_pattern", "is missing: it says which layers are Mamba, attention, MLP, experts"
-        )
+        raise c.error("layers_block_type", "is empty")
     for kind in listed:
         if kind not in _KINDS:
             raise c.error("layers_block_type", f"holds {kind!r:.40}; allowed: {', '.join(sorted(_KINDS))}")
@@ -155,10 +155,10 @@ def _nemotron_layer(c: Config, kind: str, hidden: int) -> Layer:
             hidden, heads=c.integer("mamba_num_heads", high=10**6), head_dim=c.integer("mamba_head_dim"),
             groups=c.integer("n_groups", high=10**6), state=c.integer("ssm_state_size"),
             kernel=c.integer("conv_kernel", high=1024), chunk=c.integer("chunk_size", 128),
-            conv_bias=c.flag("use_conv_bias", True), bias=c.flag("mamba_proj_bias") or c.flag("use_bias"),
+            conv_bias=c.flag("use_conv_bias", True), bias=c.flag("use_bias"),
         )  # fmt: skip
     elif kind == "attention":
-        mixer = replace(attention(c, hidden, bias=c.flag("attention_bias")), rotary=False)
+        mixer = replace(attention(c, hidden), rotary=False)
     elif kind == "mlp":
         ffn = Mlp(c.integer("intermediate_size"), False, bias=c.flag("mlp_bias"), activation="relu2")
     else:
@@ -223,7 +223,8 @@ def jamba(c: Config) -> Model:
     return decoder(c, layers)
 
 
-def _mamba_keys(c: Config, hidden: int, *, inner: int | None = None, norm: bool = True) -> LinearAttention:
+def _mamba_keys(c: Config, hidden: int, *, inner: int | None = None, norm: bool = True, out_bias: bool = True
+) -> LinearAttention:
     """Mamba-2 from the ``mamba_*`` keys of Bamba, Granite 4 and Falcon-H1."""
     inner = inner or c.integer("mamba_expand", high=100) * hidden
     heads = c.integer("mamba_n_heads", high=10**6)
@@ -237,7 +238,7 @@ def _mamba_keys(c: Config, hidden: int, *, inner: int | None = None, norm: bool 
         hidden, heads=heads, head_dim=width, groups=c.integer("mamba_n_groups", high=10**6),
         state=c.integer("mamba_d_state"), kernel=c.integer("mamba_d_conv", high=1024),
         chunk=c.integer("mamba_chunk_size", 256), conv_bias=c.flag("mamba_conv_bias", True),
-        bias=c.flag("mamba_proj_bias"), norm=norm,
+        bias=c.flag("mamba_proj_bias"), norm=norm, out_bias=out_bias,
     )  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def falcon_h1(c: Config) -> Model:
     c.ignore(
         "mamba_expand", "mamba_use_mlp", "mamba_norm_before_gate", "projectors_bias", "attn_layer_indices"
     )
-    fast = _mamba_keys(c, hidden, inner=inner, norm=c.flag("mamba_rms_norm"))
+    fast = _mamba_keys(c, hidden, inner=inner, norm=c.flag("mamba_rms_norm"), out_bias=False)
     if c.flag("projectors_bias"):
         raise c.error("projectors_bias", "is true; not supported")
     full = attention(c, hidden, bias=c.flag("attention_bias"))

@@ -51,7 +51,8 @@ def build(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = 
         ]
     moe, routed = (None, [False] * n) if c.model_type in DENSE else deepseek_experts(c, n)
     c.ignore("intermediate_size")
-    dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
+    bias = c.model_type in ("deepseek_v2", "minicpm3") and c.flag("mlp_bias")
+    dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True, bias=bias)
     layers = [layer(m, moe if r else dense, "rms", hidden) for m, r in zip(mixers, routed, strict=True)]
     return decoder(c, layers, root=root, before=before, **more)
 

@@ -69,6 +69,7 @@ def mamba2(
     conv_bias: bool,
     bias: bool,
     norm: bool = True,
+    out_bias: bool = True,
     group: str = "other",
 ) -> LinearAttention:
     """Mamba-2: one input projection to gate, x, B, C and dt; state space duality in chunks.
@@ -85,7 +86,7 @@ def mamba2(
         "Mamba-2", (("in", hidden, up), ("out", inner, hidden)), width=inner,
         state=heads * head_dim * state + channels * kernel, scan_flops=scan, score_flops=scan,
         conv_flops=2.0 * channels * kernel,
-        extra_parameters=channels * kernel + conv_bias * channels + 3 * heads + bias * (up + hidden),
+        extra_parameters=channels * kernel + conv_bias * channels + 3 * heads + bias * (up + out_bias * hidden),
         tensor_parallel_heads=heads, norm_parameters=inner if norm else 0, group=group,
     )  # fmt: skip
 

@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "persimmon": Recipe(bias=True, mlp_bias=True, gated=False, norm="layer", qk_norm="head_layer",
                         qk_norm_key="qk_layernorm", activation="relu2"),
     "ernie4_5": Recipe(bias="use_bias", mlp_bias="use_bias"),
-    "ernie4_5_moe": Recipe(bias="use_bias", mlp_bias="use_bias", experts="ernie"),
+    "ernie4_5_moe": Recipe(bias="use_bias", mlp_bias="use_bias", experts="ernie", head_bias="use_bias"),
     "hunyuan_v1_dense": Recipe(qk_norm="head"),
     "hunyuan_v1_moe": Recipe(qk_norm="head", experts="hunyuan"),
     "seed_oss": Recipe(out_bias="attention_out_bias", mlp_bias="mlp_bias"),
@@ -110,8 +110,8 @@ RECIPES: dict[str, Recipe] = {
     "internlm3": Recipe(bias="qkv_bias", out_bias="bias", mlp_bias="bias"),
     "bitnet": Recipe(sub_norms=True, activation="relu2"),
     "cwm": Recipe(bias=False, windows="fourth"),
-    "minimax_m2": Recipe(bias=False, qk_norm="full", qk_norm_key="use_qk_norm", experts="mixtral",
-                         ignored=("use_routing_bias", "mtp_transformer_layers", "use_mtp", "attn_type_list")),
+    "minimax_m2": Recipe(bias=False, qk_norm="full", experts="mixtral",
+                         ignored=("use_qk_norm", "use_routing_bias", "mtp_transformer_layers", "use_mtp", "attn_type_list")),
     "hy_v3": Recipe(qk_norm="head", experts="deepseek"),
     "solar_open": Recipe(bias=False, experts="deepseek"),
     "gpt_oss": Recipe(windows="even", experts="gpt_oss", sinks=True),
@@ -163,6 +163,8 @@ def mixer(c: Config, recipe: Recipe, hidden: int) -> Attention:
     a = attention(c, hidden, bias=bias, out_bias=out, qk_norm=qk)
     if c.model_type == "stablelm" and c.flag("qk_layernorm"):
         a = replace(a, qk_norm_parameters=(a.heads + a.kv_heads) * a.head_dim)
+    if c.model_type == "helium" and a.heads * a.head_dim != hidden:
+        raise c.error("head_dim", f"times {a.heads} heads is not hidden_size {hidden}, which the class needs")
     if recipe.sinks:
         a = replace(a, extra_parameters=a.heads)
     if recipe.sub_norms:
@@ -221,7 +223,8 @@ def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
         return None, routed
     width = c.integer("moe_intermediate_size")
     shared = c.integer("n_shared_experts", 0, low=0, high=10**4)
-    return moe_block(c, width=width, shared=Mlp(width * shared, True) if shared else None), routed
+    bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
+    return moe_block(c, width=width, shared=Mlp(width * shared, True, bias=bias) if shared else None), routed
 
 
 def _ernie(c: Config, n: int) -> tuple[Moe | None, list[bool]]:

@@ -43,6 +43,10 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
         assert found is not None
         text = found
     plain = PLAIN.get(text.model_type, text.model_type)
+    if root.values.get("text_config") is None and root.model_type in ("mistral3", "paligemma"):
+        raise root.error("text_config", "is missing")
+    if text.model_type == "glm4v_text":
+        text.values = {**text.values, "attention_bias": True}
     if plain not in TEXT:
         raise text.error("model_type", f"{plain!r} is not supported as the text part")
     text.model_type = plain
@@ -61,6 +65,21 @@ def tied_with(root: Config, text: Config) -> bool:
         and "tie_word_embeddings" not in root.defaults
         and tied(text, text)
     )
+
+
+# Towers that the parent classes of transformers 5.23.0 build when the config states none.
+MISSING_TOWER: Mapping[str, Mapping[str, Any]] = {
+    "llava": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
+              "num_hidden_layers": 24, "num_attention_heads": 16},
+    "llava_next": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
+                   "num_hidden_layers": 24, "num_attention_heads": 16},
+    "llava_onevision": {"hidden_size": 1152, "intermediate_size": 4304, "patch_size": 14, "image_size": 384,
+                        "num_hidden_layers": 26, "num_attention_heads": 16, "vision_use_head": False},
+    "mistral3": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 1540,
+                 "num_hidden_layers": 24, "num_attention_heads": 16},
+    "paligemma": {"hidden_size": 1152, "intermediate_size": 4096, "patch_size": 14, "image_size": 224,
+                  "num_hidden_layers": 27, "num_attention_heads": 16},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,9 @@ def vision_section(root: Config, default: str, *, allowed: tuple[str, ...] = ())
     """The vision section; its ``model_type`` counts only where the family allows several."""
     section = root.section("vision_config", default, allowed=allowed)
     assert section is not None
+    if root.values.get("vision_config") is None and root.model_type in MISSING_TOWER:
+        section.values = MISSING_TOWER[root.model_type]
+        root.assume(f"vision_config is missing: the tower is the default of {root.class_name}")
     section.ignore("model_type", "architectures", "auto_map", "torch_dtype", "dtype")
     return section
 
@@ -189,8 +211,7 @@ def llama4_text(
     ]
     if root is not None:
         c.refuse_unread()
-    tie = None if root is None else tied_with(root, c)
-    return decoder(c, layers, root=root, before=before, tie=tie, **more)
+    return decoder(c, layers, root=root, before=before, tie=c.flag("tie_word_embeddings"), **more)
 
 
 def mllama(c: Config) -> Model:

@@ -111,9 +111,15 @@ def bart(c: Config) -> Model:
     layers = [layer(b, mlp2, "layer", hidden, norms=3, cross=cross)] * m
     decoder = stack("decoder", "decoder", hidden, layers, final_norm=last, input_parameters=positions * hidden,
                     extra_norm_parameters=table_norm)  # fmt: skip
-    kind = architecture(c)
-    head = None if kind == "Model" else Head(vocab, c.flag("tie_word_embeddings", True))
-    return _seq2seq(c, hidden, vocab, head, (encoder, decoder))
+    tie = c.flag("tie_word_embeddings", True)
+    if c.model_type == "marian" and not (tie and c.flag("share_encoder_decoder_embeddings", True)):
+        raise c.error("share_encoder_decoder_embeddings", "or tie_word_embeddings is false; not supported")
+    head = None if architecture(c) == "Model" else Head(vocab, tie)
+    model = _seq2seq(c, hidden, vocab, head, (encoder, decoder))
+    if tie or c.model_type == "whisper":
+        return model
+    # Untied, encoder and decoder hold tables of their own beside the shared one.
+    return replace(model, embedding=Embedding(vocab, hidden, extra_parameters=2 * vocab * hidden))
 
 
 def _seq2seq(c: Config, hidden: int, vocab: int, head: Head | None, stacks: tuple[Stack, ...]) -> Model:
