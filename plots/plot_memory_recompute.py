@@ -24,6 +24,6 @@ figure = memory_figure(
     {label: run.memory for label, run in runs.items()},
     capacity=runs["no recompute"].resolved.cluster.accelerator.capacity,
     title="What recompute saves: GPT-3 175B on 64 × A100 80GB",
-    subtitle="tp 8, pp 8, sequence parallel, unfused attention, micro-batches of one sequence of 2,048",
+    subtitle="tp 8, pp 8, sequence parallel, unfused attention, one sequence of 2,048 tokens a micro-batch",
 )
 write(figure, "memory_recompute")

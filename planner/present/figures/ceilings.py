@@ -123,21 +123,19 @@ def _label_slope(
 ) -> bool:
     """Written along a slope, above or below it, at the first free place from its foot; False without room."""
     left, bottom = frame.at(*_foot(bandwidth, frame))
-    length = text_width(text, SMALL) * 0.7072
-    side = -1.0 if below else 1.0
-    for offset in range(8, 400, 12):
-        x, y = left + offset, bottom + offset
-        if x + length > frame.size[0] or y + length > frame.size[1]:
-            return False
-        steps = max(int(length / 6), 1)
-        u, v = x - side * 5.0, y + side * 5.0
-        along = (i * length / steps for i in range(steps + 1))
-        tiles = [Box(u - 5.5 + t, v - 5.5 + t, u + 5.5 + t, v + 5.5 + t) for t in along]
-        level = [line for line in board.lines if line.y0 == line.y1]
-        if not any(t.overlap(b) for t in tiles for b in board.boxes) and not any(
-            line.inside(t) for t in tiles for line in level
-        ):
-            break
+    length, side = text_width(text, SMALL) * math.sqrt(0.5), -1.0 if below else 1.0
+    room = min(frame.size[0] - left, frame.size[1] - bottom) - length
+    level = [line for line in board.lines if line.y0 == line.y1]
+    tried: list[tuple[float, float, list[Box]]] = []
+    for offset in range(8, int(max(room, 0.0)), 6):
+        tiles = _tiles(left + offset - side * 5.0, bottom + offset + side * 5.0, length)
+        covered = sum(50.0 for t in tiles for b in board.boxes if t.overlap(b))
+        crossed = sum(10.0 for t in tiles for line in level if line.inside(t))
+        tried.append((covered + crossed + 0.01 * offset, offset, tiles))
+    if not tried:
+        return False
+    _, along, tiles = min(tried, key=lambda t: t[0])
+    x, y = left + along, bottom + along
     turned: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor", "va": "top" if below else "bottom"}
     floating(axes, text, (x - side * 2.2, y + side * 2.2), color=ink, zorder=3, **turned)
     board.boxes += tiles
@@ -161,3 +159,10 @@ def _label_ceilings(axes: Axes, ceilings: Sequence[Roof], frame: Frame, board: B
     for (text, _, ink), middle in zip(entries, spread(heights, 10.5), strict=True):
         floating(axes, text, (wide - 2.0, middle), color=ink, ha="right", zorder=3, bbox=HALO)
         board.boxes.append(Box(wide - 4.0 - text_width(text, SMALL), middle - 5.5, wide, middle + 5.5))
+
+
+def _tiles(x: float, y: float, length: float) -> list[Box]:
+    """Small boxes along a text that rises at 45 degrees from (x, y) over ``length`` points each way."""
+    steps = max(int(length / 6), 1)
+    along = (i * length / steps for i in range(steps + 1))
+    return [Box(x - 5.5 + t, y - 5.5 + t, x + 5.5 + t, y + 5.5 + t) for t in along]

@@ -147,7 +147,7 @@ def _name(axes: Axes, bunch: Sequence[Point], frame: Frame, board: Board, *, ink
         y,
         radius=_radius(bunch[0]),
         width=max(text_width(t, SMALL) for t in lines),
-        height=SMALL * (1.28 * len(lines) - 0.1),
+        height=SMALL * (1.45 * len(lines) - 0.2),
     )
     middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
     floating(axes, "\n".join(lines), middle, color=ink, ha="center", zorder=7, linespacing=1.25, bbox=HALO)
