@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from planner.plan.estimate import Estimate
     from planner.plan.planning import Plan
-    from planner.plan.points import Point, Roof
+    from planner.plan.points import Point
+    from planner.plan.roofs import Roof
 
 Dirs = Iterable[str | Path]
 
@@ -46,7 +47,10 @@ def estimate(*, hardware_dirs: Dirs = (), folder: str | Path | None = None, **sc
 
 
 def estimates(
-    scenarios: Iterable[Mapping[str, object]] | pd.DataFrame, *, hardware_dirs: Dirs = (), folder: str | Path | None = None
+    scenarios: Iterable[Mapping[str, object]] | pd.DataFrame,
+    *,
+    hardware_dirs: Dirs = (),
+    folder: str | Path | None = None,
 ) -> pd.DataFrame:
     """Estimate a table of scenarios, a row each; a bad row has its ``error`` and no effect on the others."""
     import pandas as pd
@@ -60,7 +64,12 @@ def estimates(
 
 
 def plan(
-    *, compress: bool = False, top: int = 10, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
+    *,
+    compress: bool = False,
+    top: int = 10,
+    hardware_dirs: Dirs = (),
+    folder: str | Path | None = None,
+    **scenario: object,
 ) -> Plan:
     """Search the layouts of a scenario, and with ``compress`` what is done to the model; given keys are held.
 
@@ -78,9 +87,11 @@ def plan(
 
 def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:
     """Points (an operator each) and roofs of a scenario's roofline."""
-    from planner.plan.points import points, roofs
+    from planner.plan.estimate import estimate_scenario
+    from planner.plan.points import points
+    from planner.plan.roofs import roofs
 
-    e = estimate(hardware_dirs=hardware_dirs, **scenario)
+    e = estimate_scenario(scenario, dirs=_dirs(hardware_dirs), today=date.today())
     return points(e), roofs(e.resolved.cluster, e.resolved.precision)
 
 

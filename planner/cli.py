@@ -39,7 +39,9 @@ def scenario_flags(command: Callable[..., None]) -> Callable[..., None]:
     flags = [
         inspect.Parameter(
             k.name, inspect.Parameter.KEYWORD_ONLY, default=None,
-            annotation=Annotated[str | None, typer.Option(f"--{k.name.replace('_', '-')}", help=_flag_help(k.help, k.choices))],
+            annotation=Annotated[
+                str | None, typer.Option(f"--{k.name.replace('_', '-')}", help=_flag_help(k.help, k.choices))
+            ],
         )
         for k in KEYS.values() if k.name not in ("model", "hardware")
     ]  # fmt: skip
@@ -201,8 +203,40 @@ def roofline(
 
 
 @app.command()
+def validate(
+    fmt: Format = "table",
+    figure: Annotated[str | None, typer.Option("--figure", help="draw predicted against measured to this file")] = None,
+    write: Annotated[
+        str | None, typer.Option("--write", help="checkout to write intervals and the README into")
+    ] = None,
+) -> None:
+    """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
+    from planner.present import validation
+
+    if write is not None:
+        from pathlib import Path
+
+        put("\n".join(str(p) for p in validation.write_generated(Path(write))))
+        return
+    put(validation.show_validation(fmt=fmt, figure=figure, style=_style(), say=say))
+
+
+@app.command()
+def calibrate(
+    kernels: Annotated[str, typer.Argument(help="CSV of measured matmuls: gpu, dtype, m, n, k, time_us")],
+    hardware_dir: Dirs = None,
+) -> None:
+    """Fit efficiencies to your own measured matmuls, as a block for a hardware profile."""
+    from planner.present.commands import run_calibrate
+
+    put(run_calibrate(kernels, dirs=hardware_dir or []))
+
+
+@app.command()
 def check(
-    folder: Annotated[list[str] | None, typer.Argument(help="folders of hardware profiles; the built-in if none")] = None,
+    folder: Annotated[
+        list[str] | None, typer.Argument(help="folders of hardware profiles; the built-in if none")
+    ] = None,
 ) -> None:
     """Validate every catalogue file; all faults at once, with file:line."""
     from planner.present.commands import run_check

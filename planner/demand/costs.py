@@ -82,7 +82,7 @@ def _masks(table: OpTable) -> _Masks:
         return np.isin(shard, names).astype(np.float64)
 
     def is_kernel(*names: str) -> Array:
-        return np.isin(kernel, [KERNELS.index(n) for n in names]).astype(np.float64)  # type: ignore[arg-type]
+        return np.isin(kernel, [KERNELS.index(n) for n in names]).astype(np.float64)
 
     return _Masks(
         column=is_shard("column", "vocab"), row=is_shard("row"), tensor=is_shard("tensor", "heads"),
@@ -113,11 +113,16 @@ def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
 
 def _is_owned(table: OpTable) -> Array:
     matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"], _K["lookup"]])
-    return (matrices & (table.columns["tied"] == 0)).astype(np.float64)
+    return np.asarray((matrices & (table.columns["tied"] == 0)).astype(np.float64))
 
 
 def op_costs(
-    table: OpTable, w: Work, precision: Precision, *, attention: AttentionKind = "flash", dropout: bool = False
+    table: OpTable,
+    w: Work,
+    precision: Precision,
+    *,
+    attention: AttentionKind = "flash",
+    dropout: bool = False,
 ) -> Costs:
     """Forward cost of each operator on one device for each row of ``w``.
 
@@ -242,7 +247,7 @@ def cache_values(table: OpTable, *, tp: Array, kv_len: Array) -> Array:
     t = table.columns
     heads = np.where(t["decode_kv_heads"] > 0, t["decode_kv_heads"], np.maximum(t["kv_heads"], 1.0))
     length = np.minimum(kv_len[:, None], t["window"] + (t["decode_kv_heads"] > 0) * 1e18)
-    return t["cache"] * length / np.minimum(tp[:, None], heads) + t["state"] / tp[:, None]
+    return np.asarray(t["cache"] * length / np.minimum(tp[:, None], heads) + t["state"] / tp[:, None])
 
 
 def kernel_codes(table: OpTable) -> NDArray[np.int64]:

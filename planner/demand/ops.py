@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]  # float64; int64 where a layout's own columns are handed in
 Kernel = Literal["matmul", "grouped_matmul", "attention", "vector", "scan", "lookup"]
 KERNELS: tuple[Kernel, ...] = ("matmul", "grouped_matmul", "attention", "vector", "scan", "lookup")
 Shard = Literal["none", "column", "row", "heads", "vocab", "expert", "sequence", "tensor"]
@@ -55,7 +55,7 @@ class Op:
     cache : float                [values/token] KV cache, divided by at most ``kv_heads`` (decode_kv_heads if set)
     state : float                [values/sequence] recurrent state
     launches : float             kernels an eager framework launches for it, forward
-    side : str                   ``text``: the stream's own tokens; ``encoder``: the encoder's tokens (cross-attention keys)
+    side : str                   ``text``: the stream's own tokens; ``encoder``: the encoder's (cross k/v)
     """
 
     name: str

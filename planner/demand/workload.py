@@ -74,7 +74,7 @@ class Work:
         """New tokens a device group of one cp rank handles, shape (n,)."""
         return self.batch * self.q_len / self.cp
 
-    def take(self, index: np.ndarray) -> Work:  # type: ignore[type-arg]
+    def take(self, index: Array) -> Work:
         """Rows ``index`` of every column."""
         return replace(self, **{k: v[index] for k, v in vars(self).items()})
 
@@ -93,6 +93,16 @@ def work(
     imbalance: object = 1.0,
 ) -> Work:
     """Broadcast columns or numbers into a :class:`Work` of equal columns; ``kv_len`` defaults to ``q_len``."""
-    given = [batch, q_len, q_len if kv_len is None else kv_len, encoder_len, tp, cp, ep, sequence_parallel, decode]
+    given = [
+        batch,
+        q_len,
+        q_len if kv_len is None else kv_len,
+        encoder_len,
+        tp,
+        cp,
+        ep,
+        sequence_parallel,
+        decode,
+    ]
     columns = np.broadcast_arrays(*[np.atleast_1d(np.asarray(c, dtype=np.float64)) for c in [*given, imbalance]])
     return Work(*columns)

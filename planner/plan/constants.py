@@ -25,3 +25,5 @@ COMPILED_SHARE = 0.25
 OVERLAPPED_TP = 0.3
 # Traffic hidden behind compute takes SMs and bandwidth from it: the part of the hidden time that comes back. Fitted.
 CONTENTION = 0.4
+# Chips whose links are served by their own engines, beside the cores: there it comes back free.
+DMA_CLASSES = ("google-tpu", "aws-neuron", "intel-gaudi")

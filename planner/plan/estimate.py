@@ -8,12 +8,12 @@ from datetime import date
 
 import numpy as np
 
-from planner.demand.costs import local_weights, op_costs
+from planner.demand.costs import op_costs
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
 from planner.errors import PlannerError
-from planner.plan.inference import InferenceRun, Pass, inference_pass
+from planner.plan.inference import InferenceRun, inference_pass
 from planner.plan.layouts import Layouts
 from planner.plan.resolve import HardwareDirs, Resolved, resolve
 from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
@@ -58,7 +58,12 @@ class Estimate:
 
 
 def estimate_scenario(
-    given: Mapping[str, object], *, dirs: HardwareDirs = (), folder: str | None = None, today: date, where: str = ""
+    given: Mapping[str, object],
+    *,
+    dirs: HardwareDirs = (),
+    folder: str | None = None,
+    today: date,
+    where: str = "",
 ) -> Estimate:
     """Estimate one scenario of flat keys (DESIGN: the scenario).
 
@@ -76,6 +81,11 @@ def estimate_scenario(
     """
     scenario = parse_scenario(given, where=where)
     resolved, x = resolve(scenario, dirs=dirs, folder=folder)
+    return estimate_resolved(resolved, x, today=today)
+
+
+def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimate:
+    """Estimate what is already understood: one run and one layout."""
     if isinstance(resolved.run, TrainingRun):
         return _train(resolved, x, resolved.run, today)
     return _infer(resolved, x, resolved.run, today)
@@ -92,7 +102,9 @@ def estimate_rows(
             yield {k: v for k, v in row.items() if k is not None} | {"error": " ".join(str(error).split())}
 
 
-def forward_flops(d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None) -> float:
+def forward_flops(
+    d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None
+) -> float:
     """Model FLOPs of one forward pass: matmuls, and attention with causal layers halved [FLOP].
 
     Windows count the keys they see. With ``context``, one new token a sequence over that many cached ones.
@@ -171,7 +183,9 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
 
-def _serving(d: Demand, cluster: object, x: Layouts, run: InferenceRun, *, ttft_batch: float, step: float) -> tuple[float, float]:
+def _serving(
+    d: Demand, cluster: object, x: Layouts, run: InferenceRun, *, ttft_batch: float, step: float
+) -> tuple[float, float]:
     """Steady state of ``concurrency`` requests: each output token pays its share of the prefills of arriving ones.
 
     In output_len steps every one of C requests is replaced once, so a step carries C/output_len prefills of one
@@ -190,7 +204,8 @@ def bound(time: Mapping[str, float]) -> str:
     families: dict[str, float] = {}
     for name, seconds in time.items():
         family = {"forward": "compute", "backward": "compute", "recompute": "compute", "comm": "communication",
-                  "pipeline": "bubble", "host": "host", "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
+                  "pipeline": "bubble", "host": "host",
+                  "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
         families[family] = families.get(family, 0.0) + seconds
     return max(families, key=lambda k: families[k]) if families else "nothing"
 
@@ -198,9 +213,8 @@ def bound(time: Mapping[str, float]) -> str:
 def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
     """Whether kernels are limited by FLOP/s or by bandwidth: the larger of the two ideal times of one pass."""
     d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
-    training = isinstance(run, TrainingRun)
     decode = resolved.task in ("decode", "serve")
-    batch: Array = x.micro_batch if training else np.ceil(run.batch / x.dp)  # type: ignore[union-attr]
+    batch: Array = x.micro_batch if isinstance(run, TrainingRun) else np.ceil(run.batch / x.dp)
     length = run.seq_len if isinstance(run, TrainingRun) else run.input_len
     w = work(batch=batch, q_len=1.0 if decode else length, kv_len=length, tp=x.tp, ep=x.ep, decode=float(decode),
              encoder_len=run.encoder_len)  # fmt: skip
@@ -246,13 +260,6 @@ def _finish(
 
 def _known(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def held_parameters(d: Demand, x: Layouts) -> Array:
-    """Parameters of one device over all sections, pipeline aside, shape (n,)."""
-    tp, ep = x.tp.astype(np.float64), x.ep.astype(np.float64)
-    return np.sum([local_weights(s.table, tp=tp, ep=ep).sum(axis=1) * s.count for s in d.sections if s.table.ops],
-                  axis=0)  # fmt: skip
 
 
 def ledger_rows(time: Mapping[str, float] | Terms) -> list[tuple[str, float]]:

@@ -17,7 +17,7 @@ from planner.demand.workload import Precision, Work, work
 from planner.plan.kernels import forward, rates
 from planner.plan.layouts import Layouts
 from planner.plan.sections import Terms, communication_terms
-from planner.plan.training import CONTEXT_BYTES, COMMUNICATOR_BYTES, running_layers, stage_counts
+from planner.plan.training import COMMUNICATOR_BYTES, CONTEXT_BYTES, running_layers, stage_counts
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import p2p_time
 
@@ -61,12 +61,12 @@ class Pass:
     @property
     def total_time(self) -> Array:
         """Sum of the time ledger, shape (n,) [s]."""
-        return np.sum(list(self.time.values()), axis=0)
+        return np.asarray(np.sum(list(self.time.values()), axis=0))
 
     @property
     def peak_memory(self) -> Array:
         """Sum of the memory ledger, shape (n,) [byte]."""
-        return np.sum(list(self.memory.values()), axis=0)
+        return np.asarray(np.sum(list(self.memory.values()), axis=0))
 
 
 def inference_pass(
@@ -156,7 +156,7 @@ def _memory(
                              for s in d.sections], axis=1)  # fmt: skip
     stored, kv = run.precision.bytes_of("weight"), run.precision.bytes_of("kv")
     width = run.precision.bytes_of("activation")
-    widest = max((o.n / (1 if o.shard == "none" else 1) for s in d.sections for o in s.table.ops
+    widest = max((o.n for s in d.sections for o in s.table.ops
                   if o.kernel == "matmul" and o.name != "head.logits"), default=0.0)  # fmt: skip
     out: Terms = {}
     room = np.zeros(len(x))

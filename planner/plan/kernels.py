@@ -25,7 +25,14 @@ from planner.supply.roofline import kernel_time
 FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
 # PyTorch's attention is FlashAttention-2, written for Ampere: elsewhere it lacks the newer matrix instructions and
 # reaches 35 % of an H100's peak (Shah et al. 2024, https://arxiv.org/abs/2407.08608, abstract).
-FLASH_2_NATIVE = ("nvidia-volta", "nvidia-turing", "nvidia-ampere", "nvidia-ampere-consumer", "nvidia-ada", "google-tpu")
+FLASH_2_NATIVE = (
+    "nvidia-volta",
+    "nvidia-turing",
+    "nvidia-ampere",
+    "nvidia-ampere-consumer",
+    "nvidia-ada",
+    "google-tpu",
+)
 FLASH_2_ELSEWHERE = 0.35
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
@@ -70,7 +77,13 @@ def attention_dtype(precision: Precision, cluster: Cluster) -> str:
 
 
 def rates(
-    cluster: Cluster, precision: Precision, *, direction: str, sustained: bool, eager: bool = False, torch: bool = False
+    cluster: Cluster,
+    precision: Precision,
+    *,
+    direction: str,
+    sustained: bool,
+    eager: bool = False,
+    torch: bool = False,
 ) -> Rates:
     """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
 
@@ -79,7 +92,11 @@ def rates(
     """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
-    attention = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
+    attention = {
+        "forward": "attention_prefill",
+        "backward": "attention_backward",
+        "decode": "attention_decode",
+    }
     names = {"matmul": "matmul", "grouped_matmul": "grouped_matmul", "vector": "vector", "scan": "vector",
              "lookup": "vector", "attention": "matmul" if eager else attention[direction]}  # fmt: skip
     rows, assumed = [], []
@@ -112,7 +129,13 @@ def rates(
 
 
 def backward_time(
-    table: OpTable, c: Costs, r: Rates, precision: Precision, *, attention: AttentionKind, frozen: bool = False
+    table: OpTable,
+    c: Costs,
+    r: Rates,
+    precision: Precision,
+    *,
+    attention: AttentionKind,
+    frozen: bool = False,
 ) -> Array:
     """Backward time of every op on one device, shape (n, op) [s]; ``r`` resolved for ``backward``.
 
@@ -144,7 +167,13 @@ def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precisio
 
 
 def forward(
-    table: OpTable, w: Work, r: Rates, precision: Precision, *, attention: AttentionKind, dropout: bool = False
+    table: OpTable,
+    w: Work,
+    r: Rates,
+    precision: Precision,
+    *,
+    attention: AttentionKind,
+    dropout: bool = False,
 ) -> tuple[Costs, Array]:
     """Costs and forward time of every op, shapes (n, op)."""
     c = op_costs(table, w, precision, attention=attention, dropout=dropout)

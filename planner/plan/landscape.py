@@ -15,9 +15,7 @@ from planner.plan.sections import TrainingRun
 Row = dict[str, object]
 
 
-def landscape(
-    resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[str] = ("tp", "pp")
-) -> list[Row]:
+def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[str] = ("tp", "pp")) -> list[Row]:
     """Best layout of each combination of the keys ``by``, over everything else that a search tries.
 
     Parameters

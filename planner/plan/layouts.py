@@ -51,7 +51,7 @@ class Layouts:
     @property
     def micro_batches(self) -> Ints:
         """Micro-batches a pipeline handles in a step, global_batch / (dp·micro_batch), at least 1."""
-        return np.maximum(self.global_batch // np.maximum(self.dp * self.micro_batch, 1), 1)
+        return np.asarray(np.maximum(self.global_batch // np.maximum(self.dp * self.micro_batch, 1), 1))
 
     @property
     def expert_dp(self) -> Array:

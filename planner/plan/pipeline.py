@@ -11,6 +11,7 @@ import numpy as np
 
 from planner.demand.ops import Array
 
+
 def bubble_time(
     schedule: str, *, forward: Array, backward: Array, weight_gradient: Array, pp: Array, vpp: Array
 ) -> Array:
@@ -29,20 +30,18 @@ def bubble_time(
     """
     whole = forward + backward
     if schedule == "zb-h1":
-        return np.maximum((pp - 1) * (whole - 2 * weight_gradient), 0.0)
+        return np.asarray(np.maximum((pp - 1) * (whole - 2 * weight_gradient), 0.0))
     if schedule == "dualpipe":
-        return np.maximum((pp / 2 - 1) * (whole - 3 * weight_gradient), 0.0)
-    return (pp - 1) * whole / np.where(schedule_is_interleaved(schedule, vpp), vpp, 1.0)
+        return np.asarray(np.maximum((pp / 2 - 1) * (whole - 3 * weight_gradient), 0.0))
+    return np.asarray((pp - 1) * whole / np.where(schedule_is_interleaved(schedule, vpp), vpp, 1.0))
 
 
-def schedule_is_interleaved(schedule: str, vpp: Array) -> np.ndarray:  # type: ignore[type-arg]
+def schedule_is_interleaved(schedule: str, vpp: Array) -> Array:
     """Rows whose stages hold several model chunks."""
     return (vpp > 1) & (schedule in ("interleaved", "1f1b"))
 
 
-def in_flight(
-    schedule: str, *, stage: Array, pp: Array, vpp: Array, micro_batches: Array
-) -> Array:
+def in_flight(schedule: str, *, stage: Array, pp: Array, vpp: Array, micro_batches: Array) -> Array:
     """Micro-batches whose activations a stage holds at its peak, shape (n,) or (n, stage), in whole-stage units.
 
     Notes
@@ -55,7 +54,7 @@ def in_flight(
     if schedule == "gpipe":
         return np.broadcast_to(m, np.broadcast_shapes(np.shape(stage), np.shape(m))).astype(np.float64)
     if schedule == "dualpipe":
-        return np.minimum(pp + 1 + 0.0 * stage, 2 * m)
+        return np.asarray(np.minimum(pp + 1 + 0.0 * stage, 2 * m))
     plain = pp - stage
     chunks = 2.0 * (pp - stage - 1) + (vpp - 1) * pp + 1
-    return np.where(vpp > 1, np.minimum(chunks / vpp, m), np.minimum(plain, m))
+    return np.asarray(np.where(vpp > 1, np.minimum(chunks / vpp, m), np.minimum(plain, m)))

@@ -137,7 +137,8 @@ def compressions(
 ) -> list[dict[str, Value]]:
     """The compression choices to try, the uncompressed model first; keys that are given are held.
 
-    Precisions multiply with 2:4 sparsity; prunings and students are tried at full and at each narrow weight precision.
+    Inference: weight and cache precisions multiply with 2:4 sparsity, prunings and students with weight precisions.
+    Training: compute precisions, optimizers, prunings and students one at a time.
     """
     base = resolve_run(scenario, dirs=dirs, folder=folder)
     chip = base.cluster.accelerator
@@ -146,10 +147,13 @@ def compressions(
     if base.task == "train":
         computes = [c for c in ("fp8", "mxfp8", "nvfp4") if c in chip.peak_flops and "compute_dtype" not in scenario]
         optimizers = [o for o in OPTIMIZERS if "optimizer" not in scenario and o != "adam"]
-        changes = [{}, *({"compute_dtype": c} for c in computes), *({"optimizer": o} for o in optimizers)]
+        for key, values in (("compute_dtype", computes), ("optimizer", optimizers)):
+            changes += [{key: v} for v in values]
+        shared: list[dict[str, Value]] = [{}]
     else:
-        changes = [dict(c) for c in _inference_precisions(base, scenario)]
-    out = [{**structure, **change} for structure in structures for change in changes]
+        changes = _inference_precisions(base, scenario)
+        shared = [c for c in changes if "kv_dtype" not in c and "sparsity" not in c]
+    out = changes + [{**structure, **change} for structure in structures for change in shared]
     return list({tuple(sorted(o.items())): o for o in out}.values())
 
 
@@ -174,9 +178,7 @@ def _inference_precisions(base: Resolved, scenario: Mapping[str, Value]) -> list
 def _structures(base: Resolved) -> list[dict[str, Value]]:
     """Prunings, and smaller published models of the same family as students."""
     out: list[dict[str, Value]] = [
-        {"compression": f"{what}:{share}"}
-        for what in ("width", "heads", "depth")
-        for share in ("0.75", "0.5")
+        {"compression": f"{what}:{share}"} for what in ("width", "heads", "depth") for share in ("0.75", "0.5")
     ]
     size = base.demand.total_parameters
     for name in model_ids():
@@ -254,7 +256,11 @@ def remedies(
         if key in held and held[key] != value and _fits({**scenario, key: value}, dirs, folder):
             out.append(f"{key} = {value}")
     if original.task == "train":
-        tries: list[dict[str, Value]] = [{"optimizer": "adam8bit"}, {"offload": "optimizer"}, {"optimizer": "adafactor"}]
+        tries: list[dict[str, Value]] = [
+            {"optimizer": "adam8bit"},
+            {"offload": "optimizer"},
+            {"optimizer": "adafactor"},
+        ]
     else:
         narrow = [d for d in ("fp8", "int8", "nvfp4", "mxfp4", "int4")
                   if d in original.cluster.accelerator.peak_flops or "bf16" in DTYPES[d].weight_only]  # fmt: skip

@@ -196,9 +196,7 @@ def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: 
         skip = {*FUSED, *(o.name for o in s.table.ops if decode and o.side == "encoder")}
         name = "decode" if decode else "forward"
         yield from (
-            p
-            for p in _op_points(resolved, s, timer, r, name, float(s.count))
-            if p.name.split("|")[0] not in skip
+            p for p in _op_points(resolved, s, timer, r, name, float(s.count)) if p.name.split("|")[0] not in skip
         )
 
 
@@ -208,9 +206,7 @@ def _running(resolved: Resolved) -> Iterator[Section]:
     running = set(running_layers(d))
     for i, s in enumerate(d.sections):
         stack = d.model.stacks[s.stack]
-        idle = (stack.role == "tower" and stack is not d.model.text) or (
-            s.role == "layer" and i not in running
-        )
+        idle = (stack.role == "tower" and stack is not d.model.text) or (s.role == "layer" and i not in running)
         if s.table.ops and not idle:
             yield s
 
@@ -235,9 +231,7 @@ def _forward_timer(
     return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop)[1]  # type: ignore[arg-type]
 
 
-def _op_points(
-    resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float
-) -> list[Point]:
+def _op_points(resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float) -> list[Point]:
     """Points of the operators of a section, timed by ``timer`` at given rates; times of shape (1, op)."""
     none = np.zeros_like(r.overhead)
     full = np.ones_like(r.peak)
@@ -285,9 +279,7 @@ def _point(
     dtype: str = "",
 ) -> Point:
     intensity = flops / moved if moved > 0 else np.nan
-    return Point(
-        name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count
-    )
+    return Point(name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count)
 
 
 def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
@@ -342,9 +334,7 @@ def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) ->
             yield from _waits(key, "forward", float(seconds[0]), 1.0)
 
 
-def _inference_communication(
-    resolved: Resolved, x: Layouts, run: InferenceRun, phase: str
-) -> Iterator[Point]:
+def _inference_communication(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
     ledger = inference_pass(resolved.demand, resolved.cluster, x, run, phase=phase).time
     for key, seconds in ledger.items():
         if key.startswith("comm."):
@@ -369,9 +359,7 @@ def _merged(found: Sequence[Point]) -> list[Point]:
     out = []
     for p in same.values():
         short, _, section = p.name.partition("|")
-        out.append(
-            replace(p, name=f"{short} ({section})" if often[short, p.phase] > 1 and section else short)
-        )
+        out.append(replace(p, name=f"{short} ({section})" if often[short, p.phase] > 1 and section else short))
     return out
 
 

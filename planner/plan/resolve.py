@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.class_files import load_class
+from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
@@ -84,7 +84,11 @@ def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
 
 
 def resolve(
-    given: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None
+    given: Mapping[str, Value],
+    *,
+    dirs: HardwareDirs = (),
+    folder: str | None = None,
+    model: Model | None = None,
 ) -> tuple[Resolved, Layouts]:
     """Understand one scenario with one layout.
 
@@ -94,7 +98,7 @@ def resolve(
         A key that is needed and missing, an unknown name, a dtype that the chip lacks, a layout that cannot be.
     """
     layout_keys = resolve_layout(given)
-    resolved = resolve_run({**given, **layout_keys}, dirs=dirs, folder=folder)
+    resolved = resolve_run({**given, **layout_keys}, dirs=dirs, folder=folder, model=model)
     columns = layout_columns(given, layout_keys, resolved.task)
     for key, why in (("global_batch", "one micro-batch a rank, four a pipeline stage"), ("micro_batch", ""),
                      ("zero_stage", ""), ("sequence_parallel", "where tp > 1"), ("recompute", "")):  # fmt: skip
@@ -135,15 +139,24 @@ def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
     return {**sizes, "dp": dp, "devices": dp * inner}
 
 
-def resolve_run(given: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None) -> Resolved:
-    """Understand everything but the layout: model, hardware, precision and workload."""
+def resolve_run(
+    given: Mapping[str, Value],
+    *,
+    dirs: HardwareDirs = (),
+    folder: str | None = None,
+    model: Model | None = None,
+) -> Resolved:
+    """Understand everything but the layout: model, hardware, precision and workload.
+
+    ``model`` stands in for the one that is named, for models that are in no file.
+    """
     for key in ("model", "hardware"):
         if key not in given:
             raise BadInputError(f"{key}: missing; a scenario needs a model and hardware")
     assumed = Assumed()
     task = str(given.get("task", "train"))
     compression = str(given.get("compression", "none"))
-    model = model_of(str(given["model"]), folder, compression)
+    model = model_of(str(given["model"]), folder, compression) if model is None else model
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     keys: dict[str, Value] = {
@@ -206,7 +219,9 @@ def _training_run(
                                     "torch where zero_stage is 3"))  # fmt: skip
     overlap_tp = bool(given.get("overlap_tp", _overlaps_tp(given, chip)))
     if int(given.get("tp", 1)) > 1 and "overlap_tp" not in given:
-        assumed.notes.append(f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)")
+        assumed.notes.append(
+            f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)"
+        )
     keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
              "offload": str(given.get("offload", "none"))}  # fmt: skip
     return TrainingRun(
@@ -230,7 +245,12 @@ def _has_encoder(model: Model) -> bool:
 
 
 def _inference_run(
-    given: Mapping[str, Value], task: str, model: Model, precision: Precision, assumed: Assumed, keys: dict[str, Value]
+    given: Mapping[str, Value],
+    task: str,
+    model: Model,
+    precision: Precision,
+    assumed: Assumed,
+    keys: dict[str, Value],
 ) -> InferenceRun:
     if task == "forward":
         length = model.text.tokens or int(assumed.default(given, "seq_len", min(model.max_positions or 512, 512)))

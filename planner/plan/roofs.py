@@ -72,9 +72,7 @@ def _compute_roofs(cluster: Cluster, precision: Precision, sustained: bool) -> l
         sparse = precision.sparsity == "2:4" and dtype == precision.compute
         if sparse:
             factor = chip.sparse_factor.get(dtype, 1.0)
-            out.append(
-                Roof(f"{dtype} 2:4", "compute", peak * factor, peak * factor * reach, True, f"{dtype} 2:4")
-            )
+            out.append(Roof(f"{dtype} 2:4", "compute", peak * factor, peak * factor * reach, True, f"{dtype} 2:4"))
         main = dtype in used and not (sparse and dtype != attention_dtype(precision, cluster))
         out.append(Roof(dtype, "compute", peak, peak * reach, main, dtype))
     name = "vector units" if chip.vector_flops is not None else "vector units (assumed)"

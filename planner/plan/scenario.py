@@ -114,8 +114,10 @@ def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str,
 
 def is_missing(value: object) -> bool:
     """None, an empty cell or NaN."""
-    return value is None or (isinstance(value, str) and not value.strip()) or (
-        isinstance(value, float) and math.isnan(value)
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float) and math.isnan(value))
     )
 
 

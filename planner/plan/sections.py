@@ -25,13 +25,15 @@ from planner.plan.scenario import RECOMPUTE
 from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time
 
+
 @dataclass(frozen=True)
 class TrainingRun:
     """Everything about a training run that is not the layout.
 
     ``attention`` flash or eager; ``schedule`` of the pipeline; ``offload`` none, optimizer or activations;
     ``framework`` megatron or torch (its own attention kernels and checkpointing); ``lora_rank`` of the adapters that
-    are trained instead of the weights, 0 for none; ``overlap_dp``, ``overlap_tp`` whether that communication hides behind compute; ``compiled`` whether launches are
+    are trained instead of the weights, 0 for none; ``overlap_dp``, ``overlap_tp`` whether that
+    communication hides behind compute; ``compiled`` whether launches are
     fused or replayed; ``imbalance`` busiest expert rank over the mean.
     """
 
@@ -53,7 +55,7 @@ class TrainingRun:
 Terms = dict[str, Array]
 
 
-def unique_rows(*columns: Array) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def unique_rows(*columns: Array) -> tuple[Array, Array]:
     """Index of one representative of each distinct row, and the inverse that gathers it back."""
     key = np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
     order = np.lexsort(key.T[::-1])
@@ -100,7 +102,8 @@ def _section_terms(
     groups = GROUPS if detail else ("all",)
     local = local_weights(s.table, tp=w.tp, ep=w.ep)
     expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
-    held = {"adapter": zero + _adapter_parameters(s.table, run.lora_rank, w), "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
+    held = {"adapter": zero + _adapter_parameters(s.table, run.lora_rank, w),
+            "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
             "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
     idle = (stack.role == "tower" and stack is not d.model.text) or not s.table.ops
     w = _stream(w, fixed=stack.tokens, encoder=stack.role == "encoder" and stack is not d.model.text)
@@ -141,7 +144,7 @@ def _stream(w: Work, *, fixed: int, encoder: bool) -> Work:
 def _torch_selective_time(table: OpTable, times: Array) -> Array:
     """Forward time repeated when every second matmul and all element-wise operators are recomputed, shape (n,)."""
     share = {"matmul": 0.5, "grouped_matmul": 0.5, "attention": 0.0}
-    return times @ np.array([share.get(o.kernel, 1.0) for o in table.ops])
+    return np.asarray(times @ np.array([share.get(o.kernel, 1.0) for o in table.ops]))
 
 
 def _last_matmul(table: OpTable, times: Array) -> Array:
@@ -199,7 +202,8 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, width: float, *, hidden:
 
 
 def communication_terms(
-    d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array, overlap_tp: bool = False,
+    d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array,
+    overlap_tp: bool = False,
     low_latency: bool = False,
 ) -> Terms:  # fmt: skip
     """Exposed tensor, context and expert parallel communication of one layer, forward and backward [s].
@@ -243,7 +247,10 @@ def expert_exchange(rows: Array, top_k: int, token_bytes: float, ep: Array, clus
     rows : rows a rank sends (tokens x top_k);  token_bytes : [byte] of one row;  ep : ranks
     """
     one = np.ones(len(rows))
-    inside, domains = ranks_inside(ep, one, domain=cluster.domain), domains_spanned(ep, one, domain=cluster.domain)
+    inside, domains = (
+        ranks_inside(ep, one, domain=cluster.domain),
+        domains_spanned(ep, one, domain=cluster.domain),
+    )
     near = collective_time("all_to_all", rows * token_bytes, inside, stride=one, cluster=cluster)
     visited = domains * (1.0 - (1.0 - 1.0 / domains) ** top_k)
     far = collective_time("all_to_all", rows / top_k * visited * token_bytes, domains, stride=inside, cluster=cluster)
@@ -281,5 +288,6 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun) -> tupl
     again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
                      np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
     kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
-                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"], terms["saved"]))  # fmt: skip
+                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"],
+                             terms["saved"]))  # fmt: skip
     return again, kept

@@ -88,9 +88,7 @@ def _peak(cluster: Cluster, by: float) -> Cluster:
 def _memory(cluster: Cluster, by: float) -> Cluster:
     chip = cluster.accelerator
     first, *others = chip.memory
-    return replace(
-        cluster, accelerator=replace(chip, memory=(replace(first, bandwidth=chip.bandwidth * by), *others))
-    )
+    return replace(cluster, accelerator=replace(chip, memory=(replace(first, bandwidth=chip.bandwidth * by), *others)))
 
 
 def _link(fabric: Fabric | None, by: float) -> Fabric | None:

@@ -14,11 +14,12 @@ from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
 from planner.demand.transformer import Demand
+from planner.demand.workload import Precision
 from planner.plan import constants
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
-from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
 from planner.plan.scenario import RECOMPUTE
+from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
@@ -45,12 +46,12 @@ class Step:
     @property
     def step_time(self) -> Array:
         """Sum of the time ledger, shape (n,) [s]."""
-        return np.sum(list(self.time.values()), axis=0)
+        return np.asarray(np.sum(list(self.time.values()), axis=0))
 
     @property
     def peak_memory(self) -> Array:
         """Sum of the memory ledger, shape (n,) [byte]."""
-        return np.sum(list(self.memory.values()), axis=0)
+        return np.asarray(np.sum(list(self.memory.values()), axis=0))
 
 
 def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool = False) -> Step:
@@ -68,7 +69,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     terms = training_terms(d, cluster, x, run, detail=detail)
     again, kept = recomputed(x, terms, run)
     order = running_layers(d)
-    out: list[tuple[np.ndarray, Step]] = []  # type: ignore[type-arg]
+    out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
         counts = stage_counts(d, order, pp=pp, vpp=vpp)
@@ -101,7 +102,14 @@ def stage_counts(d: Demand, order: tuple[int, ...], *, pp: int, vpp: int) -> Arr
 
 
 def _group_step(
-    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, counts: Array, terms: Terms, again: Array, kept: Array
+    d: Demand,
+    cluster: Cluster,
+    x: Layouts,
+    run: TrainingRun,
+    counts: Array,
+    terms: Terms,
+    again: Array,
+    kept: Array,
 ) -> Step:
     """Ledgers of the rows that share pp and vpp: (section) terms become (stage) terms, the slowest stage leads."""
     distinct, first_at, multiplicity = _distinct_stages(counts)
@@ -189,12 +197,19 @@ def _data_parallel_time(
         if not expert.any():
             return one
         two = collective_time(
-            op, expert * width, np.floor(expert_ranks) + 0 * dense, stride=expert_stride + 0 * dense, cluster=cluster
+            op,
+            expert * width,
+            np.floor(expert_ranks) + 0 * dense,
+            stride=expert_stride + 0 * dense,
+            cluster=cluster,
         )
         return one + two
 
     zero = x.zero_stage[:, None]
-    reduce, scatter = exchange("all_reduce", grad_width, trained), exchange("reduce_scatter", grad_width, trained)
+    reduce, scatter = (
+        exchange("all_reduce", grad_width, trained),
+        exchange("reduce_scatter", grad_width, trained),
+    )
     gather = exchange("all_gather", weight_width, held)
     updated = exchange("all_gather", weight_width, trained)
     every = np.where(zero >= 2, m[:, None], 1.0)
@@ -205,14 +220,15 @@ def _data_parallel_time(
         window_b, window_f = b_stage * every, f_stage * times
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        gradients = _hide(gradients, np.where(zero >= 3, spare, window_b))
-        parameters = _hide(parameters, both)
+        back = 0.0 if cluster.accelerator.efficiency_class in constants.DMA_CLASSES else constants.CONTENTION
+        gradients = _hide(gradients, np.where(zero >= 3, spare, window_b), back)
+        parameters = _hide(parameters, both, back)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
 
 
-def _hide(traffic: Array, window: Array) -> Array:
+def _hide(traffic: Array, window: Array, contention: float) -> Array:
     """What traffic costs behind a window: what exceeds it, and the contention of what it hides."""
-    return np.maximum(traffic - window, 0.0) + constants.CONTENTION * np.minimum(traffic, window)
+    return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
 
 
 def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
@@ -298,7 +314,7 @@ def moment_bytes(d: Demand, opt: Optimizer) -> float:
     return state_bytes(opt, matrices=matrices, others=others, factors=factors)
 
 
-def _merge(parts: list[tuple[np.ndarray, Step]], n: int) -> Step:  # type: ignore[type-arg]
+def _merge(parts: list[tuple[Array, Step]], n: int) -> Step:
     """Put the rows of each (pp, vpp) group back in their places."""
 
     def gather(pick: str) -> Terms:

@@ -7,31 +7,51 @@ from dataclasses import dataclass
 from planner.catalogue.intervals import interval_table
 from planner.plan.layouts import Layouts
 from planner.plan.resolve import Resolved
+from planner.precision import DTYPES
+from planner.supply.efficiency import kernel_efficiency
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Factors that bound a predicted time with 90 % (``low``, ``high``), and where they come from."""
+    """Factors that bound a predicted time in 90 % (``low``, ``high``) and 50 % of runs, and where they come from."""
 
     low: float
     high: float
+    low50: float
+    high50: float
     basis: str
 
 
 def regime(resolved: Resolved, x: Layouts) -> str:
-    """The regime an estimate belongs to: task, dense or mixture of experts, inside one node or across."""
+    """The regime an estimate belongs to, from wide to narrow, joined by dots.
+
+    Training: chips whose kernels were never measured by vendor; else dense or mixture of experts, 16-bit or narrower
+    matmuls, inside one scale-up domain or across.
+    """
     if resolved.task != "train":
         return f"infer.{'decode' if resolved.task in ('decode', 'serve') else 'prefill'}"
+    chip = resolved.cluster.accelerator
+    found = kernel_efficiency(chip, "matmul", resolved.precision.compute, defaults=resolved.cluster.efficiency)
+    if found.provenance.basis != "measured":
+        return f"train.unmeasured.{chip.vendor.lower()}"
     sparse = resolved.demand.active_parameters < resolved.demand.total_parameters
+    narrow = DTYPES[resolved.precision.compute].bytes < 2
     across = int(x.devices[0]) > resolved.cluster.domain
-    return f"train.{'moe' if sparse else 'dense'}.{'multi' if across else 'single'}"
+    return ".".join(("train", "moe" if sparse else "dense", "narrow" if narrow else "wide",
+                     "multi" if across else "single"))  # fmt: skip
 
 
 def interval(resolved: Resolved, x: Layouts) -> Interval:
     """The 90 % interval of an estimate's regime; the widest of its task where nothing was measured."""
     name = regime(resolved, x)
-    found = interval_table().get(name)
-    if found is None:
-        return Interval(0.5, 2.0, f"interval: no published run in regime {name}; a factor 2 either way is assumed")
-    return Interval(float(found["low"]), float(found["high"]),
-                    f"interval: 90 % of {found['runs']:.0f} published runs in regime {name}")  # fmt: skip
+    parts = name.split(".")
+    while parts:
+        found = interval_table().get(".".join(parts))
+        if found is not None:
+            return Interval(found["low"], found["high"], found["low50"], found["high50"],
+                            f"interval: from {found['runs']:.0f} published runs in regime "
+                            f"{'.'.join(parts)}")  # fmt: skip
+        parts.pop()
+    return Interval(
+        0.5, 2.0, 0.7, 1.4, f"interval: no published run in regime {name}; a factor 2 either way is assumed"
+    )

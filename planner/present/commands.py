@@ -110,7 +110,8 @@ def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style
         for k in ("parameters", "forward_flops", "weight_bytes", "activation_bytes", "saved_activation_bytes",
                   "kv_cache_bytes_per_token")}}  # fmt: skip
     head = (f"{m.name}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
-            f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention halved.")  # fmt: skip
+            f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
+            "halved.")  # fmt: skip
     notes = [f"Assumed: {a}" for a in m.assumed]
     return "\n".join([head, "", render([*rows, total], fmt, **_only(fmt, style)), *notes])
 
@@ -144,9 +145,12 @@ def draw_estimate(e: Estimate, path: str) -> str:
     """Memory stack or waterfall, by what the file is called: ``memory`` in its name, else the waterfall."""
     from planner.present.figures.ledgers import memory_figure, waterfall_figure
     from planner.present.figures.style import save
+    from planner.present.plans import layout_text
 
     if "memory" in Path(path).stem:
-        return str(save(memory_figure([e]), path))
+        label = layout_text(e)
+        figure = memory_figure({label: e.memory}, capacity=e.resolved.cluster.accelerator.capacity, **titles(e))
+        return str(save(figure, path))
     return str(save(waterfall_figure(e), path))
 
 
@@ -172,7 +176,14 @@ def run_scenarios(path: str, *, output: str | None, fmt: str, dirs: Sequence[str
 
 
 def show_plan(
-    given: Mapping[str, Any], *, compress: bool, top: int, fmt: str, dirs: Sequence[str], style: Style, say: Say
+    given: Mapping[str, Any],
+    *,
+    compress: bool,
+    top: int,
+    fmt: str,
+    dirs: Sequence[str],
+    style: Style,
+    say: Say,
 ) -> tuple[str, str]:
     """The search: data to show, and why nothing fits where that is so."""
     from planner.plan.planning import make_plan
@@ -206,10 +217,14 @@ def _plan_text(found: Any, fmt: str, style: Style) -> str:
         ]  # fmt: skip
     if found.choices:
         parts += [render(plans.choice_rows(found.choices)[:40], fmt,
-                         **({"title": "Compression choices: leanest layout against capacity", **looks} if looks else {})),
+                         **({"title": "Compression choices: leanest layout against capacity", **looks}
+                            if looks else {})),
                   ""]  # fmt: skip
     if found.refused and found.best is not None:
-        parts += [render(plans.refusal_rows(found.refused), fmt, **({"title": "Refused", **looks} if looks else {})), ""]
+        parts += [
+            render(plans.refusal_rows(found.refused), fmt, **({"title": "Refused", **looks} if looks else {})),
+            "",
+        ]
     return "\n".join([*parts, *_assumed(found.assumed)])
 
 
@@ -277,7 +292,7 @@ def show_roofline(
 
     check_format(fmt)
     e = estimate_scenario(given, dirs=tuple(dirs), folder=None, today=date.today())
-    found = points(e.resolved, e.layout)
+    found = points(e)
     lines = roofs(e.resolved.cluster, e.resolved.precision)
     for p in violations(found, lines):
         say(f"warning: {p.name} lies above its roof; please report this")
@@ -298,7 +313,7 @@ def show_roofline(
     return render(rows, fmt, shown if fmt != "csv" else None, **_only(fmt, style))
 
 
-def titles(e: Estimate) -> dict[str, str]:
+def titles(e: Estimate) -> dict[str, Any]:
     """Title and subtitle of an estimate's figure."""
     from planner.present.plans import layout_text
 
@@ -331,5 +346,32 @@ def run_check(folders: Sequence[str]) -> str:
                 faults.append(str(error))
     if faults:
         raise CatalogueError([*faults, f"{len(faults)} faults"])
-    what = f"{len(accelerator_ids(list(folders) or None))} accelerators, {len(system_ids(list(folders) or None))} systems"
+    what = (
+        f"{len(accelerator_ids(list(folders) or None))} accelerators, {len(system_ids(list(folders) or None))} systems"
+    )
     return f"ok: {what}" + (f", {count} models" if count else "")
+
+
+def run_calibrate(path: str, *, dirs: Sequence[str]) -> str:
+    """Fit a CSV of measured matmuls and write the ``efficiency`` blocks of a profile."""
+    import csv
+
+    from planner.calibrate import fit_kernels
+    from planner.catalogue.loader import load_accelerator
+
+    source = Path(path)
+    if not source.is_file():
+        raise BadInputError(f"calibrate: file {path!r} does not exist")
+    with source.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    chips = {str(r.get("gpu")): load_accelerator(str(r.get("gpu")), dirs or None) for r in rows}
+    fits = fit_kernels(rows, accelerators=chips)
+    lines = []
+    for gpu, by_dtype in fits.items():
+        lines += [f"# {chips[gpu].id}: {source.name}", "efficiency:", "  kernels:", "    matmul:"]
+        for dtype, f in by_dtype.items():
+            lines.append(f"      {dtype}: {{compute: {f.compute:.3f}, memory: {f.memory:.3f}, overhead: "
+                         f"{f.overhead * 1e6:.2f} us, sharpness: {f.sharpness:.2f}, source: own, "
+                         "basis: measured}")  # fmt: skip
+        lines.append(f'# and under sources:  own: "{source.name}"')
+    return "\n".join(lines)

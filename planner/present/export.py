@@ -45,7 +45,7 @@ def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
     reader.fieldnames = names
     rows = []
     for row in reader:
-        extra = row.pop(None, None)  # type: ignore[call-overload]
+        extra = row.pop(None, None)
         rows.append({**row, "error": "more cells than the header has"} if extra else row)
     return rows
 

@@ -61,7 +61,10 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> st
     """Rows as a Markdown table of display text."""
     names = list(columns or columns_of(rows))
     body = [[display(n, r.get(n)) for n in names] for r in rows]
-    lines = ["| " + " | ".join(heading(n) for n in names) + " |", "|" + "|".join(" --- " for _ in names) + "|"]
+    lines = [
+        "| " + " | ".join(heading(n) for n in names) + " |",
+        "|" + "|".join(" --- " for _ in names) + "|",
+    ]
     return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in b) + " |" for b in body)])
 
 

@@ -177,9 +177,7 @@ def collective_time(
     across = domains_spanned(n, d, domain=cluster.domain)
     local, remote = _split(op, s, inside, across)
     up = _phase(op, local, inside, fabric=cluster.system.scale_up, efficiency=cluster.efficiency, inner=True)
-    out = _phase(
-        op, remote, across, fabric=cluster.system.scale_out, efficiency=cluster.efficiency, inner=False
-    )
+    out = _phase(op, remote, across, fabric=cluster.system.scale_out, efficiency=cluster.efficiency, inner=False)
     times = _combine(up, out)
     fabric = cluster.system.scale_up
     if op == "all_reduce" and fabric is not None:

@@ -77,9 +77,7 @@ def _by_dtype(table: Mapping[str, KernelEfficiency], dtype: str) -> Iterator[Ker
             yield table[name]
 
 
-def sustained_fraction(
-    accelerator: Accelerator, dtype: str, *, defaults: EfficiencyClass = UNMEASURED
-) -> float:
+def sustained_fraction(accelerator: Accelerator, dtype: str, *, defaults: EfficiencyClass = UNMEASURED) -> float:
     """Share of peak FLOP/s that the power limit lets a matmul hold for minutes on end.
 
     Parameters
@@ -96,12 +94,13 @@ def sustained_fraction(
     -----
     min(1, TDP / (ε·(b/16)^1.35·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
     b the bits of an operand. Moving operands costs energy in proportion to their width, multiplying them to its
-    square; 1.35 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches ``KernelEfficiency.compute``, a long run the smaller of the two.
+    square; 1.35 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches
+    ``KernelEfficiency.compute``, a long run the smaller of the two.
     """
     energy, power = defaults.energy, accelerator.power
     if energy is None or power is None or dtype not in accelerator.peak_flops:
         return 1.0
-    joules = energy.joules_per_flop * (DTYPES[dtype].bytes / 2.0) ** NARROW_ENERGY
+    joules: float = energy.joules_per_flop * float((DTYPES[dtype].bytes / 2.0) ** NARROW_ENERGY)
     return min(1.0, power / (joules * accelerator.peak_flops[dtype]))
 
 

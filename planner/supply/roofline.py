@@ -101,16 +101,12 @@ def kernel_time(
     soft maximum stands for imperfect overlap of arithmetic and traffic near the ridge (planner/calibrate.py).
     """
     compute = np.asarray(flops, dtype=np.float64) / (np.asarray(compute_efficiency) * np.asarray(peak_flops))
-    memory = np.asarray(bytes_moved, dtype=np.float64) / (
-        np.asarray(memory_efficiency) * np.asarray(bandwidth)
-    )
+    memory = np.asarray(bytes_moved, dtype=np.float64) / (np.asarray(memory_efficiency) * np.asarray(bandwidth))
     busy = soft_maximum(compute, memory, sharpness)
     return np.where(busy > 0, busy + np.asarray(overhead, dtype=np.float64), 0.0)
 
 
-def bound_by(
-    compute_time: ArrayLike, memory_time: ArrayLike, *, overhead: ArrayLike = 0.0
-) -> NDArray[np.int64]:
+def bound_by(compute_time: ArrayLike, memory_time: ArrayLike, *, overhead: ArrayLike = 0.0) -> NDArray[np.int64]:
     """What limits a kernel: the largest of its three times, as a code into ``BOUND_NAMES``.
 
     Parameters

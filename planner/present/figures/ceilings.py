@@ -35,9 +35,7 @@ class Frame:
 
     def holds(self, p: Point) -> bool:
         """Whether a point lies on the chart."""
-        return (
-            self.x0 < math.log10(p.intensity) < self.x1 and self.y0 < math.log10(p.achieved_flops) < self.y1
-        )
+        return self.x0 < math.log10(p.intensity) < self.x1 and self.y0 < math.log10(p.achieved_flops) < self.y1
 
     @property
     def size(self) -> tuple[float, float]:

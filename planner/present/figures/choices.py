@@ -38,9 +38,7 @@ from planner.present.figures.style import (
 from planner.units import format_gib
 
 
-def heatmap_figure(
-    rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: str, subtitle: str = ""
-) -> Figure:
+def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: str, subtitle: str = "") -> Figure:
     """Best step time over two parallel sizes; a cell where nothing fits says how much memory it would take.
 
     Parameters
@@ -59,9 +57,7 @@ def heatmap_figure(
     figure, axes = sheet(wide, high, title=title, subtitle=subtitle, left=0.8, bottom=0.95)
     times = [number(r, "step_time_s") for r in cells.values() if r["fits"]]
     best = min(times, default=math.nan)
-    norm: Normalize = (
-        LogNorm(best or 1.0, max(max(times, default=1.0), 1.01 * best)) if times else Normalize()
-    )
+    norm: Normalize = LogNorm(best or 1.0, max(max(times, default=1.0), 1.01 * best)) if times else Normalize()
     for (i, j), row in cells.items():
         _cell(axes, across.index(i), up.index(j), row, best=best, norm=norm)
     axes.set_xlim(-0.5, len(across) - 0.5)
@@ -73,9 +69,7 @@ def heatmap_figure(
         axes.spines[side].set_visible(False)
     axis_labels(axes, f"{x} (stages)" if x == "pp" else x, f"{y} (tensor parallel)" if y == "tp" else y)
     handles = [
-        Rectangle(
-            (0, 0), 1, 1, facecolor="white", edgecolor=OKABE_ITO["vermillion"], linewidth=1.8, label="fastest"
-        ),
+        Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=OKABE_ITO["vermillion"], linewidth=1.8, label="fastest"),
         Patch(facecolor="#f2f2f2", edgecolor="#cfcfcf", hatch="////", label="does not fit: least memory"),
     ]
     legend_row(figure, handles if any(not r["fits"] for r in cells.values()) else handles[:1])
@@ -98,9 +92,7 @@ def _cell(axes: Axes, i: int, j: int, row: Row, *, best: float, norm: Normalize)
     box: dict[str, Any] = {"xy": (i - 0.47, j - 0.45), "width": 0.94, "height": 0.9}
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
     if not row["fits"]:
-        axes.add_patch(
-            Rectangle(**box, facecolor="#f2f2f2", edgecolor="#d9d9d9", hatch="////", linewidth=0.0)
-        )
+        axes.add_patch(Rectangle(**box, facecolor="#f2f2f2", edgecolor="#d9d9d9", hatch="////", linewidth=0.0))
         halo = {"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 1.0}
         text = format_gib(number(row, "memory_peak_bytes"))
         axes.text(i, j, text, fontsize=SMALL, color=MUTED, bbox=halo, **middle)
@@ -109,9 +101,7 @@ def _cell(axes: Axes, i: int, j: int, row: Row, *, best: float, norm: Normalize)
     ratio, leads = value / best, value == best
     colour = to_hex(colormaps["Blues"](0.92 - 0.8 * float(norm(value))))
     edge = OKABE_ITO["vermillion"] if leads else "none"
-    axes.add_patch(
-        Rectangle(**box, facecolor=colour, zorder=3 if leads else 2, edgecolor=edge, linewidth=2.2)
-    )
+    axes.add_patch(Rectangle(**box, facecolor=colour, zorder=3 if leads else 2, edgecolor=edge, linewidth=2.2))
     beyond = "best" if leads else f"+{(ratio - 1) * 100:.0f} %" if ratio < 10 else f"× {ratio:.0f}"
     ink = ink_on(colour)
     axes.text(i, j + 0.14, seconds(value), fontsize=BODY, color=ink, fontweight="bold", **middle)
@@ -131,9 +121,7 @@ def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle
     """
     ordered = sorted(sensitivities, key=lambda s: -s.swing)
     left = max((text_width(s.name, BODY) for s in ordered), default=60.0) / 72 + 0.35
-    figure, axes = sheet(
-        8.6, 1.95 + 0.42 * len(ordered), title=title, subtitle=subtitle, left=left, bottom=1.05
-    )
+    figure, axes = sheet(8.6, 1.95 + 0.42 * len(ordered), title=title, subtitle=subtitle, left=left, bottom=1.05)
     reach = max((s.swing for s in ordered), default=0.01) * 100 * 1.28 or 1.0
     change = ordered[0].change if ordered else 0.2
     looks = {

@@ -44,9 +44,7 @@ def roofs_figure(devices: Mapping[str, Sequence[Roof]], *, title: str, subtitle:
         ends = [10**x0, ridge, 10**x1]
         axes.plot(ends, [10**x0 * bandwidth, peak, peak], color=ink, linewidth=1.8, label=f"_{name}")
         axes.plot([ridge], [peak], marker="o", markersize=5, color=ink)
-        offers = (
-            f"{dtype} {format_quantity(peak, 'FLOP/s', digits=4)}, {format_quantity(bandwidth, 'byte/s')}"
-        )
+        offers = f"{dtype} {format_quantity(peak, 'FLOP/s', digits=4)}, {format_quantity(bandwidth, 'byte/s')}"
         floating(axes, f"{name}\n{offers}, ridge {ridge:.0f}", (WIDE * 72 + 12, place), linespacing=1.25)
         stub = [1.0, 1.0 + 10 / 72 / WIDE], [height / 72 / high, place / 72 / high]
         axes.plot(*stub, color=ink, linewidth=1.2, transform=axes.transAxes, clip_on=False)

@@ -28,8 +28,7 @@ class Box:
     def outside(self, frame: Box) -> float:
         """How far it sticks out of a frame [pt]."""
         return sum(
-            max(v, 0.0)
-            for v in (frame.x0 - self.x0, frame.y0 - self.y0, self.x1 - frame.x1, self.y1 - frame.y1)
+            max(v, 0.0) for v in (frame.x0 - self.x0, frame.y0 - self.y0, self.x1 - frame.x1, self.y1 - frame.y1)
         )
 
 
@@ -90,9 +89,7 @@ class Board:
         """The best box of a size around a dot at (x, y); it is added to the board with its leader."""
         candidates = [
             (
-                self._cost(x, y, radius, box)
-                + 0.35 * distance
-                + self.insistence * _turn(angle, self.preferred),
+                self._cost(x, y, radius, box) + 0.35 * distance + self.insistence * _turn(angle, self.preferred),
                 box,
             )
             for distance in DISTANCES
@@ -152,10 +149,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     for i in order:
         clusters.append([i])
         centres.append(values[i])
-        while (
-            len(clusters) > 1
-            and centres[-1] - centres[-2] < gap * (len(clusters[-1]) + len(clusters[-2])) / 2
-        ):
+        while len(clusters) > 1 and centres[-1] - centres[-2] < gap * (len(clusters[-1]) + len(clusters[-2])) / 2:
             last, _ = clusters.pop(), centres.pop()
             clusters[-1] += last
             centres[-1] = sum(values[j] for j in clusters[-1]) / len(clusters[-1])

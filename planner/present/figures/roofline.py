@@ -94,9 +94,7 @@ def _frame(computing: Sequence[Point], roofs: Sequence[Roof]) -> Frame:
     return Frame(x0, x1, y0, y1, (WIDTH - LEFT - RIGHT) * 72.0 / (x1 - x0))
 
 
-def _draw_points(
-    axes: Axes, drawn: Sequence[Point], flagged: Sequence[Point], frame: Frame, board: Board
-) -> None:
+def _draw_points(axes: Axes, drawn: Sequence[Point], flagged: Sequence[Point], frame: Frame, board: Board) -> None:
     """Dots, the largest underneath."""
     for p in sorted(drawn, key=lambda p: -p.share):
         ink, marker = BOUND_STYLE[p.bound]
@@ -120,9 +118,7 @@ def _radius(p: Point) -> float:
     return math.sqrt(AREA * p.share / math.pi) + 0.8
 
 
-def _name_points(
-    axes: Axes, named: Sequence[Point], flagged: Sequence[Point], frame: Frame, board: Board
-) -> None:
+def _name_points(axes: Axes, named: Sequence[Point], flagged: Sequence[Point], frame: Frame, board: Board) -> None:
     """Names and shares; points that lie on one another share one label, a line each."""
     bunches: list[list[Point]] = []
     for p in sorted(named, key=lambda p: -p.share):
@@ -193,9 +189,7 @@ def _legend(figure: Figure, drawn: Sequence[Point]) -> None:
             label="area: 10 % of the time",
         )
     )
-    handles.append(
-        Line2D([], [], color=MUTED, linewidth=1.0, linestyle=DASHES, label="dashed: what matmuls reach")
-    )
+    handles.append(Line2D([], [], color=MUTED, linewidth=1.0, linestyle=DASHES, label="dashed: what matmuls reach"))
     legend_row(figure, handles, lift=0.27)
 
 
@@ -204,9 +198,7 @@ def _notes(figure: Figure, points: Sequence[Point], drawn: Sequence[Point], flag
     width, height = figure.get_size_inches()
     waits = sum(p.share for p in points if p.bound == COMMUNICATION)
     light = sum(p.share for p in points if p.bound != COMMUNICATION and not (p.flops > 0 and p.bytes > 0))
-    beyond = sorted(
-        (p for p in points if p.flops > 0 and p.bytes > 0 and p not in drawn), key=lambda p: -p.share
-    )
+    beyond = sorted((p for p in points if p.flops > 0 and p.bytes > 0 and p not in drawn), key=lambda p: -p.share)
     some = ", ".join(p.name for p in beyond[:1]) + (", …" if len(beyond) > 1 else "")
     parts = [
         f"{percent(light)} in operators without FLOPs (norms, activations)" if light else "",

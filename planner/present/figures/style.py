@@ -155,9 +155,7 @@ def percent(share: float) -> str:
 
 def seconds(value: float) -> str:
     """A time with three figures, trailing zeros kept: ``14.0 s``, ``1.30 ms``."""
-    scale, unit = next(
-        ((k, u) for k, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if value >= k), (1e-9, "ns")
-    )
+    scale, unit = next(((k, u) for k, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if value >= k), (1e-9, "ns"))
     return f"{value / scale:#.3g}".rstrip(".") + f" {unit}"
 
 

@@ -1,0 +1,118 @@
+"""The comparison with published runs as tables, a figure, the intervals the estimates use, and the README's section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from planner.present.tables import check_format, render, to_csv, to_json
+from planner.validation import study
+from planner.validation.published import Compared, compare_all, layout_groups
+
+START, END = "<!-- validation:start -->", "<!-- validation:end -->"
+
+
+def tables(compared: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
+    """All tables of the comparison by name; adapter runs are counted apart."""
+    whole = [c for c in compared if not c.case.scenario.get("lora_rank")]
+    adapters = [c for c in compared if c.case.scenario.get("lora_rank")]
+    return {
+        "by source": study.error_rows(whole, lambda c: c.case.source, "source"),
+        "by chip": study.error_rows(whole, study.chip, "chip"),
+        "by regime": study.error_rows(whole, study.regime_of, "regime"),
+        "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
+        "layout choice": study.layout_rows(layout_groups()),
+        "peak memory": study.memory_rows(compared),
+        "interval coverage, every source predicted from the others": study.coverage_rows(compared),
+    }
+
+
+def show_validation(*, fmt: str, figure: str | None, style: Mapping[str, Any], say: Callable[[str], None]) -> str:
+    """Re-predict the published runs and print how far off the planner is."""
+    check_format(fmt)
+    compared = compare_all()
+    refused = [c for c in compared if c.error]
+    found = tables(compared)
+    for c in refused:
+        say(f"refused: {c.case.id} {c.case.name}: {c.error}")
+    if figure is not None:
+        say(f"figure: {draw(compared, figure)}")
+    if fmt == "json":
+        return to_json({"runs": len(compared), "refused": len(refused), **found})
+    if fmt == "csv":
+        return to_csv([run_row(c) for c in compared]).rstrip("\n")
+    looks = dict(style) if fmt == "table" else {}
+    parts = [f"{len(compared) - len(refused)} of {len(compared)} published runs predicted."]
+    for name, rows in found.items():
+        shown = [_percent(r) for r in rows]
+        parts.append(render(shown, fmt, title=name, **looks) if looks else f"**{name}**\n\n{render(shown, fmt)}")
+    return "\n\n".join(parts)
+
+
+def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
+    shares = ("median_error", "p90_error", "bias", "regret", "covered")
+    return {k: (f"{v:+.1%}" if k == "bias" else f"{v:.1%}") if k in shares else v for k, v in row.items()}
+
+
+def run_row(c: Compared) -> dict[str, Any]:
+    """One run as a row: what was measured, what is predicted."""
+    e = c.estimate
+    return {
+        "id": c.case.id, "source": c.case.source, "name": c.case.name, **c.case.scenario,
+        "measured_step_s": c.case.measured_s, "step_time_s": e.results["step_time_s"] if e else None,
+        "step_time_low_s": e.results["step_time_low_s"] if e else None,
+        "step_time_high_s": e.results["step_time_high_s"] if e else None, "where": c.case.where, "error": c.error,
+    }  # fmt: skip
+
+
+def draw(compared: Sequence[Compared], path: str) -> Path:
+    """Scatter of predicted against measured, by source."""
+    from planner.present.figures.scatter import scatter_figure
+    from planner.present.figures.style import save
+
+    points: dict[str, list[tuple[float, float]]] = {}
+    for c in compared:
+        if c.estimate is not None and c.case.measured_s > 0:
+            pair = (c.case.measured_s, float(c.estimate.results["step_time_s"]))  # type: ignore[arg-type]
+            points.setdefault(c.case.source, []).append(pair)
+    count = sum(len(v) for v in points.values())
+    return save(scatter_figure(points, title="Published training steps, predicted and measured",
+                               subtitle=f"{count} runs; no constant names a source, a model or a run"),
+                path)  # fmt: skip
+
+
+def interval_yaml(compared: Sequence[Compared]) -> str:
+    """The text of ``planner/validation/intervals.yaml``, made from the residuals."""
+    lines = ["# Factors on a predicted time that hold 90 % (low, high) and 50 % (low50, high50) of published runs, by",
+             "# regime; written by `planner validate --write`. The spread of a regime is widened by one factor, so",
+             "# that intervals made without a run's own source cover it as often as they say.", "regimes:"]  # fmt: skip
+    for r in study.interval_rows(compared):
+        lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
+                     f"low50: {r['low50']:.3f}, high50: {r['high50']:.3f}}}")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def readme_section(compared: Sequence[Compared]) -> str:
+    """The README's accuracy section, generated."""
+    found = tables(compared)
+    predicted = sum(c.estimate is not None for c in compared)
+    parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
+             "and are refused."]  # fmt: skip
+    for name in ("by source", "by regime", "layout choice", "peak memory",
+                 "interval coverage, every source predicted from the others"):  # fmt: skip
+        parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
+    return "\n\n".join(parts)
+
+
+def write_generated(checkout: Path) -> list[Path]:
+    """Write intervals and the README's section into a checkout; returns what changed."""
+    compared = compare_all()
+    intervals = checkout / "planner" / "validation" / "intervals.yaml"
+    intervals.write_text(interval_yaml(compared), encoding="utf-8")
+    readme = checkout / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if START in text and END in text:
+        before, after = text.split(START)[0], text.split(END)[1]
+        readme.write_text(f"{before}{START}\n{readme_section(compared)}\n{END}{after}", encoding="utf-8")
+    return [intervals, readme]
