@@ -13,6 +13,4 @@ step = estimate(
     input_len=2048,
     output_len=512,
 )
-write(
-    waterfall_figure(step, title="A decode step of Llama 3.1 70B on 4 × H100 SXM5 80GB"), "waterfall_decode"
-)
+write(waterfall_figure(step, title="A decode step of Llama 3.1 70B on 4 × H100 SXM5 80GB"), "waterfall_decode")

@@ -50,9 +50,7 @@ def train() -> Estimate:
 
 
 def roofline(e: Estimate) -> Figure:
-    return roofline_figure(
-        points(e), roofs(e.resolved.cluster, e.resolved.precision), title="t", subtitle="s"
-    )
+    return roofline_figure(points(e), roofs(e.resolved.cluster, e.resolved.precision), title="t", subtitle="s")
 
 
 def written(figure: Figure) -> list[str]:
@@ -86,9 +84,7 @@ def test_the_ridge_lies_at_peak_over_bandwidth(decode):
     chip = decode.resolved.cluster.accelerator
     axes = roofline(decode).axes[0]
     peak = chip.peak_flops["bf16"]
-    ceiling = next(
-        line for line in axes.lines if len(line.get_xdata()) == 2 and set(line.get_ydata()) == {peak}
-    )
+    ceiling = next(line for line in axes.lines if len(line.get_xdata()) == 2 and set(line.get_ydata()) == {peak})
     assert min(ceiling.get_xdata()) == pytest.approx(peak / chip.bandwidth)
 
 
@@ -139,9 +135,7 @@ def test_a_roofline_of_any_chip_is_drawn_with_its_labels_apart(chip, model):
     clashes = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert clashes == []
     page = figure.bbox
-    assert all(
-        page.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= page.x1 for t in figure.texts
-    )
+    assert all(page.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= page.x1 for t in figure.texts)
 
 
 def test_memory_bars_are_the_ledger_and_the_capacity_line_stands_at_the_capacity(train):
@@ -176,9 +170,7 @@ def test_waterfall_bars_follow_one_another_and_sum_to_the_total(train):
 def test_waterfall_says_its_interval_and_merges_small_terms(train):
     texts = written(waterfall_figure(train))
     total = sum(train.time.values())
-    assert any(
-        seconds(total * train.interval.low) in t and seconds(total * train.interval.high) in t for t in texts
-    )
+    assert any(seconds(total * train.interval.low) in t and seconds(total * train.interval.high) in t for t in texts)
     small = [v for v in train.time.values() if 0 < v < 0.01 * total]
     assert len(small) < 2 or f"other ({len(small)} terms)" in texts
 

@@ -192,9 +192,7 @@ def test_sensitivity_finds_decode_memory_bound_and_more_never_slower():
     assert "scale-out bandwidth" not in found
     for s in found.values():
         assert s.base == pytest.approx(e.results["step_time_s"])
-        better, worse = (
-            (s.low, s.high) if s.name in ("kernel launch overhead", "link latency") else (s.high, s.low)
-        )
+        better, worse = (s.low, s.high) if s.name in ("kernel launch overhead", "link latency") else (s.high, s.low)
         assert better <= s.base * (1 + 1e-12) and worse >= s.base * (1 - 1e-12)
 
 
