@@ -150,6 +150,12 @@ def test_memory_bars_are_the_ledger_and_the_capacity_line_stands_at_the_capacity
     assert f"capacity {capacity / GIB:.1f} GiB" in written(figure)
 
 
+def test_a_long_title_shrinks_into_the_page(train):
+    figure = memory_figure({"one": train.memory}, capacity=GIB, title="long title " * 20, subtitle="and more " * 40)
+    figure.canvas.draw()
+    assert all(t.get_window_extent().x1 <= figure.bbox.x1 for t in figure.texts)
+
+
 def test_memory_that_does_not_fit_is_said_so(train):
     texts = written(memory_figure({"one": train.memory}, capacity=GIB, title="t"))
     assert any("× capacity" in t for t in texts)

@@ -95,10 +95,16 @@ def legend_row(figure: Figure, handles: Sequence[Artist], *, lift: float = 0.16)
 
 
 def headline(figure: Figure, title: str, subtitle: str) -> None:
-    """Title and subtitle in the top left corner, at a fixed distance in inches from it."""
+    """Title and subtitle in the top left corner, at a fixed distance in inches from it; long ones shrink to fit."""
     width, height = figure.get_size_inches()
-    figure.text(0.2 / width, 1 - 0.18 / height, title, fontsize=TITLE, fontweight="bold", color=INK, va="top")
-    figure.text(0.2 / width, 1 - 0.45 / height, subtitle, fontsize=BODY, color=MUTED, va="top")
+    room = (width - 0.4) * 72
+    look: dict[str, Any] = {"color": INK, "fontweight": "bold"}
+    for text, size, down in ((title, TITLE, 0.18), (subtitle, BODY, 0.45)):
+        needed = text_width(text, size) * (1.12 if look.get("fontweight") else 1.0)
+        figure.text(
+            0.2 / width, 1 - down / height, text, fontsize=size * min(1.0, room / max(needed, 1.0)), va="top", **look
+        )
+        look = {"color": MUTED}
 
 
 def label(
