@@ -43,6 +43,7 @@ class Attention:
     gate: int = 0
     extra_parameters: int = 0
     rotary: bool = True
+    value_is_key: bool = False  # one projection serves as key and value; both are cached
     tied_matmuls: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) products whose weights are counted elsewhere
 
     @property
@@ -164,6 +165,7 @@ class Layer:
     cross: Attention | None = None
     parallel: bool = False
     extra_parameters: int = 0  # counted as "other"
+    projections: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls beside the blocks, counted as "other"
     hyper: int = 0  # residual streams joined by learned hyper-connections before each block (0: a plain residual)
     shared_weights: bool = False  # runs with the weights of an earlier layer and holds none
     second_mixer: Mixer | None = None  # beside the first, on the same normed input

@@ -38,7 +38,7 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
                kv_heads=a.kv_heads, bias=bias - q_bias, side="encoder"),
         ]  # fmt: skip
     else:
-        own = 0 if a.kv_shared else kv_width
+        own = 0 if a.kv_shared else a.kv_heads * a.head_dim if a.value_is_key else kv_width
         ops.append(
             Op(f"{prefix}.qkv", "attention", "matmul", "column", k=hidden, n=q_width + own + a.gate, n_kv=own,
                kv_heads=a.kv_heads, bias=bias, saved_whole=hidden)
@@ -64,7 +64,16 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
     ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, tied=True)
             for name, k, n in a.tied_matmuls]  # fmt: skip
     ops.append(
-        Op(f"{prefix}.out", "attention", "matmul", "row", k=out_in, n=hidden, bias=a.out_bias * hidden, saved=out_in)
+        Op(
+            f"{prefix}.out",
+            "attention",
+            "matmul",
+            "row",
+            k=out_in,
+            n=hidden,
+            bias=a.out_bias * hidden,
+            saved=out_in,
+        )
     )
     return ops
 
@@ -175,7 +184,15 @@ def _compressor_ops(a: CompressedAttention, *, hidden: int) -> list[Op]:
     wide = a.head_dim * (2 if a.overlap else 1)
     ops = [
         Op("attn.compress", "attention", "matmul", "none", k=hidden, n=2 * wide, bias=a.rate * wide),
-        Op("attn.compress_norm", "norm", "vector", "none", bias=a.head_dim, read=2 * wide, write=a.head_dim / a.rate),
+        Op(
+            "attn.compress_norm",
+            "norm",
+            "vector",
+            "none",
+            bias=a.head_dim,
+            read=2 * wide,
+            write=a.head_dim / a.rate,
+        ),
         Op("attn.compressed_cache", "attention", "vector", "none", cache=a.head_dim / a.rate),
     ]
     if not a.indexer_heads:

@@ -39,12 +39,9 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
     if layer.hyper:
         ops.append(_hyper_op("mlp.hyper", "mlp", layer.hyper, hidden))
     if layer.ffn is not None:
-        ffn = (
-            moe_ops(layer.ffn, hidden=hidden)
-            if isinstance(layer.ffn, Moe)
-            else mlp_ops(layer.ffn, hidden=hidden)
-        )
+        ffn = moe_ops(layer.ffn, hidden=hidden) if isinstance(layer.ffn, Moe) else mlp_ops(layer.ffn, hidden=hidden)
         ops += ffn if layer.parallel and layer.mixer is not None else [*ffn, residual]
+    ops += [Op(name, "other", "matmul", "none", k=k, n=n) for name, k, n in layer.projections]
     if layer.extra_parameters:
         ops.append(Op("other", "other", "vector", bias=layer.extra_parameters))
     if layer.shared_weights:
@@ -86,9 +83,7 @@ def input_ops(model: Model, stack: Stack, *, first: bool) -> tuple[Op, ...]:
             ops.append(Op("embedding.projection", "embedding", "matmul", "none", k=e.width, n=model.hidden,
                           bias=e.projection_parameters - e.width * model.hidden))  # fmt: skip
     if stack.input_parameters:
-        ops.append(
-            Op(f"{stack.name}.input", stack.input_group, "vector", "sequence", bias=stack.input_parameters)
-        )
+        ops.append(Op(f"{stack.name}.input", stack.input_group, "vector", "sequence", bias=stack.input_parameters))
     for name, k, n, rows in stack.input_matmuls:
         ops.append(Op(name, stack.input_group, "matmul", "none", k=k, n=n, rows=rows))
     return tuple(ops)
@@ -102,9 +97,7 @@ def output_ops(model: Model, stack: Stack) -> tuple[Op, ...]:
         ops.append(Op("final_norm", "norm", "vector", "sequence", bias=norm_parameters, read=stack.hidden,
                       write=stack.hidden, saved_whole=stack.hidden))  # fmt: skip
     if stack.output_parameters:
-        ops.append(
-            Op(f"{stack.name}.output", stack.output_group, "vector", "sequence", bias=stack.output_parameters)
-        )
+        ops.append(Op(f"{stack.name}.output", stack.output_group, "vector", "sequence", bias=stack.output_parameters))
     for name, k, n, rows in stack.output_matmuls:
         ops.append(Op(name, stack.output_group, "matmul", "none", k=k, n=n, rows=rows))
     if stack is model.text and model.head is not None:
@@ -122,9 +115,7 @@ def _head_ops(model: Model) -> list[Op]:
         return [Op("head.once", "head", "vector", "none", bias=total)]
     ops = [Op(name, "head", "matmul", "none", k=k, n=n) for name, k, n in h.extra_matmuls]
     if h.norm_parameters:
-        ops.append(
-            Op("head.norm", "norm", "vector", "sequence", bias=h.norm_parameters, read=width, write=width)
-        )
+        ops.append(Op("head.norm", "norm", "vector", "sequence", bias=h.norm_parameters, read=width, write=width))
     ops.append(
         Op("head.logits", "head", "matmul", "vocab", k=width, n=h.outputs,
            tied=h.tied,
@@ -178,9 +169,7 @@ class Demand:
     @cached_property
     def active_parameters(self) -> int:
         """Parameters one token touches: all of them, less the routed experts it does not visit."""
-        unused = sum(
-            (o.parameters - o.active_parameters) * s.count for s in self.sections for o in s.table.ops
-        )
+        unused = sum((o.parameters - o.active_parameters) * s.count for s in self.sections for o in s.table.ops)
         return self.total_parameters - round(unused)
 
     def parameters_by_section(self) -> NDArray[np.float64]:
@@ -194,9 +183,7 @@ def demand(model: Model) -> Demand:
     sections: list[Section] = []
     for i, stack in enumerate(model.stacks):
         first = i == next((j for j, s in enumerate(model.stacks) if s.role != "tower"), 0)
-        sections.append(
-            Section(f"{stack.name}.input", i, "input", OpTable(input_ops(model, stack, first=first)), 1)
-        )
+        sections.append(Section(f"{stack.name}.input", i, "input", OpTable(input_ops(model, stack, first=first)), 1))
         counts = Counter(stack.order)
         for k, kind in enumerate(stack.kinds):
             table = OpTable(layer_ops(kind, hidden=stack.hidden, dropout=model.dropout))

@@ -50,15 +50,11 @@ def head_width(c: Config, hidden: int, heads: int, *, explicit: bool = True) -> 
     if stated is not None:
         return stated
     if hidden % heads and c.model_type in ROUNDED_HEADS and hidden > heads:
-        c.assume(
-            f"head_dim {hidden // heads} is hidden_size {hidden} / {heads} heads rounded down, as the class does"
-        )
+        c.assume(f"head_dim {hidden // heads} is hidden_size {hidden} / {heads} heads rounded down, as the class does")
         return hidden // heads
     if hidden % heads:
         name = c.find("num_attention_heads")[0]
-        raise c.error(
-            name, f"is {heads}, which does not divide hidden_size {hidden}, and head_dim is not given"
-        )
+        raise c.error(name, f"is {heads}, which does not divide hidden_size {hidden}, and head_dim is not given")
     return hidden // heads
 
 
@@ -82,9 +78,7 @@ def attention(
     )  # fmt: skip
 
 
-def moe_block(
-    c: Config, *, width: int, shared: Mlp | None = None, experts: int | None = None, **more: Any
-) -> Moe:
+def moe_block(c: Config, *, width: int, shared: Mlp | None = None, experts: int | None = None, **more: Any) -> Moe:
     """Routed experts from the usual keys; top_k may not exceed them."""
     count = experts or c.integer("num_experts", high=10**6)
     top_k = c.integer("num_experts_per_tok", high=10**6)
@@ -94,9 +88,7 @@ def moe_block(
     return Moe(count, top_k, width, shared=shared, **more)
 
 
-def layer_types(
-    c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset()
-) -> list[str]:
+def layer_types(c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset()) -> list[str]:
     """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern."""
     given = c.items("layer_types", length=n)
     if given is None:
@@ -205,9 +197,7 @@ def weight_dtype(c: Config, root: Config) -> str:
     """Dtype weights are stored in: from the quantisation if there is one, else the checkpoint's dtype."""
     for config in (root, c):
         config.read.update({"quantization_config", "compression_config"})
-        found = _quantised(
-            config.values.get("quantization_config") or config.values.get("compression_config")
-        )
+        found = _quantised(config.values.get("quantization_config") or config.values.get("compression_config"))
         if found:
             return found
     for config in (c, root):

@@ -43,6 +43,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
         "moe_topk",
         "moe_top_k",
         "num_selected_experts",
+        "experts_per_token",
+        "top_k_experts",
     ),
     "moe_intermediate_size": ("expert_ffn_hidden_size",),
     "n_shared_experts": ("num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
@@ -241,9 +243,7 @@ class Config:
             raise self.error(key, f"is {value!r:.60}; a mapping is due")
         named = value.get("model_type")
         own = named if isinstance(named, str) and named in allowed else model_type
-        return Config(
-            value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed
-        )
+        return Config(value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed)
 
     def ignore(self, *keys: str) -> None:
         """Mark keys as understood and without effect on the counts."""
@@ -254,9 +254,7 @@ class Config:
         bad = [k for k, v in self.values.items() if isinstance(k, str) and self._suspicious(k, v)]
         if bad:
             known = "; ".join(f"{k} = {self.values[k]!r:.40}" for k in bad)
-            raise self.error(
-                bad[0], f"is not understood for this type and could change the count ({known}); refused"
-            )
+            raise self.error(bad[0], f"is not understood for this type and could change the count ({known}); refused")
 
     def _suspicious(self, key: str, value: Any) -> bool:
         if key in self.read or key.startswith("_") or value in (None, False, 0, "", [], {}, 0.0):

@@ -40,9 +40,7 @@ def architecture(c: Config) -> str:
     return name[name.find("For") :] if "For" in name else ""
 
 
-def self_attention(
-    c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: object
-) -> Attention:
+def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: object) -> Attention:
     """Bidirectional multi-head attention with biases."""
     heads = c.integer("num_attention_heads", high=10**6)
     width = head_width(c, hidden, heads, explicit=c.model_type == "nomic_bert")
@@ -65,9 +63,7 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     """An encoder with the head, pooler or classifier of its class."""
     kind = architecture(c)
     pooler, head = head_of(c, hidden, parts, kind, head_width_ or hidden)
-    text = stack(
-        "encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler
-    )
+    text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, embedding=parts.table, head=head, stacks=(text,),
@@ -98,17 +94,12 @@ def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tupl
         )
         return square, head
     if kind == "ForPreTraining" and c.model_type == "electra":
-        return 0, Head(
-            1, False, bias=True, extra_matmuls=(("head.dense", hidden, hidden),), extra_parameters=hidden
-        )
+        return 0, Head(1, False, bias=True, extra_matmuls=(("head.dense", hidden, hidden),), extra_parameters=hidden)
     if kind == "Model":
         pooled = c.model_type in POOLED
         return (square if pooled else 0), None
     if kind in ("ForSequenceClassification", "ForMultipleChoice"):
-        if (
-            c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert")
-            or kind == "ForMultipleChoice"
-        ):
+        if c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert") or kind == "ForMultipleChoice":
             return square, Head(labels if kind != "ForMultipleChoice" else 1, False, bias=True)
         extra = (("head.dense", hidden, hidden),)
         return 0, Head(labels, False, bias=True, extra_matmuls=extra, extra_parameters=hidden)
@@ -156,9 +147,7 @@ def distilbert(c: Config) -> Model:
     """DistilBERT: no segment table; the head projects at full width."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("sinusoidal_pos_embds")
-    table = Embedding(
-        c.integer("vocab_size"), hidden, c.integer("max_position_embeddings"), norm_parameters=2 * hidden
-    )
+    table = Embedding(c.integer("vocab_size"), hidden, c.integer("max_position_embeddings"), norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("hidden_dim"), False, bias=True, activation="gelu")
     return assemble(c, hidden, Parts(table, [layer(self_attention(c, hidden), mlp, "layer", hidden)] * n))
 
@@ -190,9 +179,7 @@ def deberta(c: Config) -> Model:
     if c.values.get("embedding_size") not in (None, hidden):
         raise c.error("embedding_size", "differs from hidden_size; not supported")
     c.ignore("embedding_size", "pooler_hidden_size", "legacy", "attention_head_size")
-    table = Embedding(
-        c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden
-    )
+    table = Embedding(c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     mixer = self_attention(c, hidden)
     if not second:
@@ -202,9 +189,7 @@ def deberta(c: Config) -> Model:
     if relative:
         mixer, extra, norm = _relative(c, mixer, hidden, second=second)
     if c.integer("conv_kernel_size", 0, low=0, high=100):
-        raise c.error(
-            "conv_kernel_size", "is not zero; the convolution of DeBERTa-v2 xlarge is not supported"
-        )
+        raise c.error("conv_kernel_size", "is not zero; the convolution of DeBERTa-v2 xlarge is not supported")
     table = replace(table, extra_parameters=extra)
     model = assemble(c, hidden, Parts(table, [layer(mixer, mlp, "layer", hidden)] * n))
     text = replace(model.stacks[-1], extra_norm_parameters=norm)
@@ -215,11 +200,7 @@ def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tupl
     """Attention with its position terms, the relative table, and the norm on that table."""
     raw = c.items("pos_att_type")
     if raw is None:
-        raw = (
-            [p for p in c.text("pos_att_type").split("|") if p]
-            if isinstance(c.get("pos_att_type"), str)
-            else []
-        )
+        raw = [p for p in c.text("pos_att_type").split("|") if p] if isinstance(c.get("pos_att_type"), str) else []
     terms = [str(t).strip() for t in raw]
     span = c.get("max_relative_positions", -1)
     span = c.integer("max_position_embeddings") if not isinstance(span, int) or span < 1 else span
@@ -251,9 +232,7 @@ def modernbert(c: Config) -> Model:
     mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"), activation="gelu")
     layers = []
     for i, kind in enumerate(kinds):
-        one = layer(
-            replace(mixer, window=None if kind == FULL else window), mlp, norm, hidden, norms=2 if i else 1
-        )
+        one = layer(replace(mixer, window=None if kind == FULL else window), mlp, norm, hidden, norms=2 if i else 1)
         layers.append(one)
     table = Embedding(c.integer("vocab_size"), hidden, norm_parameters=factor * hidden)
     kind = architecture(c)

@@ -35,9 +35,7 @@ def gpt_neo(c: Config) -> Model:
     mixer = Attention(heads, heads, head_width(c, hidden, heads, explicit=False), out_bias=True, rotary=False)
     mlp = Mlp(c.optional("intermediate_size") or 4 * hidden, False, bias=True, activation="gelu")
     kinds = _neo_kinds(c, n)
-    layers = [
-        layer(replace(mixer, window=window if k == "local" else None), mlp, "layer", hidden) for k in kinds
-    ]
+    layers = [layer(replace(mixer, window=window if k == "local" else None), mlp, "layer", hidden) for k in kinds]
     return decoder(c, layers, norm="layer", hidden=hidden, positions=c.integer("max_position_embeddings"))
 
 
@@ -72,9 +70,7 @@ def gpt_neox(c: Config) -> Model:
                       v_bias=bias, out_bias=bias)  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     parallel = c.flag("use_parallel_residual", True)
-    return decoder(
-        c, [layer(mixer, mlp, "layer", hidden, parallel=parallel)] * n, norm="layer", hidden=hidden
-    )
+    return decoder(c, [layer(mixer, mlp, "layer", hidden, parallel=parallel)] * n, norm="layer", hidden=hidden)
 
 
 def opt(c: Config) -> Model:
@@ -172,9 +168,7 @@ def xglm(c: Config) -> Model:
     if c.flag("add_cross_attention"):
         raise c.error("add_cross_attention", "is true; not supported")
     positions = c.integer("max_position_embeddings") + 2 if c.model_type == "biogpt" else 0
-    return decoder(
-        c, [layer(mixer, mlp, "layer", hidden)] * n, norm="layer", hidden=hidden, positions=positions
-    )
+    return decoder(c, [layer(mixer, mlp, "layer", hidden)] * n, norm="layer", hidden=hidden, positions=positions)
 
 
 def dbrx(c: Config) -> Model:

@@ -24,9 +24,7 @@ from planner.catalogue.schema import Layer, LinearAttention, Mixer, Mlp, Model, 
 LINEAR = "linear_attention"
 
 
-def qwen3_next(
-    c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any
-) -> Model:
+def qwen3_next(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any) -> Model:
     """Qwen3-Next and Qwen3.5: three gated delta nets for one gated attention; experts or a dense MLP."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("mtp_use_dedicated_embeddings", "attn_output_gate", "intermediate_size")
@@ -64,9 +62,7 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     kinds = [FULL if i and i % 4 == 0 else LINEAR for i in range(n)]
     source = c
     if section is not None:
-        full = {
-            section._bounded("full_attn_layers", v, 1, n) - 1 for v in section.items("full_attn_layers") or []
-        }
+        full = {section._bounded("full_attn_layers", v, 1, n) - 1 for v in section.items("full_attn_layers") or []}
         kinds = [FULL if i in full else LINEAR for i in range(n)]
         section.ignore("kda_layers")
         values = {
@@ -80,9 +76,7 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     mixers: dict[str, Mixer] = {FULL: latent_attention(c), LINEAR: linear.kimi_delta(source)}
     moe, routed = deepseek_experts(c, n)
     dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
-    layers = [
-        layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)
-    ]
+    layers = [layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)]
     return decoder(c, layers, root=root, before=before, tie=False)
 
 
@@ -182,9 +176,7 @@ def mamba(c: Config) -> Model:
                               bias=bias)  # fmt: skip
         inner = int(c.number("expand", 2.0) * hidden)
         if inner != heads * width:
-            raise c.error(
-                "expand", f"times hidden_size is {inner}, but num_heads x head_dim is {heads * width}"
-            )
+            raise c.error("expand", f"times hidden_size is {inner}, but num_heads x head_dim is {heads * width}")
     else:
         rank = c.get("time_step_rank", "auto")
         rank = -(-hidden // 16) if rank in (None, "auto") else c.integer("time_step_rank")
@@ -215,15 +207,14 @@ def jamba(c: Config) -> Model:
     dense = Mlp(width, True)
     moe = moe_block(c, width=width) if experts > 1 else dense
     layers = [
-        layer(
-            full if i % period == offset else fast, moe if i % e_period == e_offset else dense, "rms", hidden
-        )
+        layer(full if i % period == offset else fast, moe if i % e_period == e_offset else dense, "rms", hidden)
         for i in range(n)
     ]
     return decoder(c, layers)
 
 
-def _mamba_keys(c: Config, hidden: int, *, inner: int | None = None, norm: bool = True, out_bias: bool = True
+def _mamba_keys(
+    c: Config, hidden: int, *, inner: int | None = None, norm: bool = True, out_bias: bool = True
 ) -> LinearAttention:
     """Mamba-2 from the ``mamba_*`` keys of Bamba, Granite 4 and Falcon-H1."""
     inner = inner or c.integer("mamba_expand", high=100) * hidden
@@ -255,9 +246,7 @@ def falcon_h1(c: Config) -> Model:
     """Falcon-H1: attention and Mamba-2 side by side in every layer."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     inner = c.optional("mamba_d_ssm") or c.integer("mamba_expand", high=100) * hidden
-    c.ignore(
-        "mamba_expand", "mamba_use_mlp", "mamba_norm_before_gate", "projectors_bias", "attn_layer_indices"
-    )
+    c.ignore("mamba_expand", "mamba_use_mlp", "mamba_norm_before_gate", "projectors_bias", "attn_layer_indices")
     fast = _mamba_keys(c, hidden, inner=inner, norm=c.flag("mamba_rms_norm"), out_bias=False)
     if c.flag("projectors_bias"):
         raise c.error("projectors_bias", "is true; not supported")
@@ -288,9 +277,7 @@ def lfm2(c: Config) -> Model:
     default = [FULL] * n if at is None else [FULL if i in set(at) else "conv" for i in range(n)]
     kinds = layer_types(c, n, default, known=frozenset({"conv"}))
     full = attention(c, hidden, qk_norm="head")
-    fast = linear.short_convolution(
-        hidden, kernel=c.integer("conv_L_cache", 3, high=1024), bias=c.flag("conv_bias")
-    )
+    fast = linear.short_convolution(hidden, kernel=c.integer("conv_L_cache", 3, high=1024), bias=c.flag("conv_bias"))
     c.ignore("block_multiple_of", "block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
              "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out", "use_pos_enc", "block_ff_dim",
              "conv_use_xavier_init", "use_expert_bias")  # fmt: skip
@@ -299,9 +286,7 @@ def lfm2(c: Config) -> Model:
         dense = c.integer("num_dense_layers", 2, low=0, high=MAX_LAYERS)
         moe = moe_block(c, width=c.integer("moe_intermediate_size"))
         ffn = [Mlp(c.integer("intermediate_size"), True) if i < dense else moe for i in range(n)]
-    return decoder(
-        c, [layer(full if k == FULL else fast, f, "rms", hidden) for k, f in zip(kinds, ffn, strict=True)]
-    )
+    return decoder(c, [layer(full if k == FULL else fast, f, "rms", hidden) for k, f in zip(kinds, ffn, strict=True)])
 
 
 def _lfm2_width(c: Config) -> int:
@@ -336,7 +321,5 @@ def recurrent_gemma(c: Config) -> Model:
     )  # fmt: skip
     inner = c.integer("intermediate_size")
     mlp = Mlp(inner // 2, True, bias=True, activation="gelu")
-    layers = [
-        layer(full if kinds[i % len(kinds)] == "attention" else fast, mlp, "rms", hidden) for i in range(n)
-    ]
+    layers = [layer(full if kinds[i % len(kinds)] == "attention" else fast, mlp, "rms", hidden) for i in range(n)]
     return decoder(c, layers)

@@ -45,10 +45,7 @@ def build(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = 
             mixer, indexer_heads=c.integer("index_n_heads", high=10**6), indexer_dim=c.integer("index_head_dim"),
             indexer_top_k=c.integer("index_topk"),
         )  # fmt: skip
-        mixers = [
-            indexed if own else replace(mixer, indexer_top_k=indexed.indexer_top_k)
-            for own in _own_indexer(c, n)
-        ]
+        mixers = [indexed if own else replace(mixer, indexer_top_k=indexed.indexer_top_k) for own in _own_indexer(c, n)]
     moe, routed = (None, [False] * n) if c.model_type in DENSE else deepseek_experts(c, n)
     c.ignore("intermediate_size")
     bias = c.model_type in ("deepseek_v2", "minicpm3") and c.flag("mlp_bias")

@@ -253,9 +253,7 @@ def _hunyuan(c: Config, n: int) -> tuple[Moe, list[bool]]:
 
 def _gpt_oss(c: Config, n: int) -> tuple[Moe, list[bool]]:
     experts = c.integer("num_experts", high=10**6)
-    block = moe_block(
-        c, width=c.integer("intermediate_size"), bias=True, experts=experts, router_parameters=experts
-    )
+    block = moe_block(c, width=c.integer("intermediate_size"), bias=True, experts=experts, router_parameters=experts)
     return block, [True] * n
 
 
@@ -287,9 +285,7 @@ def windows(c: Config, rule: str, n: int) -> list[str]:
         if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
             default = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(n)]
         elif has_window and pattern is not None:
-            default = every(
-                n, c.integer("sliding_window_pattern", 6 if rule == "sixth" else 4, high=MAX_LAYERS)
-            )
+            default = every(n, c.integer("sliding_window_pattern", 6 if rule == "sixth" else 4, high=MAX_LAYERS))
     elif rule == "dots" and has_window:
         first = c.integer("max_window_layers", n, low=0, high=MAX_LAYERS)
         default = [SLIDING if i >= first else FULL for i in range(n)]

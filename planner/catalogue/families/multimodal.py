@@ -33,9 +33,7 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
     """The text part, with the tower before it; keys may also stand at the root, as old configs have them."""
     section = root.values.get("text_config")
     if section is None and default in ("qwen2_vl_text", "qwen2_5_vl_text"):
-        values: Mapping[str, Any] = {
-            k: v for k, v in root.values.items() if k not in ("vision_config", "model_type")
-        }
+        values: Mapping[str, Any] = {k: v for k, v in root.values.items() if k not in ("vision_config", "model_type")}
         root.read.update(values)
         text = Config(values, where=root.where, model_type=default, assumed=root.assumed)
     else:
@@ -61,9 +59,7 @@ def tied_with(root: Config, text: Config) -> bool:
     if root.flag("tie_word_embeddings"):
         return True
     return text.values.get("tie_word_embeddings") is True or (
-        not root.has("tie_word_embeddings")
-        and "tie_word_embeddings" not in root.defaults
-        and tied(text, text)
+        not root.has("tie_word_embeddings") and "tie_word_embeddings" not in root.defaults and tied(text, text)
     )
 
 
@@ -186,9 +182,7 @@ def llama4(c: Config) -> Model:
     return llama4_text(text, root=c, before=(body,), other_parameters=out * hidden)
 
 
-def llama4_text(
-    c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any
-) -> Model:
+def llama4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = (), **more: Any) -> Model:
     """Llama 4's text part: chunked attention, one routed and one shared expert, or a dense MLP."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("model_type", "architectures", "for_llm_compressor", "floor_scale", "attn_scale", "use_qk_norm",
@@ -206,9 +200,7 @@ def llama4_text(
     rope = c.items("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
     if len(rope) != n:
         raise c.error("no_rope_layers", f"has {len(rope)} entries for {n} layers")
-    layers = [
-        layer(chunked if r else full, moe if i in at else dense, "rms", hidden) for i, r in enumerate(rope)
-    ]
+    layers = [layer(chunked if r else full, moe if i in at else dense, "rms", hidden) for i, r in enumerate(rope)]
     if root is not None:
         c.refuse_unread()
     return decoder(c, layers, root=root, before=before, tie=c.flag("tie_word_embeddings"), **more)
@@ -239,9 +231,7 @@ def _mllama_tower(v: Config) -> Stack:
     t = Tower(hidden, n, heads, ffn, bias=False, out_bias=False)
     plain = t.layer(v)
     assert isinstance(plain.mixer, Attention) and isinstance(plain.ffn, Mlp)
-    gated = replace(
-        plain, mixer=replace(plain.mixer, extra_parameters=1), ffn=replace(plain.ffn, extra_parameters=1)
-    )
+    gated = replace(plain, mixer=replace(plain.mixer, extra_parameters=1), ffn=replace(plain.ffn, extra_parameters=1))
     rows = len(ratios) + 1
     tokens = count + 1
     more = hidden + 1 + tokens * hidden + rows * tiles * tokens * hidden + 2 * (1 + rows * tiles * hidden)
@@ -279,9 +269,7 @@ def kimi_k25(c: Config) -> Model:
     w = Config(values, where=c.where, model_type="kimi_k25_vision", path="vision_config.", assumed=c.assumed)
     t = basic(w)
     merge = w.items("merge_kernel_size") or [2, 2]
-    factor = w._bounded("merge_kernel_size", merge[0], 1, 100) * w._bounded(
-        "merge_kernel_size", merge[-1], 1, 100
-    )
+    factor = w._bounded("merge_kernel_size", merge[0], 1, 100) * w._bounded("merge_kernel_size", merge[-1], 1, 100)
     positions = w.integer("pos_emb_height", 64, high=10**5) * w.integer("pos_emb_width", 64, high=10**5)
     text = c.section("text_config", "deepseek_v3", allowed=(*TEXT, *PLAIN))
     assert text is not None
@@ -312,9 +300,7 @@ def llava(c: Config) -> Model:
         "hidden_size",
         "mm_hidden_size",
     )
-    model = text_model(
-        c, "qwen2" if c.model_type == "llava_onevision" else "llama", with_projector(body, Projector(p))
-    )
+    model = text_model(c, "qwen2" if c.model_type == "llava_onevision" else "llama", with_projector(body, Projector(p)))
     return replace(model, other_parameters=newline)
 
 
@@ -327,9 +313,7 @@ def pixtral_tower(v: Config) -> Stack:
     patch, count = patches(v)
     v.ignore("head_dim", "spatial_merge_size", "image_token_id", "max_image_size", "adapter_bias",
              "add_pre_mm_projector_layer_norm", "mm_projector_id")  # fmt: skip
-    return tower(
-        v, t, name="vision", patch=patch, count=count, tokens=count, more=0, bias=False, extra_norms=hidden
-    )
+    return tower(v, t, name="vision", patch=patch, count=count, tokens=count, more=0, bias=False, extra_norms=hidden)
 
 
 def mistral3(c: Config) -> Model:
@@ -421,9 +405,7 @@ def step3p7(c: Config) -> Model:
     """Step 3.7: a tower with layer scales and two strided convolutions, gated attention, experts after layer 3."""
     flat = [k for k in ("num_hidden_layers", "hidden_size", "num_experts", "vocab_size") if k in c.values]
     if flat and not isinstance(c.values.get("text_config"), Mapping):
-        c.assume(
-            "the class reads text_config only: keys at the top level are ignored, text is the class default"
-        )
+        c.assume("the class reads text_config only: keys at the top level are ignored, text is the class default")
         c.read.update(c.values)
     v = vision_section(c, "step3p5_vision")
     hidden = v.integer("hidden_size")
@@ -450,9 +432,7 @@ def step3_text(c: Config, *, root: Config, before: tuple[Stack, ...]) -> Model:
     a = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
     a = replace(a, gate=a.heads, window=None)
     shared = Mlp(c.integer("share_expert_dim"), True)
-    moe = moe_block(
-        c, width=c.integer("moe_intermediate_size"), shared=shared, experts=c.integer("n_routed_experts")
-    )
+    moe = moe_block(c, width=c.integer("moe_intermediate_size"), shared=shared, experts=c.integer("n_routed_experts"))
     kinds = c.items("mlp_layer_types", length=n)
     dense = Mlp(c.integer("intermediate_size"), True)
     routed = [k == "sparse" for k in kinds] if kinds else [i >= 3 for i in range(n)]

@@ -77,9 +77,7 @@ def _embedding(c: Config, hidden: int, kind: str) -> tuple[Embedding | None, int
     positions = c.get("positions", "rotary")
     if isinstance(positions, str):
         if positions not in ("rotary", "relative", "sinusoidal", "none"):
-            raise c.error(
-                "positions", f"is {positions!r}; rotary, relative, sinusoidal, none or a number is due"
-            )
+            raise c.error("positions", f"is {positions!r}; rotary, relative, sinusoidal, none or a number is due")
     else:
         positions = c.integer("positions")
     if kind == "vit":
@@ -107,9 +105,7 @@ def _attention(c: Config, hidden: int, *, causal: bool, rotary: bool) -> Attenti
     if heads % kv:
         raise c.error("kv_heads", f"is {kv}, which does not divide the {heads} heads")
     if not c.has("head_dim") and hidden % heads:
-        raise c.error(
-            "heads", f"is {heads}, which does not divide hidden {hidden}, and head_dim is not given"
-        )
+        raise c.error("heads", f"is {heads}, which does not divide hidden {hidden}, and head_dim is not given")
     bias = c.flag("qkv_bias", True)
     return Attention(
         heads, kv, c.integer("head_dim", hidden // heads), q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias,

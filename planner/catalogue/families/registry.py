@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.catalogue.families import (
     encoders,
+    gemma,
     gpt,
     hybrid,
     latent,
@@ -64,9 +65,10 @@ ADAPTERS: dict[str, Adapter] = {
     "lfm2": hybrid.lfm2,
     "lfm2_moe": hybrid.lfm2,
     "recurrent_gemma": hybrid.recurrent_gemma,
-    **dict.fromkeys(
-        ("bert", "roberta", "xlm-roberta", "camembert", "ernie", "mpnet", "electra"), encoders.bert
-    ),
+    "gemma4": gemma.gemma4,
+    "gemma4_text": gemma.gemma4_text,
+    "gemma3n_text": gemma.gemma3n_text,
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "ernie", "mpnet", "electra"), encoders.bert),
     "distilbert": encoders.distilbert,
     "albert": encoders.albert,
     "deberta": encoders.deberta,
@@ -116,6 +118,7 @@ REFUSED: Mapping[str, str] = {
     "kimi_k3": "the structure of its attention residuals, latent experts and gated Kimi delta attention is not "
     "published in a form that could be checked",
     "minimax_m3": "its block-sparse attention index has no published reference to check against",
+    "gemma3n": "its MobileNet image tower and audio tower are not modelled; state its text_config alone (gemma3n_text)",
     "swin": "windows that shift and merge are not modelled",
     "blip": "its querying text encoder is not modelled",
 }

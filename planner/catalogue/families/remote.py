@@ -41,9 +41,7 @@ def chatglm(c: Config) -> Model:
     mixer = Attention(heads, kv, c.integer("kv_channels", 128), q_bias=linear or qkv, k_bias=linear or qkv,
                       v_bias=linear or qkv, out_bias=linear)  # fmt: skip
     mlp = Mlp(c.integer("ffn_hidden_size"), True, bias=linear)
-    c.ignore(
-        "post_layer_norm", "original_rope", "rope_ratio", "attention_softmax_in_fp32", "bias_dropout_fusion"
-    )
+    c.ignore("post_layer_norm", "original_rope", "rope_ratio", "attention_softmax_in_fp32", "bias_dropout_fusion")
     final = "rms" if c.flag("post_layer_norm", True) else "none"
     layers = [layer(mixer, mlp, "rms", hidden)] * n
     return decoder(c, layers, norm="rms" if final == "rms" else "none", tie=c.flag("tie_word_embeddings"))
@@ -120,7 +118,5 @@ def grok(c: Config) -> Model:
     """Grok-1: Mixtral's matrices with four norms a layer."""
     recipe = replace(llama.RECIPES["mixtral"], norms=4)
     hidden, n = c.integer("hidden_size"), layer_count(c)
-    c.ignore(
-        "attn_output_multiplier", "embedding_multiplier_scale", "max_attn_value", "output_multiplier_scale"
-    )
+    c.ignore("attn_output_multiplier", "embedding_multiplier_scale", "max_attn_value", "output_multiplier_scale")
     return decoder(c, llama.layers_of(c, recipe, hidden, n))

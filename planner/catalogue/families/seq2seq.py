@@ -123,11 +123,7 @@ def bart(c: Config) -> Model:
 
 
 def _seq2seq(c: Config, hidden: int, vocab: int, head: Head | None, stacks: tuple[Stack, ...]) -> Model:
-    limit = (
-        c.optional("max_target_positions")
-        if c.model_type == "whisper"
-        else c.optional("max_position_embeddings")
-    )
+    limit = c.optional("max_target_positions") if c.model_type == "whisper" else c.optional("max_position_embeddings")
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden), head=head, stacks=stacks,
         dropout=_drops(c), max_positions=limit or 0, weight_dtype=weight_dtype(c, c),
@@ -146,8 +142,6 @@ def whisper(c: Config) -> Model:
     encoder = stack("encoder", "encoder", hidden, [layer(a, mlp, "layer", hidden)] * n, final_norm="layer",
                     tokens=frames, input_parameters=frames * hidden + 2 * hidden, input_matmuls=convolutions)  # fmt: skip
     layers = [layer(b, mlp2, "layer", hidden, norms=3, cross=replace(b, cross=True, causal=False))] * m
-    decoder = stack(
-        "decoder", "decoder", hidden, layers, final_norm="layer", input_parameters=positions * hidden
-    )
+    decoder = stack("decoder", "decoder", hidden, layers, final_norm="layer", input_parameters=positions * hidden)
     vocab = c.integer("vocab_size")
     return _seq2seq(c, hidden, vocab, Head(vocab, c.flag("tie_word_embeddings", True)), (encoder, decoder))

@@ -28,11 +28,7 @@ def mimo_v2(c: Config) -> Model:
         raise c.error("n_shared_experts", "is not zero; the class builds no shared expert")
     c.ignore("n_shared_experts", "attention_value_scale", "sliding_window_size", "attention_chunk_size",
              "add_swa_attention_sink_bias", "add_full_attention_sink_bias", "hybrid_layer_pattern")  # fmt: skip
-    routed = (
-        sparse_layers(c, n)
-        if c.has("moe_layer_freq") or c.has("mlp_layer_types")
-        else [i > 0 for i in range(n)]
-    )
+    routed = sparse_layers(c, n) if c.has("moe_layer_freq") or c.has("mlp_layer_types") else [i > 0 for i in range(n)]
     dense = Mlp(c.integer("intermediate_size"), True)
     layers = [layer(built[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)]
     return decoder(c, layers)
@@ -57,9 +53,7 @@ def _mimo_attention(c: Config, kind: str) -> Attention:
     heads = width("num_attention_heads", c.integer("num_attention_heads", high=10**6))
     kv = width("num_key_value_heads", 2 * c.integer("num_key_value_heads", high=10**6))
     if heads % kv:
-        raise c.error(
-            f"{prefix}num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads"
-        )
+        raise c.error(f"{prefix}num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads")
     bias = c.flag("attention_bias")
     return Attention(
         heads, kv, width("head_dim", c.integer("head_dim")), width("v_head_dim", c.integer("v_head_dim")),
@@ -94,9 +88,7 @@ def deepseek_v4(c: Config) -> Model:
             CSA: "compressed sparse attention",
             HCA: "compressed attention",
         }[kind]
-        built[kind] = layer(
-            _v4_attention(c, kind), moe, "rms", hidden, name=f"{words} + experts", hyper=streams
-        )
+        built[kind] = layer(_v4_attention(c, kind), moe, "rms", hidden, name=f"{words} + experts", hyper=streams)
     head = streams * streams * hidden + streams + 1
     return decoder(c, [built[k] for k in kinds], other_parameters=head)
 

@@ -67,9 +67,7 @@ def tower(c: Config, t: Tower, *, name: str, patch: int, count: int, tokens: int
           frames: int = 1, extra_norms: int = 0, output: int = 0, group: str = "other", optional: bool = True,
           blocks: list[Layer] | None = None) -> Stack:  # fmt: skip
     """The stack: patch embedding, ``more`` parameters of positions and tokens, layers, output."""
-    channels = (
-        c.integer("num_channels", 3, high=1000) if c.has("num_channels") else c.integer("in_channels", 3)
-    )
+    channels = c.integer("num_channels", 3, high=1000) if c.has("num_channels") else c.integer("in_channels", 3)
     k = channels * patch * patch * frames
     return stack(
         name, "tower", t.hidden, blocks or [t.layer(c)] * t.layers, final_norm=t.final_norm, tokens=tokens,
@@ -123,9 +121,7 @@ def vit(c: Config) -> Model:
         optional=False,
     )
     if pooled:
-        body = replace(
-            body, output_parameters=hidden, output_matmuls=(("pooler", hidden, hidden, 1.0 / tokens),)
-        )
+        body = replace(body, output_parameters=hidden, output_matmuls=(("pooler", hidden, hidden, 1.0 / tokens),))
     head = _image_head(c, kind, hidden, tokens, dino=dino)
     return Model(id="", name="", family=name, hidden=hidden, embedding=None, head=head, stacks=(body,),
                  weight_dtype=weight_dtype(c, c))  # fmt: skip
@@ -153,9 +149,7 @@ def clip_tower(c: Config, *, optional: bool = True, name: str = "vision") -> Sta
                  extra_norms=2 * t.hidden, optional=optional)  # fmt: skip
 
 
-def siglip_tower(
-    c: Config, *, optional: bool = True, head: bool | None = None, name: str = "vision"
-) -> Stack:
+def siglip_tower(c: Config, *, optional: bool = True, head: bool | None = None, name: str = "vision") -> Stack:
     """SigLIP's image encoder, with its attention-pooling head unless ``vision_use_head`` is false."""
     patch, count = patches(c)
     t = basic(c)
@@ -214,9 +208,7 @@ def clip_text(c: Config) -> Model:
 
 def clip_vision(c: Config) -> Model:
     """CLIP's or SigLIP's image encoder alone."""
-    body = (
-        clip_tower(c, optional=False) if c.model_type.startswith("clip") else siglip_tower(c, optional=False)
-    )
+    body = clip_tower(c, optional=False) if c.model_type.startswith("clip") else siglip_tower(c, optional=False)
     return Model(id="", name="", family=c.model_type, hidden=body.hidden, embedding=None, head=None, stacks=(body,),
                  weight_dtype=weight_dtype(c, c))  # fmt: skip
 
