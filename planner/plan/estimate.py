@@ -103,11 +103,14 @@ def estimate_rows(
 
 
 def forward_flops(
-    d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None
-) -> float:
+    d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None,
+    last_token: bool = False, layers_only: bool = False,
+) -> float:  # fmt: skip
     """Model FLOPs of one forward pass: matmuls, and attention with causal layers halved [FLOP].
 
     Windows count the keys they see. With ``context``, one new token a sequence over that many cached ones.
+    ``last_token`` runs the head of a decoder on the last token alone, as prefill does; ``layers_only`` leaves
+    embedding and head out.
     """
     decode = context is not None
     w = work(batch=batch, q_len=1.0 if decode else seq_len, kv_len=context if decode else seq_len,
@@ -124,6 +127,10 @@ def forward_flops(
         if stack.tokens or encoder:
             length = np.full(1, float(stack.tokens or encoder_len))
             here = work(batch=batch, q_len=length, kv_len=length)
+        if layers_only and s.role != "layer":
+            continue
+        if last_token and s.role == "output" and stack.role == "decoder":
+            here = work(batch=batch, q_len=1.0)
         total += float(op_costs(s.table, here, Precision(), attention="flash").flops.sum()) * s.count
     return total
 
@@ -138,7 +145,8 @@ def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Est
     batch = int(x.global_batch[0])
     model_flops = TRAIN_FACTOR * per_sequence * batch
     repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
-    hardware_flops = (TRAIN_FACTOR + repeated) * per_sequence * batch
+    in_layers = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len, layers_only=True)
+    hardware_flops = model_flops + repeated * in_layers * batch
     available = seconds * cluster.devices * peak_flops(cluster.accelerator, resolved.precision.compute)
     tokens = batch * run.seq_len / seconds
     spread = interval(resolved, x)
@@ -156,7 +164,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     prefill = inference_pass(d, cluster, x, run, phase="prefill")
     ttft = float(prefill.total_time[0])
     shown, tpot, seconds, tokens = prefill, None, ttft, run.batch * run.input_len / ttft
-    flops = forward_flops(d, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len)
+    flops = forward_flops(d, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True)
     output_rate = None
     if resolved.task in ("decode", "serve"):
         shown = inference_pass(d, cluster, x, run, phase="decode")

@@ -116,7 +116,7 @@ def rates(
                 peak *= chip.sparse_factor.get(d, 1.0)
         else:
             peak = vector_flops(chip)
-        memory = found.memory
+        memory = min(found.memory, 1.0)  # a fit above 1 is traffic that a cache took; device memory gives no more
         if sustained:
             compute /= constants.STRAGGLER if cluster.devices > 1 else 1.0
             if kernel == "vector":

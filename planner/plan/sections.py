@@ -276,8 +276,12 @@ def _ring_attention(
     return {"cp": ahead, "cp_back": back}
 
 
-def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun) -> tuple[Array, Array]:
+def recomputed(
+    x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array
+) -> tuple[Array, Array]:
     """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
+
+    Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.
 
     PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
     (torch.utils.checkpoint, early stop); Megatron-LM repeats the whole layer.
@@ -287,6 +291,7 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun) -> tupl
     ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
     again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
                      np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
+    again = again * layers
     kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
                     np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"],
                              terms["saved"]))  # fmt: skip

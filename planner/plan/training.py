@@ -16,10 +16,12 @@ from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision
 from planner.plan import constants
+from planner.plan.kernels import attention_dtype
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
+from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
@@ -67,7 +69,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     Step                            ledgers of arrays of shape (n,)
     """
     terms = training_terms(d, cluster, x, run, detail=detail)
-    again, kept = recomputed(x, terms, run)
+    again, kept = recomputed(x, terms, run, layers=np.array([s.role == "layer" for s in d.sections]))
     order = running_layers(d)
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
@@ -125,9 +127,11 @@ def _group_step(
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
     waits = np.maximum(host - device_ahead, 0.0)
     waits_back = np.maximum((2.0 + full) * host - device_back - repeat, 0.0)
-    parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "cp", "ep")}
-    f_stage = device_ahead + waits + on_stages("tp") + on_stages("cp") + on_stages("ep")
-    b_stage = device_back + waits_back + repeat + on_stages("tp_back") + on_stages("cp_back") + on_stages("ep_back")
+    # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
+    ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
+    parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "ep")} | {"cp": ring + ring_back}
+    f_stage = device_ahead + waits + ring + on_stages("tp") + on_stages("ep")
+    b_stage = device_back + waits_back + repeat + ring_back + on_stages("tp_back") + on_stages("ep_back")
     send = _send_time(d, cluster, x, run)
     slow = np.argmax(f_stage + b_stage, axis=1)
     m = x.micro_batches.astype(np.float64)
@@ -241,7 +245,7 @@ def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array
     memory = kernel_efficiency(cluster.accelerator, "optimizer", "fp32", defaults=cluster.efficiency).memory
     time = moved / (cluster.accelerator.bandwidth * memory)
     if run.optimizer.matrices_only:
-        peak = max(cluster.accelerator.peak_flops.values())
+        peak = peak_flops(cluster.accelerator, attention_dtype(run.precision, cluster))
         width = np.sqrt(np.maximum(owned, 1.0))
         time = time + NEWTON_SCHULZ_STEPS * 6.0 * owned * np.minimum(width, 8192.0) / (0.5 * peak)
     if run.offload == "optimizer":
