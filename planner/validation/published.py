@@ -93,10 +93,13 @@ SHAPE_COLUMNS = ("catalogue", *_INTEGERS, "gated_mlp", "dropout")
 
 
 def _cut(model: Model, layers: int) -> Model:
+    """The model with fewer layers: the first, and the last of what follows, as published cut-down runs keep one dense
+    layer before their expert layers."""
     text = model.text
     if layers >= text.layers:
         return model
-    return replace(model, stacks=(*model.stacks[:-1], replace(text, order=text.order[:layers])))
+    order = (text.order[0], *text.order[text.layers - layers + 1 :])
+    return replace(model, stacks=(*model.stacks[:-1], replace(text, order=order)))
 
 
 @lru_cache(maxsize=1)
