@@ -19,8 +19,8 @@ BASES: list[dict[str, Any]] = [d["config"] for d in (describe(i) for i in model_
     {"model_type": t} for t in supported_types()
 ]
 ABSURD: list[Any] = [
-    None, 0, 1, -1, 2, 3, 7, 10**12, 1.5, -0.0, float("nan"), float("inf"), True, False, "", "64", "many", [], [1, 2], {},
-    {"a": 1}, [None], [[1]], 10**400, "full_attention", [0, 1, 0, 1], ["full_attention"], b"x",
+    None, 0, 1, -1, 2, 3, 7, 10**12, 1.5, -0.0, float("nan"), float("inf"), True, False, "", "64", "many", [], [1, 2],
+    {}, {"a": 1}, [None], [[1]], 10**400, "full_attention", [0, 1, 0, 1], ["full_attention"], b"x",
 ]  # fmt: skip
 KEYS = sorted({k for b in BASES for k in b} | {"head_dim", "layer_types", "num_experts", "sliding_window"})
 
@@ -75,7 +75,13 @@ def test_a_mutated_config_is_refused_by_name_or_counted_lawfully(config: Any) ->
     flops = forward_flops(model, batch=1, seq_len=16)
     assert 0 <= flops["causal_total"] <= flops["total"]
     always = not any(kind.optional for kind in model.text.kinds)
-    if always and len(model.stacks) == 1 and model.head is not None and not model.head.once and not model.stacks[0].tokens:
+    if (
+        always
+        and len(model.stacks) == 1
+        and model.head is not None
+        and not model.head.once
+        and not model.stacks[0].tokens
+    ):
         matmuls = counts["active"] - counts["embedding"] - counts["norm"] - counts["other"]
         assert flops["total"] >= 2 * 16 * 0.98 * (matmuls - _small(counts))
 

@@ -236,13 +236,15 @@ def test_names_aliases_and_paths(tmp_path: Path) -> None:
     assert folder.id == "my" and folder.layers == 2
     assert "intermediate_size 11008 is the class default of LlamaConfig" in folder.assumed
     assert load_model(tmp_path / "my").layers == 2
-    with pytest.raises(BadInputError, match="nearest: llama-3.1-8b"):
+    with pytest.raises(BadInputError, match=r"nearest: llama-3\.1-8b"):
         load_model("llama-3.1-8bb")
 
 
 def test_native_models_and_their_faults(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
-    path.write_text("architecture: decoder\nlayers: 2\nhidden: 64\nheads: 4\nvocab: 100\nexperts: 8\nexperts_top_k: 2\n")
+    path.write_text(
+        "architecture: decoder\nlayers: 2\nhidden: 64\nheads: 4\nvocab: 100\nexperts: 8\nexperts_top_k: 2\n"
+    )
     assert parameter_counts(load_model(path))["experts"] == 2 * 8 * (2 * 64 * 256 + 256 + 64)
     path.write_text("layers: 2\nhidden: 64\nheads: 4\nvocab: 100\nlayer: 3\n")
     with pytest.raises(CatalogueError, match=r"m\.yaml:5: unknown key 'layer'; nearest: layers"):

@@ -98,9 +98,7 @@ def _from_path(path: Path) -> Model:
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
-        raise BadInputError(
-            f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due"
-        )
+        raise BadInputError(f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due")
     if path.suffix == ".json":
         values, _ = _read(path)
         if "architecture" not in values and "config" not in values:
@@ -155,9 +153,7 @@ def _from_planner_file(path: Path) -> Model:
     for key in values:
         if key not in allowed:
             close = nearest(str(key), allowed) or list(allowed)
-            faults.append(
-                f"{path}:{lines.get(str(key), 1)}: unknown key {key!r}; nearest: {', '.join(close)}"
-            )
+            faults.append(f"{path}:{lines.get(str(key), 1)}: unknown key {key!r}; nearest: {', '.join(close)}")
     faults += _header_faults(path, values, lines)
     if faults:
         raise CatalogueError(faults)

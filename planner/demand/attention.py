@@ -160,16 +160,17 @@ def compressed_ops(a: CompressedAttention, *, hidden: int, dropout: bool) -> lis
     ]  # fmt: skip
     if a.rate:
         ops += _compressor_ops(a, hidden=hidden)
-    scores = {"saved_scores": 2.0 if dropout else 1.0, "mask_scores": 1.0 if dropout else 0.0}
+    saved_scores, mask_scores = (2.0, 1.0) if dropout else (1.0, 0.0)
     core = Op("attn.core", "attention", "attention", "heads", heads=a.heads, kv_heads=1.0, qk_dim=a.head_dim,
               v_dim=a.head_dim, window=float(a.window), causal=True, bias=a.heads, saved=width + a.head_dim,
-              cache=a.head_dim, **scores)  # fmt: skip
+              cache=a.head_dim, saved_scores=saved_scores, mask_scores=mask_scores)  # fmt: skip
     ops.append(core)
     if a.rate:
         seen = float(a.indexer_top_k * a.rate) if a.indexer_top_k else np.inf
         ops.append(
             Op("attn.compressed_core", "attention", "attention", "heads", heads=a.heads / a.rate, kv_heads=1 / a.rate,
-               qk_dim=a.head_dim, v_dim=a.head_dim, window=seen, causal=True, **scores)
+               qk_dim=a.head_dim, v_dim=a.head_dim, window=seen, causal=True,
+               saved_scores=saved_scores, mask_scores=mask_scores)
         )  # fmt: skip
     rank = a.out_groups * a.out_rank
     return [

@@ -51,9 +51,7 @@ def encoder_tokens(model: Model, seq_len: float) -> float:
 
 def stack_work(model: Model, stack: Stack, *, batch: float, seq_len: float) -> Work:
     """The pass of a whole sequence through one stack on one device."""
-    return work(
-        batch=batch, q_len=stack_tokens(model, stack, seq_len), encoder_len=encoder_tokens(model, seq_len)
-    )
+    return work(batch=batch, q_len=stack_tokens(model, stack, seq_len), encoder_len=encoder_tokens(model, seq_len))
 
 
 def _on_text_path(d: Demand, section: Section) -> bool:
@@ -116,9 +114,7 @@ def kv_cache_bytes(model: Model, *, context: float, bytes_per_value: float = 2.0
 
 def recurrent_state_bytes(model: Model, *, bytes_per_value: float = 4.0) -> float:
     """Recurrent state of one sequence over all layers of linear attention and state space [byte]."""
-    return bytes_per_value * sum(
-        float(s.table.columns["state"].sum()) * s.count for s in _decoding(demand(model))
-    )
+    return bytes_per_value * sum(float(s.table.columns["state"].sum()) * s.count for s in _decoding(demand(model)))
 
 
 def _decoding(d: Demand) -> list[Section]:
@@ -131,9 +127,7 @@ def _cached(section: Section) -> float:
     return float((t["cache"] * (t["cross"] == 0)).sum())
 
 
-def summary(
-    model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Precision | None = None
-) -> dict[str, Any]:
+def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Precision | None = None) -> dict[str, Any]:
     """Parameters, FLOPs and a row for each distinct part of the model; rows times ``count`` sum to the totals.
 
     Rows are per layer: ``parameters``, ``forward_flops`` (full scores, 0 off the text path), ``weight_bytes``,

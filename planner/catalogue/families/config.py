@@ -80,7 +80,9 @@ _HARMLESS = re.compile(
     r"apply_query_key_layer|apply_residual|pre_seq_len|prefix_projection|residual_connection|max_relative|"
     r"block_types|moe_group|moe_capacity|expert_capacity|correction|norm_position|mapping|onnx|float|"
     r"local_files|layer_norm_elementwise|hidden_act$|activation$|quant|per_layer_config|"
-    r"reorder_and_upcast|pad_key_length|pre_allocate|mup_|log_|output_gate_type|loss|test_|embed_scale|scale_embedding|use_logn|dynamic_ntk|"
+    r"reorder_and_upcast|^fused_|use_parallel|embedding_sharing|use_gated_activation|layer_switch|pad_vocab|aux_free|"
+    r"compression_ratio|enable_mtp|disable_|anyres_|class_num|ssm_cfg|group_norm|post_norm$|is_llama|resampler|perceiver|"
+    r"neftune|pixel_shuffle|max_image|pad_key_length|pre_allocate|mup_|log_|output_gate_type|loss|test_|embed_scale|scale_embedding|use_logn|dynamic_ntk|"
     r"expert_dtype|mamba_hidden_act|intermediate_layers|full_attn_mod|interpolate|partial_|moe_router_scaling"
 )
 _UNSET = object()
@@ -138,11 +140,11 @@ class Config:
                 raise self.error(key, f"is given twice with different values: {pairs}")
             return own[0], self.values[own[0]]
         name = (stated or given or [key])[0]
-        return name, self.values[name] if name in self.values else _UNSET
+        return name, self.values.get(name, _UNSET)
 
     def get(self, key: str, fallback: Any = None) -> Any:
         """The value as given, else the class default (recorded), else ``fallback``."""
-        name, value = self.find(key)
+        _, value = self.find(key)
         if value is not _UNSET:
             return value
         for n in self._names(key):
@@ -245,6 +247,13 @@ class Config:
         own = named if isinstance(named, str) and named in allowed else model_type
         return Config(value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed)
 
+    def with_values(self, **values: Any) -> Config:
+        """The same configuration with some values replaced; what is read of it counts as read here."""
+        other = Config({**self.values, **values}, where=self.where, model_type=self.model_type, path=self.path,
+                       assumed=self.assumed)  # fmt: skip
+        other.read = self.read
+        return other
+
     def ignore(self, *keys: str) -> None:
         """Mark keys as understood and without effect on the counts."""
         self.read.update(keys)
@@ -257,7 +266,12 @@ class Config:
             raise self.error(bad[0], f"is not understood for this type and could change the count ({known}); refused")
 
     def _suspicious(self, key: str, value: Any) -> bool:
-        if key in self.read or key.startswith("_") or value in (None, False, 0, "", [], {}, 0.0):
+        if (
+            key in self.read
+            or key.startswith("_")
+            or isinstance(value, str)
+            or value in (None, False, 0, "", [], {}, 0.0)
+        ):
             return False
         if key in self.defaults and self.defaults[key] == value:
             return False

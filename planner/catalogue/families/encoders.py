@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from planner.catalogue.families.blocks import (
     FULL,
@@ -40,12 +41,13 @@ def architecture(c: Config) -> str:
     return name[name.find("For") :] if "For" in name else ""
 
 
-def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: object) -> Attention:
+def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: Any) -> Attention:
     """Bidirectional multi-head attention with biases."""
     heads = c.integer("num_attention_heads", high=10**6)
     width = head_width(c, hidden, heads, explicit=c.model_type == "nomic_bert")
-    return Attention(heads, heads, width, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias, causal=False,
-                     rotary=rotary, **more)  # type: ignore[arg-type]  # fmt: skip
+    return Attention(
+        heads, heads, width, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias, causal=False, rotary=rotary, **more
+    )
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,18 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
     return Model(
-        id="", name="", family=c.model_type, hidden=hidden, embedding=parts.table, head=head, stacks=(text,),
-        dropout=isinstance(dropout, float) and dropout > 0, other_parameters=parts.other,
-        max_positions=c.optional("max_position_embeddings") or 0, weight_dtype=weight_dtype(c, c),
-    )  # fmt: skip
+        id="",
+        name="",
+        family=c.model_type,
+        hidden=hidden,
+        embedding=parts.table,
+        head=head,
+        stacks=(text,),
+        dropout=isinstance(dropout, float) and dropout > 0,
+        other_parameters=parts.other,
+        max_positions=c.optional("max_position_embeddings") or 0,
+        weight_dtype=weight_dtype(c, c),
+    )
 
 
 def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tuple[int, Head | None]:
@@ -84,11 +94,11 @@ def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tupl
         return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width,
                        width=width)  # fmt: skip
     if kind == "ForPreTraining" and c.model_type in ("bert", "albert", "ernie", "megatron-bert"):
-        transform = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
+        both = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
         head = Head(
             vocab,
             True,
-            extra_matmuls=transform,
+            extra_matmuls=both,
             extra_parameters=width + vocab + 2,
             norm_parameters=2 * width,
         )
@@ -101,12 +111,15 @@ def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tupl
     if kind in ("ForSequenceClassification", "ForMultipleChoice"):
         if c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert") or kind == "ForMultipleChoice":
             return square, Head(labels if kind != "ForMultipleChoice" else 1, False, bias=True)
-        extra = (("head.dense", hidden, hidden),)
-        return 0, Head(labels, False, bias=True, extra_matmuls=extra, extra_parameters=hidden)
+        dense = (("head.dense", hidden, hidden),)
+        return 0, Head(labels, False, bias=True, extra_matmuls=dense, extra_parameters=hidden)
     if kind in ("ForTokenClassification", "ForQuestionAnswering"):
         return 0, Head(labels if kind == "ForTokenClassification" else 2, False, bias=True)
-    raise c.error("architectures", f"names {kind!r}, whose head is not known; allowed: ForMaskedLM, Model, "
-                  "ForPreTraining, ForSequenceClassification, ForTokenClassification, ForQuestionAnswering")  # fmt: skip
+    raise c.error(
+        "architectures",
+        f"names {kind!r}, whose head is unknown; allowed: ForMaskedLM, Model, "
+        "ForPreTraining, ForSequenceClassification, ForTokenClassification, ForQuestionAnswering",
+    )
 
 
 def _labels(c: Config) -> int:
@@ -198,9 +211,8 @@ def deberta(c: Config) -> Model:
 
 def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tuple[Attention, int, int]:
     """Attention with its position terms, the relative table, and the norm on that table."""
-    raw = c.items("pos_att_type")
-    if raw is None:
-        raw = [p for p in c.text("pos_att_type").split("|") if p] if isinstance(c.get("pos_att_type"), str) else []
+    stated = c.get("pos_att_type")
+    raw = [p for p in stated.split("|") if p] if isinstance(stated, str) else c.items("pos_att_type") or []
     terms = [str(t).strip() for t in raw]
     span = c.get("max_relative_positions", -1)
     span = c.integer("max_position_embeddings") if not isinstance(span, int) or span < 1 else span

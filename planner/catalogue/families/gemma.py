@@ -86,10 +86,18 @@ def _gemma4_attention(c: Config, hidden: int, kind: str, *, reuse: bool) -> Atte
         raise c.error("num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads")
     bias = c.flag("attention_bias")
     return Attention(
-        heads, kv, width, q_bias=bias, k_bias=bias and not reuse, v_bias=bias and not reuse and not same, out_bias=bias,
-        qk_norm_parameters=width if reuse else 2 * width, window=c.optional("sliding_window") if kind == SLIDING else None,
-        kv_shared=reuse, value_is_key=same,
-    )  # fmt: skip
+        heads,
+        kv,
+        width,
+        q_bias=bias,
+        k_bias=bias and not reuse,
+        v_bias=bias and not reuse and not same,
+        out_bias=bias,
+        qk_norm_parameters=width if reuse else 2 * width,
+        window=c.optional("sliding_window") if kind == SLIDING else None,
+        kv_shared=reuse,
+        value_is_key=same,
+    )
 
 
 def _gemma4_experts(c: Config, hidden: int) -> Moe:
@@ -117,14 +125,42 @@ def _gemma4_tower(c: Config, text_hidden: int) -> tuple[Stack, ...]:
     if v.integer("num_key_value_heads", heads) != heads:
         raise v.error("num_key_value_heads", "differs from num_attention_heads; not supported")
     width = v.integer("head_dim", hidden // heads)
-    t = Tower(hidden, layer_count(v), heads, v.integer("intermediate_size"), bias=v.flag("attention_bias"), out_bias=False,
-              mlp_bias=False, gated=True, norm="rms", head_dim=width, qk_norm=2 * width, final_norm="none")  # fmt: skip
+    t = Tower(
+        hidden,
+        layer_count(v),
+        heads,
+        v.integer("intermediate_size"),
+        bias=v.flag("attention_bias"),
+        out_bias=False,
+        mlp_bias=False,
+        gated=True,
+        norm="rms",
+        head_dim=width,
+        qk_norm=2 * width,
+        final_norm="none",
+    )
     one = replace(t.layer(v), norms=(("rms", hidden),) * 4)
     rows = 2 * v.integer("position_embedding_size", 10240)
-    v.ignore("global_head_dim", "pooling_kernel_size", "max_position_embeddings", "standardize", "use_clipped_linears",
-             "default_output_length")  # fmt: skip
-    body = tower(v, t, name="vision", patch=square(v, "patch_size"), count=1, tokens=1, more=rows * hidden, bias=False,
-                 output=hidden * text_hidden, blocks=[one] * t.layers)  # fmt: skip
+    v.ignore(
+        "global_head_dim",
+        "pooling_kernel_size",
+        "max_position_embeddings",
+        "standardize",
+        "use_clipped_linears",
+        "default_output_length",
+    )
+    body = tower(
+        v,
+        t,
+        name="vision",
+        patch=square(v, "patch_size"),
+        count=1,
+        tokens=1,
+        more=rows * hidden,
+        bias=False,
+        output=hidden * text_hidden,
+        blocks=[one] * t.layers,
+    )
     v.refuse_unread()
     return (body,)
 
@@ -149,9 +185,14 @@ def gemma3n_text(c: Config, *, root: Config | None = None, before: tuple[Stack, 
     layers = []
     for i, kind in enumerate(kinds):
         reuse = i >= first
-        a = replace(full, window=c.optional("sliding_window") if kind == SLIDING else None, kv_shared=reuse,
-                    qk_norm_parameters=full.head_dim * (1 if reuse else 2), k_bias=full.k_bias and not reuse,
-                    v_bias=full.v_bias and not reuse)  # fmt: skip
+        a = replace(
+            full,
+            window=c.optional("sliding_window") if kind == SLIDING else None,
+            kv_shared=reuse,
+            qk_norm_parameters=full.head_dim * (1 if reuse else 2),
+            k_bias=full.k_bias and not reuse,
+            v_bias=full.v_bias and not reuse,
+        )
         one = layer(a, Mlp(sizes[i], True, activation="gelu"), "rms", hidden, norms=6, projections=beside,
                     extra_parameters=scalars)  # fmt: skip
         layers.append(with_layer_input(one, hidden, width))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.catalogue.families.blocks import attention, decoder, head_counts, head_width, layer, layer_count
+from planner.catalogue.families.blocks import attention, decoder, head_width, layer, layer_count, moe_block
 from planner.catalogue.families.config import Config
-from planner.catalogue.schema import Attention, Embedding, Head, Mlp, Model
+from planner.catalogue.schema import Attention, Embedding, Head, Mlp, Model, NormKind
 
 
 def _dropout(c: Config, *keys: str) -> bool:
@@ -18,13 +18,27 @@ def gpt2(c: Config) -> Model:
     hidden, n = c.integer("n_embd" if "n_embd" in c.defaults else "hidden_size"), layer_count(c)
     heads = c.integer("num_attention_heads", high=10**6)
     kv = 1 if c.model_type == "gpt_bigcode" and c.flag("multi_query") else heads
-    mixer = Attention(heads, kv, head_width(c, hidden, heads, explicit=False), q_bias=True, k_bias=True, v_bias=True,
-                      out_bias=True, rotary=False)  # fmt: skip
+    mixer = Attention(
+        heads,
+        kv,
+        head_width(c, hidden, heads, explicit=False),
+        q_bias=True,
+        k_bias=True,
+        v_bias=True,
+        out_bias=True,
+        rotary=False,
+    )
     mlp = Mlp(c.optional("intermediate_size") or 4 * hidden, False, bias=True, activation="gelu")
     if c.flag("add_cross_attention"):
         raise c.error("add_cross_attention", "is true; a GPT-2 with cross-attention is not supported")
-    return decoder(c, [layer(mixer, mlp, "layer", hidden)] * n, norm="layer", hidden=hidden,
-                   positions=c.integer("max_position_embeddings"), dropout=_dropout(c, "resid_pdrop", "attn_pdrop"))  # fmt: skip
+    return decoder(
+        c,
+        [layer(mixer, mlp, "layer", hidden)] * n,
+        norm="layer",
+        hidden=hidden,
+        positions=c.integer("max_position_embeddings"),
+        dropout=_dropout(c, "resid_pdrop", "attn_pdrop"),
+    )
 
 
 def gpt_neo(c: Config) -> Model:
@@ -81,7 +95,7 @@ def opt(c: Config) -> Model:
     mixer = Attention(heads, heads, head_width(c, hidden, heads, explicit=False), q_bias=bias, k_bias=bias,
                       v_bias=bias, out_bias=bias, rotary=False)  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=bias, activation="relu")
-    norm = "layer" if c.flag("layer_norm_elementwise_affine", True) else "none"
+    norm: NormKind = "layer" if c.flag("layer_norm_elementwise_affine", True) else "none"
     width = c.optional("word_embed_proj_dim") or hidden
     vocab, positions = c.integer("vocab_size"), c.integer("max_position_embeddings") + 2
     factored = width != hidden
@@ -89,9 +103,16 @@ def opt(c: Config) -> Model:
                       projection_parameters=width * hidden if factored else 0)  # fmt: skip
     is_tied = c.flag("tie_word_embeddings", True)
     extra = (("head.project", hidden, width),) if factored else ()
-    last = norm if c.flag("do_layer_norm_before", True) and not c.flag("_remove_final_layer_norm") else "none"
-    return decoder(c, [layer(mixer, mlp, norm, hidden)] * n, norm=last, hidden=hidden, embedding=table,
-                   head=Head(vocab, is_tied, extra_matmuls=extra), dropout=_dropout(c, "dropout"))  # fmt: skip
+    last: NormKind = norm if c.flag("do_layer_norm_before", True) and not c.flag("_remove_final_layer_norm") else "none"
+    return decoder(
+        c,
+        [layer(mixer, mlp, norm, hidden)] * n,
+        norm=last,
+        hidden=hidden,
+        embedding=table,
+        head=Head(vocab, is_tied, extra_matmuls=extra),
+        dropout=_dropout(c, "dropout"),
+    )
 
 
 def bloom(c: Config) -> Model:
@@ -153,8 +174,9 @@ def phi(c: Config) -> Model:
     qk = "head_layer" if c.flag("qk_layernorm") else "none"
     mixer = attention(c, hidden, bias=True, qk_norm=qk, explicit_head_dim=False)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
-    return decoder(c, [layer(mixer, mlp, "layer", hidden, norms=1, parallel=True)] * n, norm="layer", hidden=hidden,
-                   head_bias=True)  # fmt: skip
+    return decoder(
+        c, [layer(mixer, mlp, "layer", hidden, norms=1, parallel=True)] * n, norm="layer", hidden=hidden, head_bias=True
+    )
 
 
 def xglm(c: Config) -> Model:
@@ -173,8 +195,6 @@ def xglm(c: Config) -> Model:
 
 def dbrx(c: Config) -> Model:
     """DBRX: grouped attention, 16 experts of which 4 work, LayerNorm without bias; sizes in nested sections."""
-    from planner.catalogue.families.blocks import moe_block
-
     hidden, n = c.integer("hidden_size"), layer_count(c)
     heads = c.integer("num_attention_heads", high=10**6)
     a, f = c.section("attn_config", "dbrx_attention"), c.section("ffn_config", "dbrx_ffn")

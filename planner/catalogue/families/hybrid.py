@@ -66,10 +66,11 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
         kinds = [FULL if i in full else LINEAR for i in range(n)]
         section.ignore("kda_layers")
         values = {
-            "hidden_size": hidden, "linear_num_heads": section.integer("num_heads", 32, high=10**6),
+            "hidden_size": hidden,
+            "linear_num_heads": section.integer("num_heads", 32, high=10**6),
             "linear_head_dim": section.integer("head_dim", 128),
             "linear_conv_kernel_dim": section.integer("short_conv_kernel_size", 4, high=1024),
-        }  # fmt: skip
+        }
         source = Config(values, where=c.where, model_type=c.model_type, path="linear_attn_config.")
     kinds = layer_types(c, n, kinds, known=frozenset({LINEAR}))
     c.ignore("tie_word_embeddings", "rope_theta", "mla_use_nope", "use_grouped_topk", "moe_router_activation_func")
@@ -112,8 +113,19 @@ def nemotron_h(c: Config) -> Model:
     hidden = c.integer("hidden_size")
     kinds = _nemotron_kinds(c)
     built = {kind: _nemotron_layer(c, kind, hidden) for kind in dict.fromkeys(kinds)}
-    c.ignore("num_hidden_layers", "mtp_layers_block_type", "mtp_hybrid_override_pattern", "expand", "mamba_expand",
-             "n_group", "mamba_num_groups", "intermediate_size", "attention_bias", "mamba_proj_bias", "tie_word_embeddings")  # fmt: skip
+    c.ignore(
+        "num_hidden_layers",
+        "mtp_layers_block_type",
+        "mtp_hybrid_override_pattern",
+        "expand",
+        "mamba_expand",
+        "n_group",
+        "mamba_num_groups",
+        "intermediate_size",
+        "attention_bias",
+        "mamba_proj_bias",
+        "tie_word_embeddings",
+    )
     return decoder(c, [built[k] for k in kinds], tie=False)
 
 
@@ -159,8 +171,14 @@ def _nemotron_layer(c: Config, kind: str, hidden: int) -> Layer:
         bias = c.flag("mlp_bias")
         shared = Mlp(c.integer("moe_shared_expert_intermediate_size"), False, bias=bias, activation="relu2")
         c.ignore("n_shared_experts")
-        ffn = moe_block(c, width=c.integer("moe_intermediate_size"), shared=shared, gated=False, activation="relu2",
-                        latent_dim=c.optional("moe_latent_size") or 0)  # fmt: skip
+        ffn = moe_block(
+            c,
+            width=c.integer("moe_intermediate_size"),
+            shared=shared,
+            gated=False,
+            activation="relu2",
+            latent_dim=c.optional("moe_latent_size") or 0,
+        )
     return layer(mixer, ffn, "rms", hidden, norms=1)
 
 
@@ -171,9 +189,17 @@ def mamba(c: Config) -> Model:
     conv_bias, bias = c.flag("use_conv_bias", True), c.flag("use_bias")
     if c.model_type == "mamba2":
         heads, width = c.integer("num_heads", high=10**6), c.integer("head_dim")
-        mixer = linear.mamba2(hidden, heads=heads, head_dim=width, groups=c.integer("n_groups", high=10**6),
-                              state=state, kernel=kernel, chunk=c.integer("chunk_size", 256), conv_bias=conv_bias,
-                              bias=bias)  # fmt: skip
+        mixer = linear.mamba2(
+            hidden,
+            heads=heads,
+            head_dim=width,
+            groups=c.integer("n_groups", high=10**6),
+            state=state,
+            kernel=kernel,
+            chunk=c.integer("chunk_size", 256),
+            conv_bias=conv_bias,
+            bias=bias,
+        )
         inner = int(c.number("expand", 2.0) * hidden)
         if inner != heads * width:
             raise c.error("expand", f"times hidden_size is {inner}, but num_heads x head_dim is {heads * width}")
@@ -185,7 +211,7 @@ def mamba(c: Config) -> Model:
         mixer = linear.mamba1(
             hidden, inner=inner, state=state, rank=rank, kernel=kernel, conv_bias=conv_bias, bias=bias
         )
-    c.ignore("num_attention_heads")
+    c.ignore("num_attention_heads", "rms_norm", "d_model")
     return decoder(c, [layer(mixer, None, "rms", hidden, norms=1)] * n)
 
 
@@ -246,7 +272,15 @@ def falcon_h1(c: Config) -> Model:
     """Falcon-H1: attention and Mamba-2 side by side in every layer."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     inner = c.optional("mamba_d_ssm") or c.integer("mamba_expand", high=100) * hidden
-    c.ignore("mamba_expand", "mamba_use_mlp", "mamba_norm_before_gate", "projectors_bias", "attn_layer_indices")
+    c.ignore(
+        "mamba_expand",
+        "mamba_use_mlp",
+        "mlp_expansion_factor",
+        "attn_layer_indices",
+        "mamba_norm_before_gate",
+        "projectors_bias",
+        "attn_layer_indices",
+    )
     fast = _mamba_keys(c, hidden, inner=inner, norm=c.flag("mamba_rms_norm"), out_bias=False)
     if c.flag("projectors_bias"):
         raise c.error("projectors_bias", "is true; not supported")
@@ -278,9 +312,23 @@ def lfm2(c: Config) -> Model:
     kinds = layer_types(c, n, default, known=frozenset({"conv"}))
     full = attention(c, hidden, qk_norm="head")
     fast = linear.short_convolution(hidden, kernel=c.integer("conv_L_cache", 3, high=1024), bias=c.flag("conv_bias"))
-    c.ignore("block_multiple_of", "block_dim", "block_mlp_init_scale", "block_norm_eps", "block_out_init_scale",
-             "block_use_swiglu", "block_use_xavier_init", "conv_dim", "conv_dim_out", "use_pos_enc", "block_ff_dim",
-             "conv_use_xavier_init", "use_expert_bias")  # fmt: skip
+    c.ignore(
+        "block_multiple_of",
+        "block_dim",
+        "block_mlp_init_scale",
+        "block_norm_eps",
+        "block_out_init_scale",
+        "block_use_swiglu",
+        "block_use_xavier_init",
+        "conv_dim",
+        "conv_dim_out",
+        "use_pos_enc",
+        "block_ff_dim",
+        "conv_use_xavier_init",
+        "intermediate_size",
+        "num_heads",
+        "use_expert_bias",
+    )
     ffn: list[Mlp | Moe] = [Mlp(_lfm2_width(c), True)] * n
     if c.model_type == "lfm2_moe":
         dense = c.integer("num_dense_layers", 2, low=0, high=MAX_LAYERS)
@@ -313,12 +361,16 @@ def recurrent_gemma(c: Config) -> Model:
     width, kernel = c.optional("lru_width") or hidden, c.integer("conv1d_width", 4, high=1024)
     gates = 2 * width * width // full.heads + 3 * width
     fast = LinearAttention(
-        "gated linear recurrence", (("xy", hidden, 2 * width), ("out", width, hidden)), width=width,
-        state=width + width * kernel, scan_flops=4.0 * width * width / full.heads,
+        "gated linear recurrence",
+        (("xy", hidden, 2 * width), ("out", width, hidden)),
+        width=width,
+        state=width + width * kernel,
+        scan_flops=4.0 * width * width / full.heads,
         conv_flops=2.0 * width * kernel,
-        extra_parameters=gates + width * kernel + width + 2 * width + hidden, tensor_parallel_heads=full.heads,
+        extra_parameters=gates + width * kernel + width + 2 * width + hidden,
+        tensor_parallel_heads=full.heads,
         group="other",
-    )  # fmt: skip
+    )
     inner = c.integer("intermediate_size")
     mlp = Mlp(inner // 2, True, bias=True, activation="gelu")
     layers = [layer(full if kinds[i % len(kinds)] == "attention" else fast, mlp, "rms", hidden) for i in range(n)]

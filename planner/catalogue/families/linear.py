@@ -34,10 +34,15 @@ def gated_delta(c: Config) -> LinearAttention:
     return LinearAttention(
         "gated delta net",
         (("qkvz", hidden, channels + hv * dv), ("ba", hidden, 2 * hv), ("out", hv * dv, hidden)),
-        width=hv * dv, state=hv * dk * dv + channels * kernel, scan_flops=scan, score_flops=scan,
-        conv_flops=2.0 * channels * kernel, extra_parameters=channels * kernel + 2 * hv, tensor_parallel_heads=hk,
+        width=hv * dv,
+        state=hv * dk * dv + channels * kernel,
+        scan_flops=scan,
+        score_flops=scan,
+        conv_flops=2.0 * channels * kernel,
+        extra_parameters=channels * kernel + 2 * hv,
+        tensor_parallel_heads=hk,
         norm_parameters=dv,
-    )  # fmt: skip
+    )
 
 
 def kimi_delta(c: Config) -> LinearAttention:
@@ -49,12 +54,24 @@ def kimi_delta(c: Config) -> LinearAttention:
     scan = delta_scan_flops(heads, width, width)
     return LinearAttention(
         "Kimi delta attention",
-        (("qkv", hidden, 3 * inner), ("beta", hidden, heads), ("decay_a", hidden, width), ("decay_b", width, inner),
-         ("gate_a", hidden, width), ("gate_b", width, inner), ("out", inner, hidden)),
-        width=inner, state=inner * width + 3 * inner * kernel, scan_flops=scan, score_flops=scan,
-        conv_flops=6.0 * inner * kernel, extra_parameters=3 * inner * kernel + inner + heads,
-        tensor_parallel_heads=heads, norm_parameters=width,
-    )  # fmt: skip
+        (
+            ("qkv", hidden, 3 * inner),
+            ("beta", hidden, heads),
+            ("decay_a", hidden, width),
+            ("decay_b", width, inner),
+            ("gate_a", hidden, width),
+            ("gate_b", width, inner),
+            ("out", inner, hidden),
+        ),
+        width=inner,
+        state=inner * width + 3 * inner * kernel,
+        scan_flops=scan,
+        score_flops=scan,
+        conv_flops=6.0 * inner * kernel,
+        extra_parameters=3 * inner * kernel + inner + heads,
+        tensor_parallel_heads=heads,
+        norm_parameters=width,
+    )
 
 
 def mamba2(
@@ -83,12 +100,18 @@ def mamba2(
     scan = heads * (2.0 * chunk * (state + head_dim) + 4.0 * state * head_dim + between)
     up = inner + channels + heads
     return LinearAttention(
-        "Mamba-2", (("in", hidden, up), ("out", inner, hidden)), width=inner,
-        state=heads * head_dim * state + channels * kernel, scan_flops=scan, score_flops=scan,
+        "Mamba-2",
+        (("in", hidden, up), ("out", inner, hidden)),
+        width=inner,
+        state=heads * head_dim * state + channels * kernel,
+        scan_flops=scan,
+        score_flops=scan,
         conv_flops=2.0 * channels * kernel,
         extra_parameters=channels * kernel + conv_bias * channels + 3 * heads + bias * (up + out_bias * hidden),
-        tensor_parallel_heads=heads, norm_parameters=inner if norm else 0, group=group,
-    )  # fmt: skip
+        tensor_parallel_heads=heads,
+        norm_parameters=inner if norm else 0,
+        group=group,
+    )
 
 
 def mamba1(
@@ -107,11 +130,18 @@ def mamba1(
     scan = 2.0 * inner * state
     extra = inner * kernel + conv_bias * inner + inner * state + inner + inner + bias * (2 * inner + hidden)
     return LinearAttention(
-        "Mamba", (("in", hidden, 2 * inner), ("x", inner, rank + 2 * state), ("dt", rank, inner), ("out", inner, hidden)),
-        width=inner, state=inner * state + inner * kernel, scan_flops=scan, score_flops=scan,
-        conv_flops=2.0 * inner * kernel, extra_parameters=extra, tensor_parallel_heads=inner, norm_parameters=norms,
+        "Mamba",
+        (("in", hidden, 2 * inner), ("x", inner, rank + 2 * state), ("dt", rank, inner), ("out", inner, hidden)),
+        width=inner,
+        state=inner * state + inner * kernel,
+        scan_flops=scan,
+        score_flops=scan,
+        conv_flops=2.0 * inner * kernel,
+        extra_parameters=extra,
+        tensor_parallel_heads=inner,
+        norm_parameters=norms,
         group=group,
-    )  # fmt: skip
+    )
 
 
 def short_convolution(hidden: int, *, kernel: int, bias: bool) -> LinearAttention:
@@ -128,7 +158,13 @@ def lightning(hidden: int, *, heads: int, width: int, block: int) -> LinearAtten
     inner = heads * width
     scan = heads * (4.0 * block * width + 4.0 * width * width)
     return LinearAttention(
-        "lightning attention", (("qkv", hidden, 3 * inner), ("gate", hidden, inner), ("out", inner, hidden)),
-        width=inner, state=heads * width * width, scan_flops=scan, score_flops=scan, extra_parameters=0,
-        tensor_parallel_heads=heads, norm_parameters=inner,
-    )  # fmt: skip
+        "lightning attention",
+        (("qkv", hidden, 3 * inner), ("gate", hidden, inner), ("out", inner, hidden)),
+        width=inner,
+        state=heads * width * width,
+        scan_flops=scan,
+        score_flops=scan,
+        extra_parameters=0,
+        tensor_parallel_heads=heads,
+        norm_parameters=inner,
+    )

@@ -32,9 +32,9 @@ Key = bool | str  # a constant, or the flag of the config that decides
 class Recipe:
     """What sets one ``model_type`` apart from Llama.
 
-    ``bias`` of q, k and v, ``out_bias`` of the output projection (None: as ``bias``); ``qk_norm`` is none, head or full,
-    counted where ``qk_norm_key`` is true; ``norms`` a layer; ``windows`` names the rule for layers that state no type;
-    ``experts`` names the rule for the feed-forward block (none: dense).
+    ``bias`` of q, k and v, ``out_bias`` of the output projection (None: as ``bias``); ``qk_norm`` is none, head
+    or full, counted where ``qk_norm_key`` is true; ``norms`` a layer; ``windows`` names the rule for layers that
+    state no type; ``experts`` names the rule for the feed-forward block (none: dense).
     """
 
     bias: Key = "attention_bias"
@@ -77,8 +77,15 @@ RECIPES: dict[str, Recipe] = {
     "phi3": Recipe(bias=False, windows="all"),
     "phimoe": Recipe(norm="layer", windows="all", experts="mixtral", head_bias="lm_head_bias"),
     "stablelm": Recipe(bias="use_qkv_bias", out_bias=False, norm="layer"),
-    "starcoder2": Recipe(bias="use_bias", mlp_bias="use_bias", gated=False, norm="layer", windows="all",
-                         activation="gelu", ignored=("mlp_type", "norm_type")),
+    "starcoder2": Recipe(
+        bias="use_bias",
+        mlp_bias="use_bias",
+        gated=False,
+        norm="layer",
+        windows="all",
+        activation="gelu",
+        ignored=("mlp_type", "norm_type"),
+    ),
     "glm": Recipe(out_bias=False),
     "glm4": Recipe(out_bias=False, norms=4),
     "glm4_moe": Recipe(out_bias=False, qk_norm="head", qk_norm_key="use_qk_norm", experts="deepseek"),
@@ -96,27 +103,45 @@ RECIPES: dict[str, Recipe] = {
     "smollm3": Recipe(mlp_bias="mlp_bias", windows="none"),
     "exaone4": Recipe(bias=False, qk_norm="head", windows="exaone"),
     "exaone_moe": Recipe(bias=False, qk_norm="head", windows="exaone", experts="deepseek"),
-    "persimmon": Recipe(bias=True, mlp_bias=True, gated=False, norm="layer", qk_norm="head_layer",
-                        qk_norm_key="qk_layernorm", activation="relu2"),
+    "persimmon": Recipe(
+        bias=True,
+        mlp_bias=True,
+        gated=False,
+        norm="layer",
+        qk_norm="head_layer",
+        qk_norm_key="qk_layernorm",
+        activation="relu2",
+    ),
     "ernie4_5": Recipe(bias="use_bias", mlp_bias="use_bias"),
     "ernie4_5_moe": Recipe(bias="use_bias", mlp_bias="use_bias", experts="ernie", head_bias="use_bias"),
-    "hunyuan_v1_dense": Recipe(qk_norm="head"),
-    "hunyuan_v1_moe": Recipe(qk_norm="head", experts="hunyuan"),
+    "hunyuan_v1_dense": Recipe(qk_norm="head", ignored=("use_qk_norm", "cla_share_factor", "attention_head_dim")),
+    "hunyuan_v1_moe": Recipe(
+        qk_norm="head",
+        experts="hunyuan",
+        ignored=("use_qk_norm", "dense_list", "cla_share_factor", "use_mixed_mlp_moe", "attention_head_dim"),
+    ),
     "seed_oss": Recipe(out_bias="attention_out_bias", mlp_bias="mlp_bias"),
-    "apertus": Recipe(qk_norm="head", gated=False, mlp_bias="mlp_bias", act_parameters=2, activation="xielu"),
+    "orion": Recipe(norm="layer"),
+    "apertus": Recipe(
+        qk_norm="head", gated=False, mlp_bias="mlp_bias", act_parameters=2, activation="xielu", ignored=("qk_norm",)
+    ),
     "arcee": Recipe(gated=False, mlp_bias="mlp_bias", activation="relu2"),
     "helium": Recipe(out_bias=False, mlp_bias="mlp_bias", activation="silu"),
     "dots1": Recipe(qk_norm="head", windows="dots", experts="deepseek"),
     "internlm3": Recipe(bias="qkv_bias", out_bias="bias", mlp_bias="bias"),
     "bitnet": Recipe(sub_norms=True, activation="relu2"),
     "cwm": Recipe(bias=False, windows="fourth"),
-    "minimax_m2": Recipe(bias=False, qk_norm="full", experts="mixtral",
-                         ignored=("use_qk_norm", "use_routing_bias", "mtp_transformer_layers", "use_mtp", "attn_type_list")),
+    "minimax_m2": Recipe(
+        bias=False,
+        qk_norm="full",
+        experts="mixtral",
+        ignored=("use_qk_norm", "use_routing_bias", "mtp_transformer_layers", "use_mtp", "attn_type_list"),
+    ),
     "hy_v3": Recipe(qk_norm="head", experts="deepseek"),
     "solar_open": Recipe(bias=False, experts="deepseek"),
     "gpt_oss": Recipe(windows="even", experts="gpt_oss", sinks=True),
     "nanochat": Recipe(norm="none", gated=False, activation="relu2"),
-}  # fmt: skip
+}
 
 
 def build(c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), **more: Any) -> Model:
@@ -125,8 +150,9 @@ def build(c: Config, *, root: Config | None = None, before: Sequence[Stack] = ()
     hidden, n = c.integer("hidden_size"), layer_count(c)
     head_bias = _flag(c, recipe.head_bias)
     layers = layers_of(c, recipe, hidden, n)
-    return decoder(c, layers, root=root, norm=recipe.final_norm or recipe.norm, head_bias=head_bias, before=before,
-                   **more)  # fmt: skip
+    return decoder(
+        c, layers, root=root, norm=recipe.final_norm or recipe.norm, head_bias=head_bias, before=before, **more
+    )
 
 
 def _flag(c: Config, key: Key) -> bool:
@@ -149,8 +175,15 @@ def layers_of(c: Config, recipe: Recipe, hidden: int, n: int) -> list[Layer]:
         key = (window_of(c, kind), routed)
         if key not in found:
             ffn = sparse if routed else dense
-            found[key] = layer(replace(base, window=key[0]), ffn, recipe.norm, hidden, norms=norms, parallel=parallel,
-                               extra_norms=extra)  # fmt: skip
+            found[key] = layer(
+                replace(base, window=key[0]),
+                ffn,
+                recipe.norm,
+                hidden,
+                norms=norms,
+                parallel=parallel,
+                extra_norms=extra,
+            )
         layers.append(found[key])
     return layers
 
@@ -247,7 +280,14 @@ def _ernie(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
 
 def _hunyuan(c: Config, n: int) -> tuple[Moe, list[bool]]:
     width = c.integer("intermediate_size")
-    c.ignore("moe_intermediate_size", "num_shared_expert")
+    c.ignore("moe_intermediate_size", "num_shared_expert", "moe_topk", "num_experts_per_tok")
+    if isinstance(c.values.get("moe_topk"), list | tuple):
+        listed = c.items("moe_topk", length=n) or []
+        if len(set(map(repr, listed))) != 1:
+            raise c.error("moe_topk", "differs between layers; not supported")
+        c = c.with_values(moe_topk=listed[0])
+    if c.has("use_cla") and c.flag("use_cla"):
+        raise c.error("use_cla", "is true; shared keys and values are not supported")
     return moe_block(c, width=width, shared=Mlp(width, True)), [True] * n
 
 

@@ -13,6 +13,7 @@ from planner.catalogue.families import (
     hybrid,
     latent,
     llama,
+    llama_vision,
     multimodal,
     remote,
     seq2seq,
@@ -89,10 +90,10 @@ ADAPTERS: dict[str, Adapter] = {
     **dict.fromkeys(
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), multimodal.qwen_vl
     ),
-    "llama4": multimodal.llama4,
-    "llama4_text": multimodal.llama4_text,
-    "mllama": multimodal.mllama,
-    "mllama_text_model": multimodal.mllama_text,
+    "llama4": llama_vision.llama4,
+    "llama4_text": llama_vision.llama4_text,
+    "mllama": llama_vision.mllama,
+    "mllama_text_model": llama_vision.mllama_text,
     "kimi_k25": multimodal.kimi_k25,
     **dict.fromkeys(("llava", "llava_next", "llava_onevision"), multimodal.llava),
     "mistral3": multimodal.mistral3,
@@ -112,6 +113,7 @@ ADAPTERS: dict[str, Adapter] = {
     ),
     **dict.fromkeys(("minimax_text_01", "MiniMaxText01", "minimax_m1"), remote.minimax_text_01),
     "grok-1": remote.grok,
+    "phi-msft": remote.phi_msft,
 }
 
 REFUSED: Mapping[str, str] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from planner.catalogue.families import hybrid, latent, llama
+from planner.catalogue.families import gpt, hybrid, latent, llama
 from planner.catalogue.families.blocks import attention, decoder, layer, layer_count
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.llama import deepseek_experts
@@ -30,7 +30,7 @@ def finish(model: Model, c: Config, family: str) -> Model:
 
 def chatglm(c: Config) -> Model:
     """ChatGLM2, ChatGLM3, GLM-4-9B: grouped heads, biases on q, k and v only."""
-    if not c.flag("rmsnorm", True) or not c.has("multi_query_group_num") and not c.has("kv_channels"):
+    if not c.flag("rmsnorm", True) or (not c.has("multi_query_group_num") and not c.has("kv_channels")):
         raise c.error("model_type", "'chatglm' of the first generation (no RMS norm) is not supported")
     hidden, n = c.integer("hidden_size"), layer_count(c)
     heads = c.integer("num_attention_heads", high=10**6)
@@ -120,3 +120,16 @@ def grok(c: Config) -> Model:
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("attn_output_multiplier", "embedding_multiplier_scale", "max_attn_value", "output_multiplier_scale")
     return decoder(c, llama.layers_of(c, recipe, hidden, n))
+
+
+def phi_msft(c: Config) -> Model:
+    """Phi-1.5 and Phi-2 under the name they were first published with."""
+    if c.values.get("n_head_kv") not in (None, c.values.get("n_head")):
+        raise c.error("n_head_kv", "differs from n_head; not supported")
+    hidden = c.integer("hidden_size")
+    inner = c.optional("intermediate_size") or 4 * hidden
+    c.read.update(c.values)
+    values = {k: v for k, v in c.values.items() if k not in ("n_inner", "n_head_kv", "model_type")}
+    out = Config({**values, "intermediate_size": inner}, where=c.where, model_type="phi", assumed=c.assumed)
+    out.ignore("architectures", "auto_map", "img_processor")
+    return finish(gpt.phi(out), out, "phi")

@@ -26,9 +26,9 @@ def t5(c: Config) -> Model:
     decoder = _t5_layers(mixer, mlp, hidden, decoder_depth, buckets, every=every, cross=cross)
     stacks = [stack("encoder", "encoder", hidden, encoder), stack("decoder", "decoder", hidden, decoder)]
     kind, vocab = architecture(c), c.integer("vocab_size")
-    if kind == "" and _names_encoder(c):
+    if _names_encoder(c):
         stacks, kind = stacks[:1], "Model"
-    notes = ()
+    notes: tuple[str, ...] = ()
     if c.values.get("tie_word_embeddings") is False:
         notes = ("the class ties the head; v1.1, flan and mT5 checkpoints hold a head of their own: "
                  f"{vocab * hidden} parameters more",)  # fmt: skip
@@ -109,8 +109,15 @@ def bart(c: Config) -> Model:
                     input_parameters=positions * hidden, extra_norm_parameters=table_norm)  # fmt: skip
     cross = replace(b, cross=True, causal=False)
     layers = [layer(b, mlp2, "layer", hidden, norms=3, cross=cross)] * m
-    decoder = stack("decoder", "decoder", hidden, layers, final_norm=last, input_parameters=positions * hidden,
-                    extra_norm_parameters=table_norm)  # fmt: skip
+    decoder = stack(
+        "decoder",
+        "decoder",
+        hidden,
+        layers,
+        final_norm=last,
+        input_parameters=positions * hidden,
+        extra_norm_parameters=table_norm,
+    )
     tie = c.flag("tie_word_embeddings", True)
     if c.model_type == "marian" and not (tie and c.flag("share_encoder_decoder_embeddings", True)):
         raise c.error("share_encoder_decoder_embeddings", "or tie_word_embeddings is false; not supported")
@@ -125,9 +132,17 @@ def bart(c: Config) -> Model:
 def _seq2seq(c: Config, hidden: int, vocab: int, head: Head | None, stacks: tuple[Stack, ...]) -> Model:
     limit = c.optional("max_target_positions") if c.model_type == "whisper" else c.optional("max_position_embeddings")
     return Model(
-        id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden), head=head, stacks=stacks,
-        dropout=_drops(c), max_positions=limit or 0, weight_dtype=weight_dtype(c, c),
-    )  # fmt: skip
+        id="",
+        name="",
+        family=c.model_type,
+        hidden=hidden,
+        embedding=Embedding(vocab, hidden),
+        head=head,
+        stacks=stacks,
+        dropout=_drops(c),
+        max_positions=limit or 0,
+        weight_dtype=weight_dtype(c, c),
+    )
 
 
 def whisper(c: Config) -> Model:
@@ -136,11 +151,26 @@ def whisper(c: Config) -> Model:
     a, mlp, n = _bart_side(c, "encoder", hidden)
     b, mlp2, m = _bart_side(c, "decoder", hidden)
     frames, positions = c.integer("max_source_positions"), c.integer("max_target_positions")
-    c.ignore("num_hidden_layers", "classifier_proj_size", "use_weighted_layer_sum", "max_length", "mask_feature_length",
-             "mask_time_length", "median_filter_width")  # fmt: skip
+    c.ignore(
+        "num_hidden_layers",
+        "classifier_proj_size",
+        "use_weighted_layer_sum",
+        "max_length",
+        "mask_feature_length",
+        "mask_time_length",
+        "median_filter_width",
+    )
     convolutions = (("conv1", 3 * mels, hidden, 2.0), ("conv2", 3 * hidden, hidden, 1.0))
-    encoder = stack("encoder", "encoder", hidden, [layer(a, mlp, "layer", hidden)] * n, final_norm="layer",
-                    tokens=frames, input_parameters=frames * hidden + 2 * hidden, input_matmuls=convolutions)  # fmt: skip
+    encoder = stack(
+        "encoder",
+        "encoder",
+        hidden,
+        [layer(a, mlp, "layer", hidden)] * n,
+        final_norm="layer",
+        tokens=frames,
+        input_parameters=frames * hidden + 2 * hidden,
+        input_matmuls=convolutions,
+    )
     layers = [layer(b, mlp2, "layer", hidden, norms=3, cross=replace(b, cross=True, causal=False))] * m
     decoder = stack("decoder", "decoder", hidden, layers, final_norm="layer", input_parameters=positions * hidden)
     vocab = c.integer("vocab_size")

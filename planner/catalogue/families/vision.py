@@ -157,9 +157,8 @@ def siglip_tower(c: Config, *, optional: bool = True, head: bool | None = None, 
     pooled = c.flag("vision_use_head", True) if head is None else head
     output = (h + 4 * h * h + 4 * h + 2 * h * t.ffn + t.ffn + h) if pooled else 0
     c.ignore("projection_dim", "vision_use_head", "num_positions", "tile_size", "resize_method")
-    body = tower(c, t, name=name, patch=patch, count=count, tokens=count, more=count * h, optional=optional,
+    return tower(c, t, name=name, patch=patch, count=count, tokens=count, more=count * h, optional=optional,
                  extra_norms=2 * h if pooled else 0, output=output)  # fmt: skip
-    return body
 
 
 def text_stack(c: Config, *, causal: bool) -> tuple[Embedding, Stack]:
