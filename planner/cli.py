@@ -81,7 +81,7 @@ def _style() -> dict[str, Any]:
     import shutil
 
     terminal = sys.stdout.isatty()
-    return {"width": max(shutil.get_terminal_size((160, 40)).columns, 80) if terminal else 160,
+    return {"width": max(shutil.get_terminal_size((160, 40)).columns, 80) if terminal else 0,
             "color": terminal and "NO_COLOR" not in os.environ}  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     d, cluster = resolved.demand, resolved.cluster
     prefill = inference_pass(d, cluster, x, run, phase="prefill")
     ttft = float(prefill.total_time[0])
-    shown, tpot, seconds, tokens = prefill, None, ttft, run.batch * run.input_len / ttft
+    shown, tpot, seconds, tokens = prefill, None, ttft, run.batch * run.input_len / max(ttft, 1e-30)
     flops = forward_flops(d, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True)
     output_rate = None
     if resolved.task in ("decode", "serve"):

@@ -7,7 +7,7 @@ from fitting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -40,14 +40,17 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """One compression choice: what it changes, the part of the bits it keeps, and how near it comes to fitting.
+    """One compression choice: what it changes, what it keeps, and how near it comes to fitting.
 
-    ``kept`` weight bits over the original's; ``memory`` [byte] of its leanest layout; ``seconds`` of its fastest
+    ``values`` the part of the weight values kept (pruned, sparse and student weights are gone), ``kept`` the part of
+    the weight bits, ``cache_bytes`` of a cached value; ``memory`` [byte] of its leanest layout; ``seconds`` of its fastest
     layout that fits, NaN if none does.
     """
 
     overrides: dict[str, Value]
+    values: float
     kept: float
+    cache_bytes: float
     memory: float
     capacity: float
     seconds: float
@@ -56,6 +59,15 @@ class Choice:
     @property
     def fits(self) -> bool:
         return bool(self.found.best)
+
+    @property
+    def departure(self) -> tuple[float, float, float, float]:
+        """Sorts the least changed first: weight values lost, then their bits, then the cache's, then time.
+
+        Bits count in whole halvings: fp8 and mxfp8 are one choice, decided by speed.
+        """
+        bits = self.kept / max(self.values, 1e-9)
+        return (-round(self.values, 2), -round(bits * 4), -round(self.cache_bytes), self.seconds)
 
     @property
     def label(self) -> str:
@@ -74,6 +86,7 @@ class Plan:
     fitting: int
     assumed: tuple[str, ...]
     choices: list[Choice]
+    alternatives: list[Estimate]
     miss: Estimate | None
     remedies: list[str] = field(default_factory=list)
 
@@ -125,11 +138,13 @@ def _choice(
     progress: Progress | None,
 ) -> Choice:  # fmt: skip
     found = search(resolved, scenario, keep=top, progress=progress)
+    sparse = 0.5 if resolved.precision.sparsity == "2:4" else 1.0
+    values = sparse * resolved.demand.total_parameters / original.demand.total_parameters
     bits = resolved.demand.total_parameters * resolved.precision.bytes_of("weight")
     base = original.demand.total_parameters * original.precision.bytes_of("weight")
     seconds = found.best[0][0] if found.best else float("nan")
     memory = found.miss[0] if found.miss else float("nan")
-    return Choice(dict(overrides), bits / base, memory, resolved.cluster.accelerator.capacity, seconds, found)
+    return Choice(dict(overrides), values, bits / base, resolved.precision.bytes_of("kv"), memory, resolved.cluster.accelerator.capacity, seconds, found)
 
 
 def compressions(
@@ -198,7 +213,7 @@ def _conclude(
     dirs: HardwareDirs, folder: str | None, today: date, compress: bool,
 ) -> Plan:  # fmt: skip
     """Pick the winner, estimate the rows that are shown in full, and where nothing fits look for remedies."""
-    fitting = sorted((c for c in choices if c.fits), key=lambda c: (-round(c.kept, 3), c.seconds))
+    fitting = sorted((c for c in choices if c.fits), key=lambda c: c.departure)
     rows: list[Estimate] = []
     if compress:
         for c in fitting[:top]:
@@ -224,8 +239,21 @@ def _conclude(
         best=rows[0] if rows else None, rows=rows, refused=refused,
         considered=sum(c.found.considered for c in choices), fitting=sum(c.found.fitting for c in choices),
         assumed=tuple(assumed), choices=choices if compress else [], miss=miss,
+        alternatives=_alternatives(scenario, fitting, rows, dirs, folder, today) if not compress else [],
         remedies=remedies(scenario, choices[0], original, dirs, folder) if not fitting else [],
     )  # fmt: skip
+
+
+def _alternatives(
+    scenario: Mapping[str, Value], fitting: Sequence[Choice], rows: Sequence[Estimate], dirs: HardwareDirs,
+    folder: str | None, today: date,
+) -> list[Estimate]:  # fmt: skip
+    """The best layout of every tensor-parallel size other than the winner's, fastest first."""
+    if not rows:
+        return []
+    winner = int(rows[0].layout.tp[0])
+    ranked = sorted((v for tp, v in fitting[0].found.by_tp.items() if tp != winner), key=lambda v: v[0])
+    return [_full(scenario, fitting[0], columns, dirs, folder, today) for _, _, columns in ranked[:4]]
 
 
 def _full(

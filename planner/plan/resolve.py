@@ -258,6 +258,8 @@ def _inference_run(
         keys["seq_len"] = length
     else:
         inputs = int(assumed.default(given, "input_len", DEFAULT_INPUT))
+        if inputs == 0 and task != "decode":
+            raise BadInputError(f"input_len: 0 given; {task} needs a prompt of at least 1 token")
         outputs = 1 if task == "prefill" else int(assumed.default(given, "output_len", DEFAULT_OUTPUT))
         keys |= {"input_len": inputs, "output_len": outputs}
     key = "concurrency" if task == "serve" else "batch"

@@ -62,7 +62,7 @@ KEYS: dict[str, Key] = {
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)"),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
-        _size("input_len", "prompt tokens (prefill, decode, serve)"),
+        _size("input_len", "prompt tokens (prefill, decode, serve); 0 decodes from an empty cache", least=0),
         _size("output_len", "generated tokens (decode, serve)"),
         _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
         _size("concurrency", "requests in flight (serve)"),

@@ -25,7 +25,7 @@ class Found:
     """What a search of one model and precision came to.
 
     ``best`` layouts that fit, fastest first, with ``seconds`` and ``memory``; ``refused`` counts by reason;
-    ``miss`` the layout that came nearest to fitting, with its memory.
+    ``miss`` the layout that came nearest to fitting, with its memory; ``by_tp`` the fastest of every tp.
     """
 
     best: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
@@ -33,6 +33,7 @@ class Found:
     considered: int = 0
     fitting: int = 0
     miss: tuple[float, dict[str, int]] | None = None
+    by_tp: dict[int, tuple[float, float, dict[str, int]]] = field(default_factory=dict)
 
 
 def _divisors(n: int) -> list[int]:
@@ -145,6 +146,7 @@ def search(
             if not fits.all():
                 found.refused["memory"] = found.refused.get("memory", 0) + int((~fits).sum())
             rows = np.flatnonzero(fits)
+            _note_best_by_tp(found, ok, rows, seconds, memory)
             for i in rows[np.lexsort((memory[rows], seconds[rows]))][:keep]:
                 serial += 1
                 heapq.heappush(heap, (-float(seconds[i]), -float(memory[i]), -serial, _columns(ok, int(i))))
@@ -158,6 +160,14 @@ def search(
 
 def _columns(x: Layouts, i: int) -> dict[str, int]:
     return {k: int(v[i]) for k, v in vars(x).items()}
+
+
+def _note_best_by_tp(found: Found, x: Layouts, rows: Array, seconds: Array, memory: Array) -> None:
+    for tp in np.unique(x.tp[rows]).tolist():
+        same = rows[x.tp[rows] == tp]
+        i = int(same[np.argmin(seconds[same])])
+        if tp not in found.by_tp or float(seconds[i]) < found.by_tp[tp][0]:
+            found.by_tp[tp] = float(seconds[i]), float(memory[i]), _columns(x, i)
 
 
 def _note_miss(found: Found, x: Layouts, memory: Array) -> None:

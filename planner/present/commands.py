@@ -209,12 +209,16 @@ def _plan_text(found: Any, fmt: str, style: Style) -> str:
         shown = plans.plan_columns(found.rows)
         parts += [
             f"Best: {plans.answer(found.best)}", "",
-            render(plans.plan_rows(found.rows), fmt, shown, title=f"Best {len(found.rows)} of {found.fitting:,} that "
+            render(plans.shown_rows(found.rows), fmt, shown, title=f"Best {len(found.rows)} of {found.fitting:,} that "
                    f"fit, {found.considered:,} considered" if fmt == "table" else "", **looks), "",
             render(plans.time_rows(found.best), fmt, **({"title": "Time of the best", **looks} if looks else {})), "",
             render(plans.memory_rows(found.best), fmt,
                    **({"title": "Memory of its fullest device", **looks} if looks else {})), "",
         ]  # fmt: skip
+    others = plans.alternative_rows(found)
+    if others:
+        parts += [render(others, fmt, **({"title": "Best of every other tp, and what makes it slower", **looks}
+                                         if looks else {})), ""]  # fmt: skip
     if found.choices:
         parts += [render(plans.choice_rows(found.choices)[:40], fmt,
                          **({"title": "Compression choices: leanest layout against capacity", **looks}

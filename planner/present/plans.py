@@ -64,6 +64,31 @@ def plan_rows(rows: Sequence[Estimate]) -> Rows:
     return [e.row for e in rows]
 
 
+def shown_rows(rows: Sequence[Estimate]) -> Rows:
+    """The same with the interval in one cell."""
+    return [{**e.row, "90 %": _span(e)} for e in rows]
+
+
+def _span(e: Estimate) -> str:
+    low, high = (format_quantity(_f(e.results[k]), "s") for k in ("step_time_low_s", "step_time_high_s"))
+    return f"{low} to {high}"
+
+
+def alternative_rows(plan: Plan) -> Rows:
+    """The best layout of every other tensor-parallel size, and the terms that make it slower than the winner."""
+    if plan.best is None:
+        return []
+    rows: Rows = []
+    base = _f(plan.best.results["step_time_s"])
+    for e in plan.alternatives:
+        terms = {k: e.time.get(k, 0.0) - plan.best.time.get(k, 0.0) for k in {**e.time, **plan.best.time}}
+        worst = sorted(terms, key=lambda k: -terms[k])[:3]
+        why = ", ".join(f"{k} +{format_quantity(terms[k], 's')}" for k in worst if terms[k] > 0.002 * base)
+        rows.append({"layout": layout_text(e), "step_time_s": e.results["step_time_s"],
+                     "slower": f"{_f(e.results['step_time_s']) / base - 1:+.1%}", "why": why})  # fmt: skip
+    return rows
+
+
 def plan_columns(rows: Sequence[Estimate]) -> list[str]:
     """Columns a reader of the table wants: layout keys that differ from 1 somewhere, then the results."""
     if not rows:
@@ -72,8 +97,7 @@ def plan_columns(rows: Sequence[Estimate]) -> list[str]:
     always = [k for k in ("dp", "tp", "pp") if k not in moving and k in rows[0].inputs]
     changes = [k for k in ("model", "compute_dtype", "weight_dtype", "kv_dtype", "sparsity", "compression", "optimizer")
                if len({str(e.inputs.get(k)) for e in rows}) > 1]  # fmt: skip
-    shown = ["step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "mfu", "memory_peak_bytes",
-             "usd_per_million_tokens", "bound"]  # fmt: skip
+    shown = ["step_time_s", "90 %", "tokens_per_s", "mfu", "memory_peak_bytes", "usd_per_million_tokens", "bound"]
     return [*changes, *[k for k in LAYOUT if k in (*always, *moving)], *shown]
 
 
@@ -86,9 +110,9 @@ def refusal_rows(refused: dict[str, int]) -> Rows:
 def choice_rows(choices: Sequence[Choice]) -> Rows:
     """Compression choices, those that fit first, then by how near they come."""
     rows: Rows = []
-    for c in sorted(choices, key=lambda c: (not c.fits, c.memory / c.capacity if not c.fits else -c.kept)):
+    for c in sorted(choices, key=lambda c: (not c.fits, c.memory / c.capacity if not c.fits else 0.0, c.departure)):
         rows.append({
-            "choice": c.label, "weights_kept": c.kept, "fits": c.fits, "memory_bytes": c.memory,
+            "choice": c.label, "values_kept": c.values, "bits_kept": c.kept, "fits": c.fits, "memory_bytes": c.memory,
             "of_capacity": c.memory / c.capacity, "step_time_s": c.seconds,
         })  # fmt: skip
     return rows
@@ -123,6 +147,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "considered": plan.considered,
         "fitting": plan.fitting,
         "choices": choice_rows(plan.choices),
+        "alternatives": alternative_rows(plan),
         "nearest_miss": estimate_json(plan.miss) if plan.miss else None,
         "remedies": plan.remedies,
     }

@@ -13,6 +13,8 @@ from planner.errors import unknown
 from planner.units import format_gib, format_quantity
 
 FORMATS = ("table", "csv", "json", "markdown")
+LONGEST_WHOLE = 44  # characters a cell keeps on one line
+WIDE = 200  # columns of a table that goes to a file or a pipe
 Row = Mapping[str, Any]
 
 
@@ -119,14 +121,18 @@ def to_table(rows: Sequence[Row], columns: Sequence[str] | None = None, *, title
     from rich.table import Table
 
     names = list(columns or columns_of(rows))
+    cells = [[display(n, r.get(n)) for n in names] for r in rows]
     table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1))
-    for n in names:
+    for i, n in enumerate(names):
         numeric = any(isinstance(plain(r.get(n)), int | float) and not isinstance(r.get(n), bool) for r in rows)
-        table.add_column(heading(n), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    for r in rows:
-        table.add_row(*[display(n, r.get(n)) for n in names])
+        widest = max((len(c[i]) for c in cells), default=0)
+        table.add_column(heading(n), justify="right" if numeric else "left", no_wrap=widest <= LONGEST_WHOLE,
+                         overflow="fold")  # fmt: skip
+    for c in cells:
+        table.add_row(*c)
     out = io.StringIO()
-    Console(file=out, width=width or 160, no_color=not color, highlight=False, force_terminal=color).print(table)
+    wide = width or WIDE
+    Console(file=out, width=wide, no_color=not color, highlight=False, force_terminal=color).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))
 
 
