@@ -157,7 +157,7 @@ def rules(x: Layouts, model: Model, *, devices: int | None, seq_len: int) -> lis
              f"cp {{cp}} needs a sequence that divides by 2·cp; seq_len is {seq_len}"),
         Rule("sp_tokens", (x.sequence_parallel > 0) & ((seq_len // np.maximum(x.cp, 1)) % x.tp != 0),
              f"sequence_parallel needs tp to divide the tokens of a rank; tp {{tp}}, seq_len {seq_len}, cp {{cp}}"),
-        Rule("micro_batch", x.global_batch % (x.dp * x.micro_batch) != 0,
+        Rule("micro_batch", x.global_batch % np.maximum(x.dp * x.micro_batch, 1) != 0,
              "global_batch {global_batch} does not divide into dp {dp} x micro_batch {micro_batch}"),
     ]  # fmt: skip
     return [r for r in found if r.broken.any()]

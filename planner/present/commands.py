@@ -106,7 +106,7 @@ def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style
         return to_csv(rows)
     p, f = data["parameters"], data["forward_flops"]
     total = {"name": "total", "count": "", **{
-        k: sum(float(r.get(k) or 0) for r in rows)
+        k: sum((r.get(k) or 0) * r["count"] for r in rows)
         for k in ("parameters", "forward_flops", "weight_bytes", "activation_bytes", "saved_activation_bytes",
                   "kv_cache_bytes_per_token")}}  # fmt: skip
     head = (f"{m.name}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "

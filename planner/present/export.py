@@ -68,6 +68,8 @@ def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[st
     target = Path(path)
     if not target.parent.is_dir():
         raise BadInputError(f"-o: folder {str(target.parent)!r} does not exist")
+    if target.is_dir():
+        raise BadInputError(f"-o {path}: Is a directory")
     count = 0
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")

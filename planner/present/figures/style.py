@@ -196,5 +196,8 @@ def save(figure: Figure, path: str | Path) -> Path:
         )
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[suffix]
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline-planner", "pdf.fonttype": 42}):
-        figure.savefig(target, format=suffix, dpi=PNG_DPI, metadata=metadata)
+        try:
+            figure.savefig(target, format=suffix, dpi=PNG_DPI, metadata=metadata)
+        except OSError as error:
+            raise BadInputError(f"{target}: cannot write the figure: {error.strerror}") from error
     return target
