@@ -44,7 +44,7 @@ class Attention:
     extra_parameters: int = 0
     rotary: bool = True
     value_is_key: bool = False  # one projection serves as key and value; both are cached
-    tied_matmuls: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) products whose weights are counted elsewhere
+    tied_matmuls: tuple[tuple[str, int, int, float], ...] = ()  # (name, k, n, rows a token): weights counted elsewhere
 
     @property
     def value_dim(self) -> int:

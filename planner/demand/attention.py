@@ -61,8 +61,8 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
     )  # fmt: skip
     if a.gate:
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))
-    ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, tied=True)
-            for name, k, n in a.tied_matmuls]  # fmt: skip
+    ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=rows, tied=True)
+        for name, k, n, rows in a.tied_matmuls]  # fmt: skip
     ops.append(
         Op(
             f"{prefix}.out",

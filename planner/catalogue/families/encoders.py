@@ -18,6 +18,7 @@ from planner.catalogue.families.blocks import (
 from planner.catalogue.families.config import Config
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
+REFERENCE_TOKENS = 512
 POOLED = (
     "bert",
     "roberta",
@@ -224,7 +225,9 @@ def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tupl
             extra += sum({"c2p": 1, "p2c": 1}.get(t, 0) * (hidden * hidden + hidden) for t in terms)
     else:
         extra += hidden * hidden * ("c2p" in terms) + (hidden * hidden + hidden) * ("p2c" in terms)
-    matmuls = tuple((f"position.{t}", hidden, size) for t in terms)
+    # Scores against every position, and the projection of the position table, once a pass of 512 tokens.
+    matmuls = tuple((f"position.{t}", hidden, size, 1.0) for t in terms)
+    matmuls += tuple((f"position.{t}_projection", hidden, hidden, size / REFERENCE_TOKENS) for t in terms)
     norm = 2 * hidden if second and "layer_norm" in c.text("norm_rel_ebd", "none") else 0
     return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls), size * hidden, norm
 

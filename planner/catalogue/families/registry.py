@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from planner.catalogue.families import (
@@ -143,9 +143,18 @@ def _from_architecture(names: Any) -> str | None:
     """The type whose class names begin like the first architecture, the longest such."""
     if not isinstance(names, list | tuple) or not names or not isinstance(names[0], str):
         return None
-    prefixes = {str(entry["class"]).removesuffix("Config"): kind for kind, entry in class_defaults().items()}
-    fit = [p for p in prefixes if re.match(rf"{re.escape(p)}(For|LMHead|Model|$)", names[0])]
+    prefixes = _class_prefixes()
+    fit = [p for p in prefixes if names[0].startswith(p) and names[0][len(p) :].startswith(_ENDINGS)]
     return prefixes[max(fit, key=len)] if fit else None
+
+
+_ENDINGS = ("For", "LMHead", "Model")
+
+
+@lru_cache(maxsize=1)
+def _class_prefixes() -> Mapping[str, str]:
+    """How class names of a type begin: Llama of LlamaConfig."""
+    return {str(entry["class"]).removesuffix("Config"): kind for kind, entry in class_defaults().items()}
 
 
 def _from_signature(config: Mapping[str, Any]) -> str | None:
