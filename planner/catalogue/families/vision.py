@@ -158,8 +158,13 @@ def siglip_tower(c: Config, *, optional: bool = True, head: bool | None = None, 
     # The pooling head: one learned query attends to all patches, an MLP follows; its biases and the query.
     output = (h + 4 * h + t.ffn + h) if pooled else 0
     once = 1.0 / count
-    matmuls = (("pool.kv", h, 2 * h, 1.0), ("pool.q", h, h, once), ("pool.out", h, h, once), ("pool.up", h, t.ffn, once),
-               ("pool.down", t.ffn, h, once))  # fmt: skip
+    matmuls = (
+        ("pool.kv", h, 2 * h, 1.0),
+        ("pool.q", h, h, once),
+        ("pool.out", h, h, once),
+        ("pool.up", h, t.ffn, once),
+        ("pool.down", t.ffn, h, once),
+    )
     c.ignore("projection_dim", "vision_use_head", "num_positions", "tile_size", "resize_method")
     body = tower(c, t, name=name, patch=patch, count=count, tokens=count, more=count * h, optional=optional,
                  extra_norms=2 * h if pooled else 0, output=output)  # fmt: skip
