@@ -100,9 +100,7 @@ def fit_soft_roofline(
         )
 
     return np.exp(
-        robust_fit(
-            model, seconds, starts=np.log(_STARTS), low=_LOW, high=_HIGH, expected=_EXPECTED, spread=_SPREAD
-        )
+        robust_fit(model, seconds, starts=np.log(_STARTS), low=_LOW, high=_HIGH, expected=_EXPECTED, spread=_SPREAD)
     )
 
 
@@ -175,9 +173,7 @@ def _descend(residual: Model, start: Floats, *, low: Floats, high: Floats, steps
 
 def _jacobian(residual: Model, here: Floats, error: Floats, *, high: Floats) -> Floats:
     step = np.where(here + 1e-5 > high, -1e-5, 1e-5)
-    columns = [
-        (residual(here + step * unit) - error) / s for unit, s in zip(np.eye(len(here)), step, strict=True)
-    ]
+    columns = [(residual(here + step * unit) - error) / s for unit, s in zip(np.eye(len(here)), step, strict=True)]
     return np.stack(columns, axis=1)
 
 
@@ -203,9 +199,7 @@ def held_out_errors(
     return errors
 
 
-def _predict(
-    fitted: Floats, flops: Floats, bytes_moved: Floats, *, peak_flops: float, bandwidth: float
-) -> Floats:
+def _predict(fitted: Floats, flops: Floats, bytes_moved: Floats, *, peak_flops: float, bandwidth: float) -> Floats:
     return kernel_time(
         flops,
         bytes_moved,
@@ -218,9 +212,7 @@ def _predict(
     )
 
 
-def fit_work(
-    flops: Floats, bytes_moved: Floats, seconds: Floats, *, peak_flops: float, bandwidth: float
-) -> Fit:
+def fit_work(flops: Floats, bytes_moved: Floats, seconds: Floats, *, peak_flops: float, bandwidth: float) -> Fit:
     """Fit one kind of kernel on one chip, with the errors of five-fold cross-validation.
 
     Parameters
@@ -292,9 +284,7 @@ def _fit_matmul(gpu: str, dtype: str, table: Floats, accelerators: Mapping[str, 
     )
 
 
-def fit_collective(
-    op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float
-) -> Floats:
+def fit_collective(op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float) -> Floats:
     """Parameters of a collective inside one domain that best explain measured times.
 
     Parameters

@@ -18,8 +18,7 @@ _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9}
 
 _SCALES: dict[str, dict[str, float]] = {
     "FLOP/s": {f"{p}FLOP/s": s for p, s in _PREFIX.items()} | {f"{p}OP/s": s for p, s in _PREFIX.items()},
-    "byte/s": {f"{p}B/s": s for p, s in (_PREFIX | _BINARY).items()}
-    | {f"{p}bit/s": s / 8 for p, s in _PREFIX.items()},
+    "byte/s": {f"{p}B/s": s for p, s in (_PREFIX | _BINARY).items()} | {f"{p}bit/s": s / 8 for p, s in _PREFIX.items()},
     "byte": {f"{p}B": s for p, s in (_PREFIX | _BINARY).items()},
     "s": {f"{p}s": s for p, s in _SMALL.items()} | {"min": 60.0, "h": 3600.0, "d": 86400.0},
     "W": {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3},

@@ -179,14 +179,12 @@ def test_the_answer_leads(cli: Cli) -> None:
 
 def test_summary_of_the_first_transformer(cli: Cli) -> None:
     answer = json.loads(cli("summary", "transformer-base", "--seq-len", "128", "--format", "json").out)
-    counted = sum(r["parameters"] * r["count"] for r in answer["layers"])
+    counted = sum(r["parameters"] for r in answer["layers"])
     groups = {"embedding", "head", "attention", "mlp", "norm", "other"}
     assert counted == answer["parameters"]["total"]
     assert {"total", "active", *groups} <= set(answer["parameters"])
     assert {"total", "attention_scores", "causal_total"} <= set(answer["forward_flops"])
-    assert sum(r["forward_flops"] * r["count"] for r in answer["layers"]) == pytest.approx(
-        answer["forward_flops"]["total"]
-    )
+    assert sum(r["forward_flops"] for r in answer["layers"]) == pytest.approx(answer["forward_flops"]["total"])
     text = cli("summary", "transformer-base", "--seq-len", "128").out
     assert f"{answer['parameters']['total']:,}" in text.strip().splitlines()[-1]
 

@@ -35,9 +35,7 @@ from planner.supply.collectives import (
 
 GIB, MIB = 2.0**30, 2.0**20
 PERFECT = CollectiveEfficiency(1.0, 0.0, 0.0, 1.0, Provenance("test", "assumed"))
-IDEAL = EfficiencyClass(
-    "ideal", collectives={kind: {"default": PERFECT} for kind in ("scale_up", "scale_out", "pcie")}
-)
+IDEAL = EfficiencyClass("ideal", collectives={kind: {"default": PERFECT} for kind in ("scale_up", "scale_out", "pcie")})
 
 
 def chip() -> Accelerator:
@@ -93,20 +91,13 @@ def test_all_reduce_reaches_its_asymptote_without_losses() -> None:
 
 
 def test_all_reduce_is_reduce_scatter_and_all_gather() -> None:
-    parts = [
-        collective_time(op, GIB, [8, 64], stride=1, cluster=cluster())
-        for op in ("reduce_scatter", "all_gather")
-    ]
-    assert collective_time("all_reduce", GIB, [8, 64], stride=1, cluster=cluster()) == pytest.approx(
-        sum(parts)
-    )
+    parts = [collective_time(op, GIB, [8, 64], stride=1, cluster=cluster()) for op in ("reduce_scatter", "all_gather")]
+    assert collective_time("all_reduce", GIB, [8, 64], stride=1, cluster=cluster()) == pytest.approx(sum(parts))
 
 
 def test_across_domains_every_device_drives_its_own_port() -> None:
     time = collective_time("all_gather", GIB, 32, stride=1, cluster=cluster())
-    assert time == pytest.approx(
-        3 / 4 * (GIB / 8) / 50e9 if 3 / 4 / 8 / 50 > 7 / 8 / 450 else 7 / 8 * GIB / 450e9
-    )
+    assert time == pytest.approx(3 / 4 * (GIB / 8) / 50e9 if 3 / 4 / 8 / 50 > 7 / 8 / 450 else 7 / 8 * GIB / 450e9)
     alone = collective_time("all_gather", GIB, 4, stride=8, cluster=cluster())
     assert alone == pytest.approx(3 / 4 * GIB / 50e9)
 
@@ -214,9 +205,7 @@ def test_a_torus_uses_the_axes_a_group_closes() -> None:
         100e9,
         200e9,
     ]
-    assert usable_bandwidth("all_to_all", 256, fabric=torus) < usable_bandwidth(
-        "all_gather", 256, fabric=torus
-    )
+    assert usable_bandwidth("all_to_all", 256, fabric=torus) < usable_bandwidth("all_gather", 256, fabric=torus)
 
 
 def test_pcie_slots_share_their_host() -> None:
@@ -245,9 +234,7 @@ def test_offload_without_a_host_link_is_refused() -> None:
     assert host_transfer_time([0.0, 55e9], cluster=real("dgx-h100", 8)) == pytest.approx([0.0, 1.0], rel=0.02)
 
 
-groups = st.lists(
-    st.tuples(st.integers(1, 2**20), st.integers(1, 2**20), st.floats(0.0, 1e15)), min_size=1, max_size=8
-)
+groups = st.lists(st.tuples(st.integers(1, 2**20), st.integers(1, 2**20), st.floats(0.0, 1e15)), min_size=1, max_size=8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -281,9 +268,7 @@ def test_any_group_has_a_finite_time_alone_or_among_others(
     size=st.floats(1.0, 1e12),
     faster=st.floats(1.0, 20.0),
 )
-def test_more_bandwidth_and_less_data_are_never_slower(
-    op: str, ranks: int, size: float, faster: float
-) -> None:
+def test_more_bandwidth_and_less_data_are_never_slower(op: str, ranks: int, size: float, faster: float) -> None:
     hopper = load_class("nvidia-hopper")
     up, out = Fabric("nvlink", "switched", 450e9, None, 8), Fabric("ib", "switched", 50e9, None, 2**20)
     slow = collective_time(op, size, ranks, stride=1, cluster=cluster(up, out, efficiency=hopper))

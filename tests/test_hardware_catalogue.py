@@ -245,9 +245,7 @@ def test_accelerator_without_a_node_gets_one_by_rule() -> None:
     assert chip.host is not None
 
 
-def test_one_look_up_parses_one_accelerator_and_one_system(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_one_look_up_parses_one_accelerator_and_one_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for folder, name in (
         ("accelerators", "h100-sxm5-80gb"),
         ("accelerators", "l40s-48gb"),
@@ -289,9 +287,7 @@ sources:
 """
 
 
-@pytest.mark.parametrize(
-    "place", ["mine-1gb.yaml", "accelerators/mine-1gb.yaml", "accelerators/me/mine-1gb.yaml"]
-)
+@pytest.mark.parametrize("place", ["mine-1gb.yaml", "accelerators/mine-1gb.yaml", "accelerators/me/mine-1gb.yaml"])
 def test_own_folder_flat_or_not(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)

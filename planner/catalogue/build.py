@@ -41,8 +41,7 @@ def _number(figure: Figure | None) -> float | None:
 
 def _prices(values: Values) -> tuple[Price, ...]:
     return tuple(
-        Price(p["usd"], p["provider"], p["kind"], p["region"], p["date"], p["source"])
-        for p in values["prices"]
+        Price(p["usd"], p["provider"], p["kind"], p["region"], p["date"], p["source"]) for p in values["prices"]
     )
 
 
@@ -173,15 +172,11 @@ def generic_system(chip: Accelerator) -> System:
 
     Everything about it but the link's rate is an assumption, and ``provenance`` says so.
     """
-    assumed = Provenance(
-        "rule for chips without a described node", "assumed", "eight devices a node, one node"
-    )
+    assumed = Provenance("rule for chips without a described node", "assumed", "eight devices a node, one node")
     own, host = chip.scale_up, chip.host
     fabric = None
     if own is not None:
-        fabric = Fabric(
-            own.name, "mesh" if own.per_peer else "switched", own.bandwidth, own.per_peer, GENERIC_NODE
-        )
+        fabric = Fabric(own.name, "mesh" if own.per_peer else "switched", own.bandwidth, own.per_peer, GENERIC_NODE)
     elif host is not None:
         fabric = Fabric(host.name, "pcie", host.bandwidth, host.bandwidth, GENERIC_NODE)
     return System(

@@ -22,9 +22,7 @@ ALIASES = Field(
     "other names, on one line; none is needed for words in another order, nor for a part that is unique",
     default=(),
 )  # fmt: skip
-SOURCES = Field(
-    "sources", "table", "short citation of each source, by key", required=True, item=Field("", "text")
-)
+SOURCES = Field("sources", "table", "short citation of each source, by key", required=True, item=Field("", "text"))
 CONFLICTS = Field("conflicts", "texts", "other values seen and where, a sentence each", default=())
 PRICE_FIELDS = (
     Field("usd", "quantity", "for one device, as software sees one", unit="USD/hour", required=True),
@@ -58,9 +56,7 @@ KERNELS = Field(
     "kernels", "table", "kernel class, then dtype (or `default`)",
     item=Field("", "table", keys=(*DTYPE_NAMES, "default"), item=KERNEL), default={},
 )  # fmt: skip
-EFFICIENCY = Field(
-    "efficiency", "section", "measured on this very part; else the class speaks", fields=(KERNELS,)
-)
+EFFICIENCY = Field("efficiency", "section", "measured on this very part; else the class speaks", fields=(KERNELS,))
 
 LINK_FIELDS = (
     Field("name", "text", "e.g. NVLink4", required=True),

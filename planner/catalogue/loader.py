@@ -73,9 +73,7 @@ def _aliases(path: Path) -> tuple[str, ...]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("aliases:"):
-                return tuple(
-                    a.strip().strip("'\"") for a in line[8:].strip().strip("[]").split(",") if a.strip()
-                )
+                return tuple(a.strip().strip("'\"") for a in line[8:].strip().strip("[]").split(",") if a.strip())
     return ()
 
 
@@ -132,9 +130,7 @@ def _unknown(what: str, name: str, known: Mapping[str, Entry]) -> BadInputError:
     alike = [i for i in known if any(names.contains(names.words(i), [w]) for w in shared)]
     if alike:
         alike.sort(key=lambda i: (-SequenceMatcher(None, name.lower(), i).ratio(), i))
-        return BadInputError(
-            f"unknown {what} {name!r}; nearest: {', '.join(alike[:6])} ({len(known)} are known)"
-        )
+        return BadInputError(f"unknown {what} {name!r}; nearest: {', '.join(alike[:6])} ({len(known)} are known)")
     return unknown(what, name, known)
 
 

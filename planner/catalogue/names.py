@@ -66,6 +66,4 @@ def equal(own: frozenset[str], given: frozenset[str]) -> bool:
 
 def telling(given: Iterable[str]) -> bool:
     """Whether a name holds a model number, and not only a size or a form."""
-    return any(
-        any(c.isdigit() for c in w) and not _SIZE_WORD.fullmatch(w) and not _FORM.fullmatch(w) for w in given
-    )
+    return any(any(c.isdigit() for c in w) and not _SIZE_WORD.fullmatch(w) and not _FORM.fullmatch(w) for w in given)

@@ -115,9 +115,7 @@ def read_document(path: Path, fields: Iterable[Field]) -> tuple[dict[str, Any], 
     """As :func:`read_file`, but the faults are returned with the document and not raised."""
     document = Document(path)
     try:
-        root = yaml.compose(
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         document.faults.append(f"{path}:1: cannot be read: {error.strerror}")
         return {}, document
@@ -174,9 +172,7 @@ def _read(node: yaml.Node, spec: Field, document: Document, where: str) -> Any:
     if spec.kind == "section":
         return _section(node, spec.fields, document, f"{where}.")
     if spec.kind == "sections":
-        return [
-            _section(n, spec.fields, document, f"{where}[{i}].") for i, n in _items(node, document, where)
-        ]
+        return [_section(n, spec.fields, document, f"{where}[{i}].") for i, n in _items(node, document, where)]
     if spec.kind == "table":
         return _table(node, spec, document, where)
     if spec.kind in ("texts", "integers"):

@@ -45,7 +45,7 @@ def _share(part: str, text: str) -> float:
 
 
 def _prune(model: Model, name: str, share: float) -> Model:
-    stacks = tuple(s if s.role == "tower" and s is not model.text else _prune_stack(s, name, share)
+    stacks = tuple(s if s.optional else _prune_stack(s, name, share)
                    for s in model.stacks)  # fmt: skip
     return replace(model, stacks=stacks)
 

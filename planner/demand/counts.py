@@ -54,11 +54,6 @@ def stack_work(model: Model, stack: Stack, *, batch: float, seq_len: float) -> W
     return work(batch=batch, q_len=stack_tokens(model, stack, seq_len), encoder_len=encoder_tokens(model, seq_len))
 
 
-def _on_text_path(d: Demand, section: Section) -> bool:
-    stack = d.model.stacks[section.stack]
-    return not stack.optional and not (section.role == "layer" and stack.kinds[section.kind].optional)
-
-
 def _section_flops(table: OpTable, w: Work) -> tuple[float, float, float]:
     """All FLOPs, those of attention scores, and what causality saves."""
     flops = op_costs(table, w, Precision(), attention="eager").flops[0]
@@ -82,7 +77,7 @@ def forward_flops(model: Model, *, batch: int = 1, seq_len: int) -> dict[str, fl
     d = demand(model)
     total = scores = saved = 0.0
     for section in d.sections:
-        if section.table.ops and _on_text_path(d, section):
+        if section.table.ops and d.runs(section):
             w = stack_work(model, model.stacks[section.stack], batch=batch, seq_len=seq_len)
             f, s, h = _section_flops(section.table, w)
             total, scores, saved = (
@@ -128,11 +123,12 @@ def _cached(section: Section) -> float:
 
 
 def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Precision | None = None) -> dict[str, Any]:
-    """Parameters, FLOPs and a row for each distinct part of the model; rows times ``count`` sum to the totals.
+    """Parameters, FLOPs and a row for each distinct part of the model; rows sum to the totals.
 
-    Rows are per layer: ``parameters``, ``forward_flops`` (full scores, 0 off the text path), ``weight_bytes``,
-    ``activation_bytes`` (read and written), ``saved_activation_bytes`` (kept for backward, fused attention),
-    ``kv_cache_bytes_per_token``, ``arithmetic_intensity`` (FLOP over weight and activation bytes).
+    A row stands for all ``count`` layers of its kind: ``parameters`` (and ``parameters_per_layer``),
+    ``forward_flops`` (full scores, 0 off the text path), ``weight_bytes``, ``activation_bytes`` (read and written),
+    ``saved_activation_bytes`` (kept for backward, fused attention), ``kv_cache_bytes_per_token``,
+    ``arithmetic_intensity`` (FLOP over weight and activation bytes).
     """
     precision = precision or Precision(weight=model.weight_dtype)
     d = demand(model)
@@ -148,7 +144,8 @@ def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Pre
 
 def _bare_row(name: str, parameters: int, precision: Precision) -> dict[str, Any]:
     return {
-        "name": name, "kind": "other", "count": 1, "parameters": parameters, "forward_flops": 0.0,
+        "name": name, "kind": "other", "count": 1, "parameters": parameters,
+        "parameters_per_layer": parameters, "forward_flops": 0.0,
         "weight_bytes": parameters * precision.bytes_of("weight"), "activation_bytes": 0.0,
         "saved_activation_bytes": 0.0, "kv_cache_bytes_per_token": 0.0, "arithmetic_intensity": 0.0,
     }  # fmt: skip
@@ -156,7 +153,7 @@ def _bare_row(name: str, parameters: int, precision: Precision) -> dict[str, Any
 
 def _row(d: Demand, section: Section, *, batch: int, seq_len: int, precision: Precision) -> dict[str, Any]:
     model, stack = d.model, d.model.stacks[section.stack]
-    table, on = section.table, _on_text_path(d, section)
+    table, on = section.table, d.runs(section)
     w = stack_work(model, stack, batch=batch, seq_len=seq_len)
     costs = op_costs(table, w, precision, attention="flash")
     flops = _section_flops(table, w)[0] if on else 0.0
@@ -164,13 +161,14 @@ def _row(d: Demand, section: Section, *, batch: int, seq_len: int, precision: Pr
     weight = parameters * precision.bytes_of("weight")
     moved = float((costs.bytes_moved - costs.weight_bytes).sum()) if on else 0.0
     saved = float(saved_bytes(table, w, width=precision.bytes_of("activation")).sum()) if on else 0.0
+    n, cached = section.count, _cached(section) * precision.bytes_of("kv")
     kind = {"input": "embedding", "output": "head"}.get(section.role, "layer")
     name = stack.kinds[section.kind].name if section.role == "layer" else kind
     return {
-        "name": name if len(model.stacks) == 1 else f"{stack.name}: {name}", "kind": kind, "count": section.count,
-        "parameters": parameters, "forward_flops": flops, "weight_bytes": weight, "activation_bytes": moved,
-        "saved_activation_bytes": saved,
-        "kv_cache_bytes_per_token": _cached(section) * precision.bytes_of("kv") if stack.role == "decoder" else 0.0,
+        "name": name if len(model.stacks) == 1 else f"{stack.name}: {name}", "kind": kind, "count": n,
+        "parameters": parameters * n, "parameters_per_layer": parameters, "forward_flops": flops * n,
+        "weight_bytes": weight * n, "activation_bytes": moved * n, "saved_activation_bytes": saved * n,
+        "kv_cache_bytes_per_token": cached * n if stack.role == "decoder" else 0.0,
         "arithmetic_intensity": flops / (weight + moved) if weight + moved else 0.0,
     }  # fmt: skip
 

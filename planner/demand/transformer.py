@@ -151,6 +151,11 @@ class Demand:
         index = {(s.stack, s.kind): i for i, s in enumerate(self.sections) if s.role == "layer"}
         return tuple(index[(i, kind)] for i, stack in enumerate(self.model.stacks) for kind in stack.order)
 
+    def runs(self, section: Section) -> bool:
+        """Whether a section is on the text path: towers and layers that wait for an image are held but not run."""
+        stack = self.model.stacks[section.stack]
+        return not stack.optional and not (section.role == "layer" and stack.kinds[section.kind].optional)
+
     @cached_property
     def parameters(self) -> dict[str, int]:
         """Parameters by group, the groups of :data:`planner.demand.ops.GROUPS`; they sum to the total."""

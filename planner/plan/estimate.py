@@ -115,13 +115,11 @@ def forward_flops(
     decode = context is not None
     w = work(batch=batch, q_len=1.0 if decode else seq_len, kv_len=context if decode else seq_len,
              encoder_len=encoder_len, decode=float(decode))  # fmt: skip
-    running = set(running_layers(d))
     total = 0.0
-    for i, s in enumerate(d.sections):
+    for s in d.sections:
         stack = d.model.stacks[s.stack]
-        outside = stack.role == "tower" and stack is not d.model.text
         encoder = stack.role == "encoder" and stack is not d.model.text
-        if not s.table.ops or outside or (s.role == "layer" and i not in running) or (decode and encoder):
+        if not s.table.ops or not d.runs(s) or (decode and encoder):
             continue
         here = w
         if stack.tokens or encoder:

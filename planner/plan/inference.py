@@ -112,14 +112,11 @@ def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *
     out: Terms = {f"forward.{g}": np.zeros(len(x)) for g in GROUPS} | {"comm.tp": np.zeros(len(x)),
                                                                        "comm.cp": np.zeros(len(x)),
                                                                        "comm.ep": np.zeros(len(x))}  # fmt: skip
-    running = set(running_layers(d))
     width = run.precision.bytes_of("activation")
-    for i, s in enumerate(d.sections):
+    for s in d.sections:
         stack = d.model.stacks[s.stack]
         encoder = stack.role == "encoder" and stack is not d.model.text
-        if not s.table.ops or (s.role == "layer" and i not in running) or (decode and encoder):
-            continue
-        if stack.role == "tower" and stack is not d.model.text:
+        if not s.table.ops or not d.runs(s) or (decode and encoder):
             continue
         here = _own_stream(w, fixed=stack.tokens, encoder=encoder)
         if s.role == "output" and not encoder and d.model.embedding is not None and stack.role == "decoder":

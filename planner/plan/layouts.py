@@ -106,7 +106,7 @@ def divisors(model: Model) -> Divisors:
     widths: set[int] = set()
     experts = 0
     for stack in model.stacks:
-        if stack.role == "tower" and stack is not model.text:
+        if stack.optional:
             continue
         for kind in stack.kinds:
             for mixer in (kind.mixer, kind.cross):
@@ -123,7 +123,7 @@ def divisors(model: Model) -> Divisors:
                 experts = max(experts, kind.ffn.experts)
                 if kind.ffn.shared is not None:
                     widths.add(kind.ffn.shared.width)
-    layers = sum(s.layers for s in model.stacks if s.role != "tower" or s is model.text)
+    layers = sum(s.layers for s in model.stacks if not s.optional)
     return Divisors(tuple(sorted(heads)), tuple(sorted(kv)), tuple(sorted(widths)), experts, layers)
 
 

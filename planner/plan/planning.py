@@ -43,8 +43,8 @@ class Choice:
     """One compression choice: what it changes, what it keeps, and how near it comes to fitting.
 
     ``values`` the part of the weight values kept (pruned, sparse and student weights are gone), ``kept`` the part of
-    the weight bits, ``cache_bytes`` of a cached value; ``memory`` [byte] of its leanest layout; ``seconds`` of its fastest
-    layout that fits, NaN if none does.
+    the weight bits, ``cache_bytes`` of a cached value; ``memory`` [byte] of its leanest layout; ``seconds`` of its
+    fastest layout that fits, NaN if none does.
     """
 
     overrides: dict[str, Value]
@@ -144,7 +144,16 @@ def _choice(
     base = original.demand.total_parameters * original.precision.bytes_of("weight")
     seconds = found.best[0][0] if found.best else float("nan")
     memory = found.miss[0] if found.miss else float("nan")
-    return Choice(dict(overrides), values, bits / base, resolved.precision.bytes_of("kv"), memory, resolved.cluster.accelerator.capacity, seconds, found)
+    return Choice(
+        dict(overrides),
+        values,
+        bits / base,
+        resolved.precision.bytes_of("kv"),
+        memory,
+        resolved.cluster.accelerator.capacity,
+        seconds,
+        found,
+    )
 
 
 def compressions(

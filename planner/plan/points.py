@@ -211,11 +211,8 @@ def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: 
 def _running(resolved: Resolved) -> Iterator[Section]:
     """Sections whose operators run: those of towers are held but not run."""
     d = resolved.demand
-    running = set(running_layers(d))
-    for i, s in enumerate(d.sections):
-        stack = d.model.stacks[s.stack]
-        idle = (stack.role == "tower" and stack is not d.model.text) or (s.role == "layer" and i not in running)
-        if s.table.ops and not idle:
+    for s in d.sections:
+        if s.table.ops and d.runs(s):
             yield s
 
 

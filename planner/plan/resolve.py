@@ -15,6 +15,7 @@ from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
+from planner.demand.counts import encoder_tokens
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
@@ -229,7 +230,7 @@ def _training_run(
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
-        encoder_len=int(given.get("encoder_len", seq_len)) if _has_encoder(model) else 0, framework=framework,
+        encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
         lora_rank=int(given.get("lora_rank", 0)),
     )  # fmt: skip
 
@@ -238,10 +239,6 @@ def _overlaps_tp(given: Mapping[str, Value], chip: Accelerator) -> bool:
     """Whether frameworks pipeline tensor-parallel traffic with its matmuls by default on this chip."""
     modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
     return modern and bool(given.get("sequence_parallel", int(given.get("tp", 1)) > 1))
-
-
-def _has_encoder(model: Model) -> bool:
-    return any(s.role == "encoder" and s is not model.text for s in model.stacks)
 
 
 def _inference_run(
@@ -270,7 +267,7 @@ def _inference_run(
         precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
-        encoder_len=int(given.get("encoder_len", inputs)) if _has_encoder(model) else 0,
+        encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
     )  # fmt: skip
 
 

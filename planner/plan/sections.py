@@ -105,7 +105,7 @@ def _section_terms(
     held = {"adapter": zero + _adapter_parameters(s.table, run.lora_rank, w),
             "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
             "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
-    idle = (stack.role == "tower" and stack is not d.model.text) or not s.table.ops
+    idle = not d.runs(s) or not s.table.ops
     w = _stream(w, fixed=stack.tokens, encoder=stack.role == "encoder" and stack is not d.model.text)
     if idle:
         names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
@@ -276,9 +276,7 @@ def _ring_attention(
     return {"cp": ahead, "cp_back": back}
 
 
-def recomputed(
-    x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array
-) -> tuple[Array, Array]:
+def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
     """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
 
     Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.

@@ -82,8 +82,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
 
 def running_layers(d: Demand) -> tuple[int, ...]:
     """Section of each layer that runs in the token path, in order; towers are held but not run."""
-    idle = {i for i, s in enumerate(d.model.stacks) if s.role == "tower" and s is not d.model.text}
-    return tuple(i for i in d.layer_sections if d.sections[i].stack not in idle)
+    return tuple(i for i in d.layer_sections if d.runs(d.sections[i]))
 
 
 def stage_counts(d: Demand, order: tuple[int, ...], *, pp: int, vpp: int) -> Array:

@@ -106,14 +106,16 @@ def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style
         return to_csv(rows)
     p, f = data["parameters"], data["forward_flops"]
     total = {"name": "total", "count": "", **{
-        k: sum((r.get(k) or 0) * r["count"] for r in rows)
+        k: sum(r.get(k) or 0 for r in rows)
         for k in ("parameters", "forward_flops", "weight_bytes", "activation_bytes", "saved_activation_bytes",
                   "kv_cache_bytes_per_token")}}  # fmt: skip
     head = (f"{m.name}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
             f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
             "halved.")  # fmt: skip
     notes = [f"Assumed: {a}" for a in m.assumed]
-    return "\n".join([head, "", render([*rows, total], fmt, **_only(fmt, style)), *notes])
+    shown = ["name", "count", "parameters_per_layer", "parameters", "forward_flops", "weight_bytes", "activation_bytes",
+             "saved_activation_bytes", "kv_cache_bytes_per_token", "arithmetic_intensity"]  # fmt: skip
+    return "\n".join([head, "", render([*rows, total], fmt, shown, **_only(fmt, style)), *notes])
 
 
 def show_estimate(

@@ -92,6 +92,8 @@ def display(column: str, value: Any) -> str:
             return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
         if column.startswith("usd"):
             return f"{value:,.2f}"
+        if "bytes_per" in column:
+            return format_quantity(value, "byte")
         if column == "watts":
             return format_quantity(value, "W")
         if "flops" in column:
