@@ -98,7 +98,8 @@ def readme_section(compared: Sequence[Compared]) -> str:
     found = tables(compared)
     predicted = sum(c.estimate is not None for c in compared)
     parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
-             "and are refused."]  # fmt: skip
+             "and are refused. The few global constants of `planner/plan/constants.py` were set on these runs, so the "
+             "errors are those of the fit; the intervals are made without the source they are tested on."]  # fmt: skip
     for name in ("by source", "by regime", "layout choice", "peak memory",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
