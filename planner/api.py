@@ -99,7 +99,9 @@ def summary(model: str, *, batch: int = 1, seq_len: int = 2048) -> dict[str, Any
     """Parameters, forward FLOPs and the layer table of a model; no hardware in it."""
     from planner.catalogue.models import load_model
     from planner.demand.counts import summary as summarise
+    from planner.plan.scenario import parse_scenario
 
+    parse_scenario({"batch": str(batch), "seq_len": str(seq_len)})
     return summarise(load_model(model), batch=batch, seq_len=seq_len)
 
 

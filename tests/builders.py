@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
@@ -57,12 +58,20 @@ def cluster(devices: int = 8, hardware: str = "dgx-h100") -> Cluster:
     return cluster_of(hardware, devices)
 
 
-def faster(c: Cluster, *, bandwidth: float = 1.0, peak: float = 1.0) -> Cluster:
-    """The same cluster with its memory bandwidth and matrix rates multiplied."""
+def faster(c: Cluster, *, bandwidth: float = 1.0, peak: float = 1.0, links: float = 1.0) -> Cluster:
+    """The same cluster with its memory bandwidth, matrix rates and fabrics multiplied."""
+
+    def wider(fabric: Fabric | None) -> Fabric | None:
+        if fabric is None:
+            return None
+        each = None if fabric.per_peer is None else fabric.per_peer * links
+        return replace(fabric, bandwidth=fabric.bandwidth * links, per_peer=each)
+
+    system = replace(c.system, scale_up=wider(c.system.scale_up), scale_out=wider(c.system.scale_out))
     chip = c.accelerator
     peaks = {k: v * peak for k, v in chip.peak_flops.items()}
     outer = replace(chip.memory[0], bandwidth=chip.bandwidth * bandwidth)
-    return replace(c, accelerator=replace(chip, memory=(outer, *chip.memory[1:]), peak_flops=peaks))
+    return replace(c, system=system, accelerator=replace(chip, memory=(outer, *chip.memory[1:]), peak_flops=peaks))
 
 
 def training(

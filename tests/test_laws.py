@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -238,13 +239,13 @@ def slowed(x: Layouts, *, factor: float, which: str) -> np.ndarray:
 
 
 @small
-@given(seed=st.integers(0, 2**31), factor=st.floats(1.0, 8.0), which=st.sampled_from(["bandwidth", "peak"]))
+@given(seed=st.integers(0, 2**31), factor=st.floats(1.0, 8.0), which=st.sampled_from(["bandwidth", "peak", "links"]))
 def test_faster_hardware_never_trains_slower(seed: int, factor: float, which: str) -> None:
     assert slowed(random_layouts(30, seed=seed), factor=factor, which=which).size == 0
 
 
 @small
-@given(seed=st.integers(0, 2**31), factor=st.floats(1.0, 8.0), which=st.sampled_from(["bandwidth", "peak"]))
+@given(seed=st.integers(0, 2**31), factor=st.floats(1.0, 8.0), which=st.sampled_from(["bandwidth", "peak", "links"]))
 def test_faster_hardware_never_infers_slower(seed: int, factor: float, which: str) -> None:
     x, d, c, run = random_layouts(30, seed=seed), demand(llama()), cluster(512), serving()
     for phase in ("prefill", "decode"):
@@ -268,6 +269,35 @@ def test_a_decode_step_is_never_above_the_memory_roof() -> None:
         layers = [s for s in d.sections if s.role == "layer"]
         weights = sum(local_weights(s.table, tp=np.array([float(tp)]), ep=np.ones(1)).sum() * s.count for s in layers)
         assert one.total_time[0] >= 2.0 * weights / c.accelerator.bandwidth
+
+
+@small
+@given(seed=st.integers(0, 2**31), key=st.sampled_from(["batch", "input_len"]))
+def test_more_work_is_never_faster(seed: int, key: str) -> None:
+    x, d, c = random_layouts(30, seed=seed), demand(llama()), cluster(512)
+    for phase in ("prefill", "decode"):
+        passes = [inference_pass(d, c, x, serving(**{key: n}), phase=phase) for n in (512, 1024, 8192)]
+        for less, more in pairwise(passes):
+            assert (less.total_time <= more.total_time * (1 + 1e-12)).all()
+            assert (less.peak_memory <= more.peak_memory * (1 + 1e-12)).all()
+
+
+@small
+@given(seed=st.integers(0, 2**31))
+def test_a_longer_sequence_trains_slower_and_holds_more(seed: int) -> None:
+    x, d, c = random_layouts(30, seed=seed), demand(gpt()), cluster(512)
+    steps = [training_step(d, c, x, training(seq_len=s)) for s in (512, 2048, 8192)]
+    for less, more in pairwise(steps):
+        assert (less.step_time <= more.step_time * (1 + 1e-12)).all()
+        assert (less.peak_memory <= more.peak_memory * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("offload", ["optimizer", "activations"])
+def test_offload_holds_less_and_takes_no_less_time(offload: str) -> None:
+    x, d, c = random_layouts(60, seed=5), demand(gpt()), cluster(512)
+    here, there = training_step(d, c, x, training()), training_step(d, c, x, training(offload=offload))
+    assert (there.peak_memory <= here.peak_memory * (1 + 1e-12)).all()
+    assert (there.step_time >= here.step_time * (1 - 1e-12)).all()
 
 
 @small
