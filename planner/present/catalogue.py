@@ -52,7 +52,11 @@ def figure_rows(a: Accelerator) -> Rows:
     rows += [{"figure": f"sparse_factor.{d}", "value": f"x {v:g}"} for d, v in a.sparse_factor.items()]
     if a.vector_flops:
         rows.append({"figure": "vector_flops", "value": q(a.vector_flops, "FLOP/s", digits=4)})
-    for level in a.memory:
+    named: dict[str, str] = {}  # a figure's name here to its path in the file
+    for i, level in enumerate(a.memory):
+        capacity = "capacity" if f"memory[{i}].capacity" in a.provenance else "marketed"
+        named |= {f"memory.{level.name}.capacity": f"memory[{i}].{capacity}",
+                  f"memory.{level.name}.bandwidth": f"memory[{i}].bandwidth"}  # fmt: skip
         rows.append({"figure": f"memory.{level.name}.capacity", "value": q(level.capacity, "byte", digits=4)})
         if level.bandwidth:
             rows.append({"figure": f"memory.{level.name}.bandwidth", "value": q(level.bandwidth, "byte/s", digits=4)})
@@ -70,7 +74,7 @@ def figure_rows(a: Accelerator) -> Rows:
                 "basis": e.provenance.basis, "source": e.provenance.source,
             })  # fmt: skip
     for r in rows:
-        p = a.provenance.get(str(r["figure"]))
+        p = a.provenance.get(named.get(str(r["figure"]), str(r["figure"])))
         if p is not None:
             r |= {"basis": p.basis, "source": p.source, "note": p.note}
     for price in a.prices:
@@ -108,6 +112,6 @@ def model_row(m: Model) -> dict[str, Any]:
     d = demand(m)
     return {
         "id": m.id, "name": m.name, "family": m.family, "layers": m.layers, "hidden": m.hidden,
-        "parameters": d.total_parameters, "active": d.active_parameters, "published": m.published_parameters,
+        "parameters": d.total_parameters, "active": d.active_parameters, "published": round(m.published_parameters) if m.published_parameters else None,
         "weight_dtype": m.weight_dtype, "source": m.source,
     }  # fmt: skip
