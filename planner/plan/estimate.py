@@ -12,11 +12,11 @@ from planner.demand.costs import op_costs
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
-from planner.errors import PlannerError
+from planner.errors import BadInputError, PlannerError
 from planner.plan.inference import InferenceRun, inference_pass
 from planner.plan.layouts import Layouts
 from planner.plan.resolve import HardwareDirs, Resolved, resolve
-from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
+from planner.plan.scenario import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
 from planner.plan.sections import Terms, TrainingRun
 from planner.plan.training import running_layers, training_step
 from planner.plan.uncertainty import Interval, interval
@@ -96,10 +96,14 @@ def estimate_rows(
 ) -> Iterable[dict[str, object]]:
     """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed."""
     for row in rows:
+        labels = {k: row[k] for k in LABELS if k in row and k != "error"}
         try:
-            yield estimate_scenario(row, dirs=dirs, folder=folder, today=today).row | {"error": ""}
+            if UNREADABLE in row:
+                raise BadInputError(str(row[UNREADABLE]))
+            e = estimate_scenario(row, dirs=dirs, folder=folder, today=today)
+            yield labels | e.row | {"error": ""}
         except PlannerError as error:
-            yield {k: v for k, v in row.items() if k is not None} | {"error": " ".join(str(error).split())}
+            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
 
 
 def forward_flops(

@@ -17,6 +17,8 @@ from planner.precision import DTYPE_NAMES
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
+LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
+UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 TASKS = ("train", "prefill", "decode", "serve", "forward")
 Value = str | int | float | bool
 
@@ -97,10 +99,10 @@ def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str,
     faults: list[str] = []
     out: dict[str, Value] = {}
     for name, value in given.items():
+        if name in LABELS or is_missing(value):
+            continue
         if name not in KEYS:
             faults.append(str(unknown("key", str(name), KEYS)))
-            continue
-        if is_missing(value):
             continue
         try:
             out[name] = _parse(KEYS[name], value)
@@ -129,7 +131,7 @@ def _parse(key: Key, value: object) -> Value:
     if key.kind == "choice":
         text = str(value).strip().lower()
         if text not in key.choices:
-            raise unknown(key.name, str(value), key.choices, where=key.name)
+            raise unknown(key.name, str(value), key.choices)
         return text
     return _parse_number(key, value)
 

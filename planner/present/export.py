@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError
-from planner.plan.scenario import KEYS
+from planner.plan.scenario import KEYS, UNREADABLE
 from planner.present.tables import plain
 
 
@@ -46,7 +46,7 @@ def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
     rows = []
     for row in reader:
         extra = row.pop(None, None)
-        rows.append({**row, "error": "more cells than the header has"} if extra else row)
+        rows.append({**row, UNREADABLE: "more cells than the header has"} if extra else row)
     return rows
 
 
