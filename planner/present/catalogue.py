@@ -112,7 +112,7 @@ def model_row(m: Model) -> dict[str, Any]:
     d = demand(m)
     return {
         "id": m.id, "name": m.name, "family": m.family, "layers": m.layers, "hidden": m.hidden,
-        "parameters": d.total_parameters, "active": d.active_parameters, 
+        "parameters": d.total_parameters, "active": d.active_parameters,
         "published": round(m.published_parameters) if m.published_parameters else None,
         "weight_dtype": m.weight_dtype, "source": m.source,
     }  # fmt: skip
