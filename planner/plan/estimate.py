@@ -13,7 +13,7 @@ from planner.demand.ops import Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
 from planner.errors import BadInputError, PlannerError
-from planner.plan.inference import InferenceRun, inference_pass
+from planner.plan.inference import InferenceRun, inference_pass, serving
 from planner.plan.layouts import Layouts
 from planner.plan.resolve import HardwareDirs, Resolved, resolve
 from planner.plan.scenario import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
@@ -174,7 +174,8 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         context = run.input_len + run.output_len / 2
         flops = forward_flops(d, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)
         if resolved.task == "serve":
-            ttft, tpot = _serving(d, cluster, x, run, ttft_batch=ttft, step=tpot)
+            steady = serving(d, cluster, x, run)
+            ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])
             seconds = tpot
         tokens = output_rate = run.batch / tpot
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
@@ -191,22 +192,6 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "kv_cache_tokens": float(shown.cache_tokens[0]) * int(x.dp[0]) or None, "bound": bound(time),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
-
-
-def _serving(
-    d: Demand, cluster: object, x: Layouts, run: InferenceRun, *, ttft_batch: float, step: float
-) -> tuple[float, float]:
-    """Steady state of ``concurrency`` requests: each output token pays its share of the prefills of arriving ones.
-
-    In output_len steps every one of C requests is replaced once, so a step carries C/output_len prefills of one
-    prompt each; a new request waits half a step, then for its own prefill. First-order: no bursts, no chunking.
-    """
-    from planner.supply.cluster import Cluster
-
-    assert isinstance(cluster, Cluster)
-    one = float(inference_pass(d, cluster, x, run, phase="prefill", batch=float(x.dp[0])).total_time[0])
-    share = run.batch / float(x.dp[0]) / run.output_len * one
-    return one + (step + share) / 2.0, step + share
 
 
 def bound(time: Mapping[str, float]) -> str:

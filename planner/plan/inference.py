@@ -71,7 +71,7 @@ class Pass:
 
 def inference_pass(
     d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, *, phase: str, context: float | None = None,
-    batch: float | None = None,
+    batch: float | Array | None = None,
 ) -> Pass:  # fmt: skip
     """Estimate one pass of every layout.
 
@@ -103,6 +103,28 @@ def inference_pass(
     time["engine"] = run.engine.step_overhead + run.engine.sequence_overhead * sequences
     memory, room = _memory(d, cluster, x, run, w, sequences)
     return Pass(time, memory, room)
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Serving in its steady state: ``decode`` is the step itself; ``ttft``, ``tpot`` [s] of shape (n,)."""
+
+    decode: Pass
+    ttft: Array
+    tpot: Array
+
+
+def serving(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Steady:
+    """Steady state of ``batch`` requests in flight: each output token pays its share of the prefills of arriving ones.
+
+    In output_len steps every one of C requests of a replica is replaced once, so a step carries C/output_len prefills
+    of one prompt each; a new request waits half a step, then for its own prefill. First-order: no bursts, no chunking.
+    """
+    decode = inference_pass(d, cluster, x, run, phase="decode")
+    one = inference_pass(d, cluster, x, run, phase="prefill", batch=x.dp).total_time
+    share = run.batch / x.dp / run.output_len * one
+    step = decode.total_time + share
+    return Steady(decode, one + step / 2.0, step)
 
 
 def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, decode: bool) -> Terms:

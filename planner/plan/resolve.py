@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.catalogue.class_files import load_class
 from planner.catalogue.hardware import Accelerator, System
@@ -59,6 +62,7 @@ class Resolved:
     run: TrainingRun | InferenceRun
     keys: dict[str, Value]
     assumed_notes: list[str]
+    free: frozenset[str] = frozenset()  # settings of the run that follow the layout, because they were not given
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -174,7 +178,8 @@ def resolve_run(
         "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
         "attention": run.attention,
     }  # fmt: skip
-    return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed])
+    free = frozenset({"framework", "overlap_tp"} - set(given))
+    return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
 
 
 def resolve_precision(
@@ -216,10 +221,11 @@ def _training_run(
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
-    framework = str(assumed.default(given, "framework", "torch" if int(given.get("zero_stage", 0)) == 3 else "megatron",
-                                    "torch where zero_stage is 3"))  # fmt: skip
-    overlap_tp = bool(given.get("overlap_tp", _overlaps_tp(given, chip)))
-    if int(given.get("tp", 1)) > 1 and "overlap_tp" not in given:
+    zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
+    settings = settings_of_layout(chip, zero_stage, bool(given.get("sequence_parallel", tp > 1)))
+    framework = str(assumed.default(given, "framework", settings["framework"], "torch where zero_stage is 3"))
+    overlap_tp = bool(given.get("overlap_tp", settings["overlap_tp"]))
+    if tp > 1 and "overlap_tp" not in given:
         assumed.notes.append(
             f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)"
         )
@@ -235,10 +241,22 @@ def _training_run(
     )  # fmt: skip
 
 
-def _overlaps_tp(given: Mapping[str, Value], chip: Accelerator) -> bool:
-    """Whether frameworks pipeline tensor-parallel traffic with its matmuls by default on this chip."""
+def settings_of_layout(chip: Accelerator, zero_stage: int, sequence_parallel: bool) -> dict[str, Value]:
+    """What frameworks do by default under a layout: FSDP is PyTorch's, the rest Megatron-LM's; tensor-parallel traffic
+    is pipelined with its matmuls under sequence parallelism on chips whose libraries offer it."""
     modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
-    return modern and bool(given.get("sequence_parallel", int(given.get("tp", 1)) > 1))
+    return {"framework": "torch" if zero_stage == 3 else "megatron", "overlap_tp": modern and sequence_parallel}
+
+
+def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:
+    """Rows of ``x`` that share a run's settings, and that run: settings that were not given follow the layout."""
+    run, chip = resolved.run, resolved.cluster.accelerator
+    assert isinstance(run, TrainingRun)
+    key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
+    for k in np.unique(key):
+        settings = settings_of_layout(chip, 3 if k >= 2 else 0, bool(k % 2))
+        chosen = {name: value for name, value in settings.items() if name in resolved.free}
+        yield np.flatnonzero(key == k), replace(run, **chosen)  # type: ignore[arg-type]
 
 
 def _inference_run(

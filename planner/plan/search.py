@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.demand.ops import Array
-from planner.plan.inference import inference_pass
+from planner.plan.inference import inference_pass, serving
 from planner.plan.layouts import Layouts, divisors, layouts, rules
-from planner.plan.resolve import Resolved
+from planner.plan.resolve import Resolved, runs_of_layouts
 from planner.plan.scenario import RECOMPUTE, Value
 from planner.plan.sections import TrainingRun
 from planner.plan.training import training_step
@@ -120,9 +120,15 @@ def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int]) -> Layo
 def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
     """Seconds and peak bytes of every layout, each of shape (n,)."""
     if isinstance(resolved.run, TrainingRun):
-        step = training_step(resolved.demand, resolved.cluster, x, resolved.run)
-        return step.step_time, step.peak_memory
-    phase = "decode" if resolved.task in ("decode", "serve") else "prefill"
+        seconds, memory = np.zeros(len(x)), np.zeros(len(x))
+        for rows, run in runs_of_layouts(resolved, x):
+            step = training_step(resolved.demand, resolved.cluster, x.take(rows), run)
+            seconds[rows], memory[rows] = step.step_time, step.peak_memory
+        return seconds, memory
+    if resolved.task == "serve":
+        steady = serving(resolved.demand, resolved.cluster, x, resolved.run)
+        return steady.tpot, steady.decode.peak_memory
+    phase = "decode" if resolved.task == "decode" else "prefill"
     one = inference_pass(resolved.demand, resolved.cluster, x, resolved.run, phase=phase)
     return one.total_time, one.peak_memory
 
