@@ -97,7 +97,6 @@ def test_the_rows_as_estimated_are_ranked_and_fit(scenario: dict[str, object]) -
 
 
 @pytest.mark.parametrize("held", [{"tp": 4}, {"pp": 2, "micro_batch": 2}, {"zero_stage": 3}, {"recompute": "full"}])
-@pytest.mark.filterwarnings("ignore:divide by zero")
 def test_what_is_given_is_held(held: dict[str, object]) -> None:
     found = plan({**SMALL, **held}, top=50)
     assert found.rows
