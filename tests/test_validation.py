@@ -36,12 +36,12 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.105, 0.30),
-    "MooreThreads/SimuMax": (0.07, 0.11),
-    "mosaicml/llm-foundry": (0.095, 0.25),
-    "bigscience-workshop/bigscience": (0.12, 0.25),
-    "Korthikanti 2022 via calculon-ai/calculon": (0.08, 0.12),
-    "NVIDIA/NeMo-Framework-Launcher": (0.075, 0.27),
+    "all": (0.09, 0.295),
+    "MooreThreads/SimuMax": (0.045, 0.08),
+    "mosaicml/llm-foundry": (0.08, 0.22),
+    "bigscience-workshop/bigscience": (0.095, 0.23),
+    "Korthikanti 2022 via calculon-ai/calculon": (0.095, 0.12),
+    "NVIDIA/NeMo-Framework-Launcher": (0.07, 0.27),
 }
 
 
@@ -62,7 +62,7 @@ def test_layouts_are_ranked_as_they_were_measured() -> None:
     rows = study.layout_rows(layout_groups())
     for r in rows:
         small = r["devices"] <= 8
-        assert r["median_error"] <= (0.09 if small else 0.13), r
+        assert r["median_error"] <= (0.09 if small else 0.14), r
         assert r["rank_correlation"] > 0.9, r
         assert r["regret"] <= (0.06 if small else 0.01), r
 

@@ -120,7 +120,7 @@ def rates(
         if sustained:
             compute /= constants.STRAGGLER if cluster.devices > 1 else 1.0
             if kernel == "vector":
-                memory /= constants.VECTOR_PASSES_TORCH if torch else constants.VECTOR_PASSES
+                memory /= constants.VECTOR_PASSES if torch else 1.0
         if found.provenance.basis == "assumed":
             assumed.append(f"{name} efficiency {found.compute:.2f}/{found.memory:.2f} ({found.provenance.source})")
         rows.append((peak, compute, memory, found.overhead, found.sharpness))

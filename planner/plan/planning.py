@@ -61,13 +61,15 @@ class Choice:
         return bool(self.found.best)
 
     @property
-    def departure(self) -> tuple[float, float, float, float]:
-        """Sorts the least changed first: weight values lost, then their bits, then the cache's, then time.
+    def departure(self) -> tuple[float, float, float, bool, float]:
+        """Sorts the least changed first: weight values lost, their bits, the cache's, another optimizer or training
+        precision, then time.
 
         Bits count in whole halvings: fp8 and mxfp8 are one choice, decided by speed.
         """
         bits = self.kept / max(self.values, 1e-9)
-        return (-round(self.values, 2), -round(bits * 4), -round(self.cache_bytes), self.seconds)
+        training = "optimizer" in self.overrides or set(self.overrides) == {"compute_dtype"}
+        return (-round(self.values, 2), -round(bits * 4), -round(self.cache_bytes), training, self.seconds)
 
     @property
     def label(self) -> str:
