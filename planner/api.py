@@ -58,6 +58,8 @@ def estimates(
     from planner.plan.estimate import estimate_rows
 
     rows: Any = scenarios.to_dict("records") if isinstance(scenarios, pd.DataFrame) else scenarios
+    if isinstance(rows, Mapping):
+        rows = [rows]
     return pd.DataFrame(
         estimate_rows(rows, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None, today=date.today())
     )
@@ -114,10 +116,10 @@ def models() -> pd.DataFrame:
     return pd.DataFrame(model_rows())
 
 
-def hardware() -> pd.DataFrame:
+def hardware(*, hardware_dirs: Dirs = ()) -> pd.DataFrame:
     """The catalogue of accelerators, a row each."""
     import pandas as pd
 
     from planner.present.catalogue import accelerator_rows
 
-    return pd.DataFrame(accelerator_rows(()))
+    return pd.DataFrame(accelerator_rows(_dirs(hardware_dirs)))

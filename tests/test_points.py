@@ -124,7 +124,7 @@ WORK = (
     {"task": "train", "global_batch": 2, "seq_len": 2048},
     {"task": "prefill", "batch": 2, "input_len": 2048},
     {"task": "decode", "batch": 1, "input_len": 512},
-    {"task": "decode", "batch": 128, "input_len": 4096},
+    {"task": "decode", "batch": 128, "input_len": 1536},
 )
 
 

@@ -58,7 +58,10 @@ def search_path(dirs: Dirs = None) -> tuple[Path, ...]:
         if not folder.is_dir():
             raise BadInputError(f"hardware folder {str(folder)!r} does not exist")
     from_environment = [Path(p) for p in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if p]
-    return (*given, *(p for p in from_environment if p.is_dir()), built_in())
+    for folder in from_environment:
+        if not folder.is_dir():
+            raise BadInputError(f"${ENVIRONMENT}: folder {str(folder)!r} does not exist")
+    return (*given, *from_environment, built_in())
 
 
 def _files(folder: Path, kind: Kind) -> Iterator[Path]:

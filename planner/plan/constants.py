@@ -16,6 +16,8 @@ VECTOR_PASSES = 1.5
 # CPU time an eager framework spends on one operator: Python, autograd bookkeeping, launches [s]. Fitted on small
 # models that no roof explains.
 LAUNCH_TIME = 52.0e-6
+# Exponent of the soft maximum of launch time and device time. Fitted on the same models.
+HOST_SHARPNESS = 5.0
 # Kernels that unfused attention launches beyond the one of flash: scores, mask, softmax, dropout, values, transposes.
 EAGER_LAUNCHES = 6.0
 # Share of launches left once a compiler fuses or a CUDA graph replays them. Assumption.

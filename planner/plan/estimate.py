@@ -100,7 +100,8 @@ def estimate_rows(
         try:
             if UNREADABLE in row:
                 raise BadInputError(str(row[UNREADABLE]))
-            e = estimate_scenario(row, dirs=dirs, folder=folder, today=today)
+            inputs = {k: v for k, v in row.items() if k not in COLUMNS and k != "accelerator"}
+            e = estimate_scenario(inputs, dirs=dirs, folder=folder, today=today)
             yield labels | e.row | {"error": ""}
         except PlannerError as error:
             yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
@@ -133,7 +134,9 @@ def forward_flops(
             continue
         if last_token and s.role == "output" and stack.role == "decoder":
             here = work(batch=batch, q_len=1.0)
-        total += float(op_costs(s.table, here, Precision(), attention="flash").flops.sum()) * s.count
+        flops = op_costs(s.table, here, Precision(), attention="flash").flops[0]
+        cached = np.array([decode and o.side == "encoder" for o in s.table.ops])  # keys and values of the encoder
+        total += float(flops[~cached].sum()) * s.count
     return total
 
 
@@ -145,11 +148,12 @@ def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Est
     seconds = float(step.step_time[0])
     per_sequence = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len)
     batch = int(x.global_batch[0])
-    model_flops = TRAIN_FACTOR * per_sequence * batch
+    # Frozen weights have no weight gradient: adapters train with one forward and one backward matmul each.
+    model_flops = (TRAIN_FACTOR - (1.0 if run.lora_rank else 0.0)) * per_sequence * batch
     repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
     in_layers = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len, layers_only=True)
     hardware_flops = model_flops + repeated * in_layers * batch
-    available = seconds * cluster.devices * peak_flops(cluster.accelerator, resolved.precision.compute)
+    available = seconds * cluster.devices * matmul_peak(resolved)
     tokens = batch * run.seq_len / seconds
     spread = interval(resolved, x)
     results: dict[str, object] = {
@@ -182,7 +186,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     if resolved.task == "serve" and tpot is not None:
         time["prefill of arriving requests"] = tpot - sum(time.values())
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
-    available = seconds * cluster.devices * peak_flops(cluster.accelerator, resolved.precision.compute)
+    available = seconds * cluster.devices * matmul_peak(resolved)
     spread = interval(resolved, x)
     results: dict[str, object] = {
         "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
@@ -192,6 +196,13 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "kv_cache_tokens": float(shown.cache_tokens[0]) * int(x.dp[0]) or None, "bound": bound(time),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def matmul_peak(resolved: Resolved) -> float:
+    """The roof that MFU is taken of: the compute dtype's dense peak, or its 2:4 peak under 2:4 sparsity [FLOP/s]."""
+    chip, precision = resolved.cluster.accelerator, resolved.precision
+    sparse = chip.sparse_factor.get(precision.compute, 1.0) if precision.sparsity == "2:4" else 1.0
+    return peak_flops(chip, precision.compute) * sparse
 
 
 def bound(time: Mapping[str, float]) -> str:

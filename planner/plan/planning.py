@@ -110,6 +110,8 @@ def make_plan(
     Plan                            ``best`` is None where nothing fits
     """
     scenario = dict(parse_scenario(given))
+    if top < 1:
+        raise BadInputError(f"top: {top} given; at least 1 row is needed")
     if "devices" not in scenario:
         if "dp" not in scenario:
             raise BadInputError("devices: missing; a search needs the number of accelerators")
@@ -285,7 +287,7 @@ def remedies(
     """What would make it fit: more devices, a smaller dtype, offload; each tried, not guessed."""
     out: list[str] = []
     devices = int(scenario["devices"])
-    free = {k: v for k, v in scenario.items() if k not in ("dp", "tp", "pp", "cp", "ep")}
+    free = {k: v for k, v in scenario.items() if k != "dp"}
     for factor in (2, 4, 8, 16, 32):
         if _fits({**free, "devices": devices * factor}, dirs, folder):
             out.append(f"{devices * factor} devices")

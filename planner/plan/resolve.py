@@ -26,7 +26,7 @@ from planner.errors import BadInputError
 from planner.plan.engines import engine
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, layouts, rules
-from planner.plan.scenario import RECOMPUTE, Value
+from planner.plan.scenario import KEYS, RECOMPUTE, Value
 from planner.plan.sections import TrainingRun
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops
@@ -85,6 +85,8 @@ def cluster_of(name: str, devices: int, dirs: HardwareDirs = ()) -> Cluster:
 @lru_cache(maxsize=512)
 def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
     """A model by id or path, compressed as asked, cached."""
+    if compression.startswith("student:"):
+        name, compression = compression.removeprefix("student:"), "none"
     return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
 
 
@@ -160,12 +162,19 @@ def resolve_run(
             raise BadInputError(f"{key}: missing; a scenario needs a model and hardware")
     assumed = Assumed()
     task = str(given.get("task", "train"))
+    for key in given:
+        if key in KEYS and task not in KEYS[key].tasks:
+            assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
     model = model_of(str(given["model"]), folder, compression) if model is None else model
+    if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
+        raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
+    if task in ("decode", "serve") and int(given.get("cp", 1)) > 1:
+        raise BadInputError(f"cp: {given['cp']} given; {task} does not divide the context, use tp, pp or dp")
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     keys: dict[str, Value] = {
-        "task": task, "model": model.id, "hardware": cluster.system.id, "accelerator": cluster.accelerator.id,
+        "task": task, "model": model.id, "hardware": _hardware_name(cluster), "accelerator": cluster.accelerator.id,
         "devices": cluster.devices, "compression": compression,
     }  # fmt: skip
     run: TrainingRun | InferenceRun
@@ -180,6 +189,12 @@ def resolve_run(
     }  # fmt: skip
     free = frozenset({"framework", "overlap_tp"} - set(given))
     return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
+
+
+def _hardware_name(cluster: Cluster) -> str:
+    """A name that can be given again: a system made by rule has none of its own."""
+    made_by_rule = cluster.system.id.startswith("generic-")
+    return cluster.accelerator.id if made_by_rule else cluster.system.id
 
 
 def resolve_precision(
@@ -218,6 +233,8 @@ def _training_run(
 ) -> TrainingRun:  # fmt: skip
     longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
     seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
+    _refuse_beyond_positions(model, "seq_len", seq_len)
+    _refuse_narrow_training(precision)
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
@@ -229,6 +246,8 @@ def _training_run(
         assumed.notes.append(
             f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)"
         )
+    if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
+        raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
              "offload": str(given.get("offload", "none"))}  # fmt: skip
     return TrainingRun(
@@ -239,6 +258,24 @@ def _training_run(
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
         lora_rank=int(given.get("lora_rank", 0)),
     )  # fmt: skip
+
+
+def _positions(model: Model) -> int:
+    """Learned positions of the text stream, 0 where positions are computed."""
+    return model.embedding.positions if model.embedding is not None and model.text.role != "tower" else 0
+
+
+def _refuse_beyond_positions(model: Model, key: str, length: int) -> None:
+    positions = _positions(model)
+    if 0 < positions < length:
+        raise BadInputError(f"{key}: {length} is beyond the {positions} learned positions of {model.id}")
+
+
+def _refuse_narrow_training(precision: Precision) -> None:
+    """Activations and gradient accumulators of training are 16 or 32 bits wide; only matmuls run narrower."""
+    for key, name in (("activation_dtype", precision.activation), ("grad_dtype", precision.grad)):
+        if name not in ("fp32", "bf16", "fp16"):
+            raise BadInputError(f"{key}: {name} given; training keeps fp32, bf16 or fp16")
 
 
 def settings_of_layout(chip: Accelerator, zero_stage: int, sequence_parallel: bool) -> dict[str, Value]:
@@ -272,11 +309,18 @@ def _inference_run(
         inputs, outputs = length, 0
         keys["seq_len"] = length
     else:
-        inputs = int(assumed.default(given, "input_len", DEFAULT_INPUT))
+        longest = _positions(model) or DEFAULT_INPUT + DEFAULT_OUTPUT
+        default_output = min(DEFAULT_OUTPUT, max(longest // 4, 1))
+        outputs = 1 if task == "prefill" else int(assumed.default(given, "output_len", default_output))
+        default_input = min(DEFAULT_INPUT, max(longest - outputs, 1))
+        inputs = int(assumed.default(given, "input_len", default_input))
         if inputs == 0 and task != "decode":
             raise BadInputError(f"input_len: 0 given; {task} needs a prompt of at least 1 token")
-        outputs = 1 if task == "prefill" else int(assumed.default(given, "output_len", DEFAULT_OUTPUT))
         keys |= {"input_len": inputs, "output_len": outputs}
+    if task == "forward":
+        _refuse_beyond_positions(model, "seq_len", inputs)
+    else:  # the last token is generated, not read
+        _refuse_beyond_positions(model, "input_len + output_len - 1", inputs + outputs - 1)
     key = "concurrency" if task == "serve" else "batch"
     batch = int(assumed.default(given, key, 1))
     chosen = engine(str(given.get("engine", "ideal")))

@@ -35,6 +35,11 @@ class Key:
     most: float = LARGEST
     searched: bool = False  # `plan` looks for the best value unless one is given
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks the key says something to."""
+        return _TASKS_OF.get(self.name, TASKS)
+
 
 def _size(name: str, text: str, *, searched: bool = False, least: int = 1) -> Key:
     return Key(name, "int", text, least=least, searched=searched)
@@ -84,6 +89,15 @@ KEYS: dict[str, Key] = {
         Key("compiled", "bool", "kernels fused or replayed as CUDA graphs: fewer launches"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
     )
+}  # fmt: skip
+_INFERENCE = ("prefill", "decode", "serve")
+_TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
+     "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "compiled", "framework", "lora_rank"), ("train",),
+) | {
+    "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
+    "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
+    "kv_dtype": _INFERENCE,
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 

@@ -25,6 +25,7 @@ from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
+from planner.supply.roofline import soft_maximum
 
 # CUDA context, cuBLAS and NCCL workspaces: what a device loses before the first tensor. vLLM's profile of an 80 GB GPU
 # reports 1.8 to 3.6 GiB non-torch memory with NCCL, a single GPU about 0.5 GiB (data README, traps); assumption.
@@ -124,8 +125,8 @@ def _group_step(
     device_ahead, device_back = _total(ahead), _total(back)
     host = on_stages("host")
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
-    waits = np.maximum(host - device_ahead, 0.0)
-    waits_back = np.maximum((2.0 + full) * host - device_back - repeat, 0.0)
+    waits = _late_host(host, device_ahead)
+    waits_back = _late_host((2.0 + full) * host, device_back + repeat)
     # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
     ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
     parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "ep")} | {"cp": ring + ring_back}
@@ -144,6 +145,8 @@ def _group_step(
     time["host.launch"] = m * (waits + waits_back)[at]
     time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
     time["comm.pp"] = _exposed_sends(x, send, m)
+    if run.offload == "activations":
+        time["offload"] = m * _offload_time(cluster, kept @ distinct.T, f_stage, b_stage)[at]
     time["pipeline.bubble"] = bubble_time(
         run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
     )
@@ -153,6 +156,17 @@ def _group_step(
     time["optimizer"] = _optimizer_time(cluster, x, run, *trained)
     memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, (dense, expert), trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
+
+
+def _late_host(host: Array, device: Array) -> Array:
+    """What a device waits for launches: a soft maximum of both, because neither is ahead of the other all the time."""
+    return np.asarray(soft_maximum(host, device, constants.HOST_SHARPNESS) - device)
+
+
+def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
+    """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind."""
+    there = host_transfer_time(kept, cluster=cluster)
+    return np.asarray(np.maximum(there - f_stage, 0.0) + np.maximum(there - b_stage, 0.0))
 
 
 def _distinct_stages(counts: Array) -> tuple[Array, Array, Array]:

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from planner.errors import BadInputError, CatalogueError, PlannerError
+from planner.errors import BadInputError, CatalogueError, InfeasibleError, PlannerError
 from planner.plan.estimate import COLUMNS, Estimate, estimate_rows, estimate_scenario
 from planner.plan.scenario import KEYS
 from planner.present.tables import check_format, render, to_csv, to_json
@@ -158,10 +158,12 @@ def draw_estimate(e: Estimate, path: str) -> str:
 
 def run_scenarios(path: str, *, output: str | None, fmt: str, dirs: Sequence[str], say: Say) -> str:
     """A file of scenarios in, a row each out, in order; bad rows carry their error."""
-    from planner.present.export import progress, read_scenarios, write_csv
+    from planner.present.export import check_writable, progress, read_scenarios, write_csv, write_text
 
     check_format(fmt)
     rows = read_scenarios(path)
+    if output is not None:
+        check_writable(output)
     folder = str(Path(path).resolve().parent)
     results = estimate_rows(rows, dirs=tuple(dirs), folder=folder, today=date.today())
     done = list(progress(results, len(rows), "estimating"))
@@ -169,12 +171,17 @@ def run_scenarios(path: str, *, output: str | None, fmt: str, dirs: Sequence[str
     columns = [*[k for k in KEYS if k in inputs], *[k for k in inputs if k not in KEYS], *COLUMNS]
     failed = sum(bool(r["error"]) for r in done)
     say(f"{len(done) - failed} of {len(done)} scenarios estimated" + (f", {failed} with an error" if failed else ""))
-    if output is not None:
+    if output is not None and fmt in ("csv", "table"):
         write_csv(output, done, columns)
         return f"{output}: {len(done)} rows"
     if fmt == "json":
-        return to_json([{"id": i, **r} for i, r in enumerate(done)])
-    return to_csv(done, columns).rstrip("\n") if fmt in ("csv", "table") else render(done, fmt, columns)
+        text = to_json([{"id": i, **r} for i, r in enumerate(done)])
+    else:
+        text = to_csv(done, columns).rstrip("\n") if fmt in ("csv", "table") else render(done, fmt, columns)
+    if output is None:
+        return text
+    write_text(output, text)
+    return f"{output}: {len(done)} rows"
 
 
 def show_plan(
@@ -283,6 +290,8 @@ def show_compare(
         rows.append({"id": name, **found.best.row, "layout": layout_text(found.best), "error": ""})
     if len(faults) == len(names):
         raise faults[0]
+    if all(r["error"] for r in rows):
+        raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
     shown = ["id", "layout", "step_time_s", "tokens_per_s", "mfu", "memory_peak_bytes", "usd_per_hour",
              "usd_per_million_tokens", "bound", "error"]  # fmt: skip
     return render(rows, fmt, [c for c in shown if c != "error" or any(r.get("error") for r in rows)],
@@ -339,6 +348,8 @@ def run_check(folders: Sequence[str]) -> str:
     for folder in folders:
         if not Path(folder).is_dir():
             raise BadInputError(f"check: folder {folder!r} does not exist")
+        if not any(Path(folder).rglob("*.yaml")):
+            raise BadInputError(f"check: folder {folder!r} holds no .yaml profile")
     faults = list(check_hardware(list(folders) or None))
     count = 0
     if not folders:
@@ -370,6 +381,8 @@ def run_calibrate(path: str, *, dirs: Sequence[str]) -> str:
         raise BadInputError(f"calibrate: file {path!r} does not exist")
     with source.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
+    if not rows or "gpu" not in rows[0]:
+        raise BadInputError(f"{path}: rows with the columns gpu, dtype, m, n, k and time_us are due")
     chips = {str(r.get("gpu")): load_accelerator(str(r.get("gpu")), dirs or None) for r in rows}
     fits = fit_kernels(rows, accelerators=chips)
     lines = []

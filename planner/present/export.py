@@ -12,11 +12,19 @@ from planner.plan.scenario import KEYS, UNREADABLE
 from planner.present.tables import plain
 
 
-def write_text(path: str, text: str) -> None:
-    """Write text to a file, a new line at its end."""
+def check_writable(path: str) -> Path:
+    """A path that a file can be written to; refused before any work is done."""
     target = Path(path)
     if not target.parent.is_dir():
         raise BadInputError(f"-o: folder {str(target.parent)!r} does not exist")
+    if target.is_dir():
+        raise BadInputError(f"-o {path}: Is a directory")
+    return target
+
+
+def write_text(path: str, text: str) -> None:
+    """Write text to a file, a new line at its end."""
+    target = check_writable(path)
     try:
         target.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     except OSError as error:
@@ -65,11 +73,7 @@ def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
 
 def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
     """Write rows as they come; returns how many."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise BadInputError(f"-o: folder {str(target.parent)!r} does not exist")
-    if target.is_dir():
-        raise BadInputError(f"-o {path}: Is a directory")
+    target = check_writable(path)
     count = 0
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from planner.errors import BadInputError
 from planner.present.tables import check_format, render, to_csv, to_json
 from planner.validation import study
 from planner.validation.published import Compared, compare_all, layout_groups
@@ -108,6 +109,8 @@ def readme_section(compared: Sequence[Compared]) -> str:
 
 def write_generated(checkout: Path) -> list[Path]:
     """Write intervals and the README's section into a checkout; returns what changed."""
+    if not (checkout / "planner" / "validation").is_dir():
+        raise BadInputError(f"--write: {str(checkout)!r} is no checkout of the planner")
     compared = compare_all()
     intervals = checkout / "planner" / "validation" / "intervals.yaml"
     intervals.write_text(interval_yaml(compared), encoding="utf-8")
