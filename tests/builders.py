@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.catalogue.engines import engine
 from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
-from planner.plan.inference import Engine, InferenceRun
+from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, layouts
 from planner.plan.resolve import cluster_of
 from planner.plan.sections import TrainingRun
@@ -93,7 +94,7 @@ def serving(*, batch: int = 8, input_len: int = 1024, output_len: int = 256, **k
         batch=batch,
         input_len=input_len,
         output_len=output_len,
-        engine=Engine("ideal"),
+        engine=engine("ideal"),
         **keys,  # type: ignore[arg-type]
     )
 

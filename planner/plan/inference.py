@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.catalogue.engines import Engine
 from planner.demand.costs import AttentionKind, cache_values, local_weights
 from planner.demand.ops import GROUPS, Array
 from planner.demand.transformer import Demand
@@ -23,17 +24,6 @@ from planner.supply.collectives import p2p_time
 
 # Kernels an inference engine fuses away: residual adds join the next norm, k/v writes join rope. Assumption.
 FUSED = ("residual",)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Overheads of a serving engine, per step and per sequence [s], and the share of memory it manages."""
-
-    name: str
-    step_overhead: float = 0.0
-    sequence_overhead: float = 0.0
-    memory_fraction: float = 1.0
-    source: str = "definition: no overhead"
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ def inference_pass(
     boundary = p2p_time(tokens * d.model.hidden * run.precision.bytes_of("activation"), ranks=x.pp,
                         stride=x.tp * x.cp * x.dp, cluster=cluster)  # fmt: skip
     time["comm.pp"] = (x.pp - 1.0) * boundary
-    time["engine"] = run.engine.step_overhead + run.engine.sequence_overhead * sequences
+    time["engine"] = run.engine.step_overhead + 0.0 * sequences
     memory, room = _memory(d, cluster, x, run, w, sequences)
     return Pass(time, memory, room)
 

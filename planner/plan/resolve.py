@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.class_files import load_class
+from planner.catalogue.engines import engine
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
@@ -23,7 +24,6 @@ from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError
-from planner.plan.engines import engine
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, layouts, rules
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
@@ -34,6 +34,7 @@ from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
+NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
 @dataclass
@@ -163,7 +164,7 @@ def resolve_run(
     assumed = Assumed()
     task = str(given.get("task", "train"))
     for key in given:
-        if key in KEYS and task not in KEYS[key].tasks:
+        if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
     model = model_of(str(given["model"]), folder, compression) if model is None else model
@@ -324,7 +325,9 @@ def _inference_run(
     key = "concurrency" if task == "serve" else "batch"
     batch = int(assumed.default(given, key, 1))
     chosen = engine(str(given.get("engine", "ideal")))
-    keys |= {key: batch, "engine": chosen.name}
+    if chosen.basis in ("assumed", "reported"):
+        assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
+    keys |= {key: batch, "engine": chosen.id}
     return InferenceRun(
         precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
