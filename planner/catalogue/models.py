@@ -54,8 +54,9 @@ def model_aliases() -> Mapping[str, str]:
 
 
 def resolve_id(name: str) -> str:
-    """The catalogue id of a name or alias, in any case; an unknown one is refused with the nearest."""
-    key = name.strip().lower()
+    """The catalogue id of a name or alias, in any case, blanks and underscores as hyphens; an unknown one is refused
+    with the nearest."""
+    key = re.sub(r"[\s_]+", "-", name.strip().lower())
     if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
         return key
     found = model_aliases().get(key)
