@@ -6,12 +6,17 @@ import pytest
 from planner.catalogue.intervals import interval_table
 from planner.present.validation import interval_yaml
 from planner.validation import study
-from planner.validation.published import Compared, cases, compare_all, layout_groups
+from planner.validation.published import Compared, cases, compare_all, compare_inference, layout_groups
 
 
 @pytest.fixture(scope="module")
 def compared() -> list[Compared]:
     return compare_all()
+
+
+@pytest.fixture(scope="module")
+def inferred() -> list[Compared]:
+    return compare_inference()
 
 
 def whole(compared: list[Compared]) -> list[Compared]:
@@ -73,14 +78,22 @@ def test_peak_memory_stays_close_to_what_was_measured(compared: list[Compared]) 
     assert rows["MooreThreads/SimuMax"]["p90_error"] <= 0.10
 
 
-def test_intervals_made_without_a_source_cover_it(compared: list[Compared]) -> None:
-    for row in study.coverage_rows(compared):
+def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inferred: list[Compared]) -> None:
+    assert len(inferred) > 150 and not any(c.error for c in inferred)
+    rows = {r["engine"]: r for r in study.error_rows(inferred, lambda c: c.case.source, "engine")}
+    assert rows["gpt-fast"]["median_error"] <= 0.12
+    assert rows["TensorRT-LLM"]["median_error"] <= 0.15
+    assert rows["Transformers NeuronX"]["median_error"] <= 0.15
+
+
+def test_intervals_made_without_a_source_cover_it(compared: list[Compared], inferred: list[Compared]) -> None:
+    for row in study.coverage_rows([*compared, *inferred]):
         target = float(row["interval"].rstrip("%")) / 100
         assert row["covered"] == pytest.approx(target, abs=0.03)
 
 
-def test_the_shipped_intervals_are_those_of_the_residuals(compared: list[Compared]) -> None:
-    fresh = {r["regime"]: r for r in study.interval_rows(compared)}
+def test_the_shipped_intervals_are_those_of_the_residuals(compared: list[Compared], inferred: list[Compared]) -> None:
+    fresh = {r["regime"]: r for r in study.interval_rows([*compared, *inferred])}
     shipped = interval_table()
     assert set(shipped) == set(fresh), "run: planner validate --write ."
     for name, row in shipped.items():

@@ -56,7 +56,8 @@ def model_aliases() -> Mapping[str, str]:
 def resolve_id(name: str) -> str:
     """The catalogue id of a name or alias, in any case, blanks and underscores as hyphens; an unknown one is refused
     with the nearest."""
-    key = re.sub(r"[\s_]+", "-", name.strip().lower())
+    given = name.strip().lower()
+    key = given if given in model_aliases() else re.sub(r"[\s_]+", "-", given)
     if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
         return key
     found = model_aliases().get(key)

@@ -25,11 +25,14 @@ class Interval:
 def regime(resolved: Resolved, x: Layouts) -> str:
     """The regime an estimate belongs to, from wide to narrow, joined by dots.
 
+    Inference: prefill or decode, weights computed in as stored or expanded first (weight-only quantisation).
     Training: chips whose kernels were never measured by vendor; else dense or mixture of experts, 16-bit or narrower
     matmuls, inside one scale-up domain or across.
     """
     if resolved.task != "train":
-        return f"infer.{'decode' if resolved.task in ('decode', 'serve') else 'prefill'}"
+        p = resolved.precision
+        phase = "decode" if resolved.task in ("decode", "serve") else "prefill"
+        return f"infer.{phase}.{'weight_only' if DTYPES[p.weight].bytes < DTYPES[p.compute].bytes else 'native'}"
     chip = resolved.cluster.accelerator
     found = kernel_efficiency(chip, "matmul", resolved.precision.compute, defaults=resolved.cluster.efficiency)
     if found.provenance.basis != "measured":

@@ -9,12 +9,12 @@ from typing import Any
 from planner.errors import BadInputError
 from planner.present.tables import check_format, render, to_csv, to_json
 from planner.validation import study
-from planner.validation.published import Compared, compare_all, layout_groups
+from planner.validation.published import Compared, compare_all, compare_inference, layout_groups
 
 START, END = "<!-- validation:start -->", "<!-- validation:end -->"
 
 
-def tables(compared: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
+def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
     """All tables of the comparison by name; adapter runs are counted apart."""
     whole = [c for c in compared if not c.case.scenario.get("lora_rank")]
     adapters = [c for c in compared if c.case.scenario.get("lora_rank")]
@@ -22,10 +22,13 @@ def tables(compared: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
         "by source": study.error_rows(whole, lambda c: c.case.source, "source"),
         "by chip": study.error_rows(whole, study.chip, "chip"),
         "by regime": study.error_rows(whole, study.regime_of, "regime"),
+        "prefill and decode of static batches, by engine": study.error_rows(
+            inferred, lambda c: f"{c.case.scenario['task']}: {c.case.source}", "engine"
+        ),
         "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
         "layout choice": study.layout_rows(layout_groups()),
         "peak memory": study.memory_rows(compared),
-        "interval coverage, every source predicted from the others": study.coverage_rows(compared),
+        "interval coverage, every source predicted from the others": study.coverage_rows([*compared, *inferred]),
     }
 
 
@@ -34,7 +37,7 @@ def show_validation(*, fmt: str, figure: str | None, style: Mapping[str, Any], s
     check_format(fmt)
     compared = compare_all()
     refused = [c for c in compared if c.error]
-    found = tables(compared)
+    found = tables(compared, compare_inference())
     for c in refused:
         say(f"refused: {c.case.id} {c.case.name}: {c.error}")
     if figure is not None:
@@ -94,14 +97,15 @@ def interval_yaml(compared: Sequence[Compared]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme_section(compared: Sequence[Compared]) -> str:
+def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -> str:
     """The README's accuracy section, generated."""
-    found = tables(compared)
+    found = tables(compared, inferred)
     predicted = sum(c.estimate is not None for c in compared)
     parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
              "and are refused. The few global constants of `planner/plan/constants.py` were set on these runs, so the "
              "errors are those of the fit; the intervals are made without the source they are tested on."]  # fmt: skip
-    for name in ("by source", "by regime", "layout choice", "peak memory",
+    for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
+                 "layout choice", "peak memory",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     return "\n\n".join(parts)
@@ -111,12 +115,12 @@ def write_generated(checkout: Path) -> list[Path]:
     """Write intervals and the README's section into a checkout; returns what changed."""
     if not (checkout / "planner" / "validation").is_dir():
         raise BadInputError(f"--write: {str(checkout)!r} is no checkout of the planner")
-    compared = compare_all()
+    compared, inferred = compare_all(), compare_inference()
     intervals = checkout / "planner" / "validation" / "intervals.yaml"
-    intervals.write_text(interval_yaml(compared), encoding="utf-8")
+    intervals.write_text(interval_yaml([*compared, *inferred]), encoding="utf-8")
     readme = checkout / "README.md"
     text = readme.read_text(encoding="utf-8")
     if START in text and END in text:
         before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{readme_section(compared)}\n{END}{after}", encoding="utf-8")
+        readme.write_text(f"{before}{START}\n{readme_section(compared, inferred)}\n{END}{after}", encoding="utf-8")
     return [intervals, readme]

@@ -30,7 +30,7 @@ TODAY = date(2026, 11, 1)  # only ages prices, which are not compared
 
 @dataclass(frozen=True)
 class Case:
-    """One published training step: scenario keys, the model's shape, what was measured and where it is printed."""
+    """One published run: scenario keys, the model's shape, what was measured and where it is printed."""
 
     id: str
     source: str
@@ -40,8 +40,8 @@ class Case:
     scenario: Mapping[str, str]
     shape: Mapping[str, str]
     measured_s: float
-    memory_gib: float
-    memory_kind: str
+    memory_gib: float = float("nan")
+    memory_kind: str = ""
 
     def model(self) -> Model:
         """The model: a catalogue entry, cut to the layers that ran, or the shape that was printed."""
@@ -124,19 +124,36 @@ def _number(text: str) -> float:
     return float(text) if text else float("nan")
 
 
+@lru_cache(maxsize=1)
+def inference_cases() -> tuple[Case, ...]:
+    """Published prefill and decode times of static batches that ship with the planner; the source is the engine."""
+    return tuple(
+        Case(row["id"], row["source"], row["where"], "A", row["model"],
+             {k: v for k, v in row.items() if k in KEYS and v},
+             {}, _number(row["measured_s"]))
+        for row in _rows("inference.csv")
+    )  # fmt: skip
+
+
 def compare(case: Case) -> Compared:
     """Predict one case."""
     try:
-        scenario = parse_scenario({**case.scenario, "task": "train", "model": case.name})
-        resolved, x = resolve(scenario, model=case.model())
+        scenario = parse_scenario({"task": "train", "model": case.name, **case.scenario})
+        model = case.model() if scenario["task"] == "train" else None
+        resolved, x = resolve(scenario, model=model)
         return Compared(case, estimate_resolved(resolved, x, today=TODAY))
     except PlannerError as error:
         return Compared(case, None, str(error))
 
 
 def compare_all() -> list[Compared]:
-    """Predict every case."""
+    """Predict every training case."""
     return [compare(c) for c in cases()]
+
+
+def compare_inference() -> list[Compared]:
+    """Predict every inference case."""
+    return [compare(c) for c in inference_cases()]
 
 
 @dataclass(frozen=True)

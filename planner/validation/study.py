@@ -44,7 +44,10 @@ def regime_of(c: Compared) -> str:
 
 
 def residuals(compared: Sequence[Compared]) -> list[Residual]:
-    """(regime, source, ln(measured / predicted)) of every comparison that has both."""
+    """(regime, source, ln(measured / predicted)) of every comparison that has both.
+
+    A regime never borrows from another task: what is left of its name in the end is the task.
+    """
     return [(regime_of(c), c.case.source, -c.log_ratio) for c in compared if np.isfinite(c.log_ratio)]
 
 
@@ -64,7 +67,8 @@ def regime_values(found: Sequence[Residual], name: str) -> list[float]:
         if len(values) >= MIN_RUNS:
             return values
         parts.pop()
-    return [r for _, _, r in found]
+    task = name.split(".")[0]
+    return [r for g, _, r in found if g.split(".")[0] == task]
 
 
 def unseen_spreads(found: Sequence[Residual], target: float) -> list[tuple[float, float, float]]:
