@@ -24,7 +24,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.demand.ops import KERNELS, SHARDS, Array, OpTable
 from planner.demand.workload import Precision, Work
@@ -248,8 +247,3 @@ def cache_values(table: OpTable, *, tp: Array, kv_len: Array) -> Array:
     heads = np.where(t["decode_kv_heads"] > 0, t["decode_kv_heads"], np.maximum(t["kv_heads"], 1.0))
     length = np.minimum(kv_len[:, None], t["window"] + (t["decode_kv_heads"] > 0) * 1e18)
     return np.asarray(t["cache"] * length / np.minimum(tp[:, None], heads) + t["state"] / tp[:, None])
-
-
-def kernel_codes(table: OpTable) -> NDArray[np.int64]:
-    """Index into :data:`planner.demand.ops.KERNELS` by op, shape (op,)."""
-    return table.kernel

@@ -69,10 +69,10 @@ def state_bytes(opt: Optimizer, *, matrices: float, others: float, factors: floa
     Parameters
     ----------
     matrices, others : parameters in hidden matrices, and elsewhere (embeddings, head, norms, biases)
-    factors : rows + columns summed over all matrices, what a factored second moment keeps
+    factors : rows + columns summed over all matrices, and vectors whole: what a factored second moment keeps in fp32
     """
     if opt.factored:
-        return 4.0 * factors + 4.0 * 0.0 * others
+        return 4.0 * factors
     if opt.matrices_only:
         return opt.state_bytes * matrices + OPTIMIZERS["adamw"].state_bytes * others
     return opt.state_bytes * (matrices + others)

@@ -90,7 +90,7 @@ def inference_pass(
     boundary = p2p_time(tokens * d.model.hidden * run.precision.bytes_of("activation"), ranks=x.pp,
                         stride=x.tp * x.cp * x.dp, cluster=cluster)  # fmt: skip
     time["comm.pp"] = (x.pp - 1.0) * boundary
-    time["engine"] = run.engine.step_overhead + 0.0 * sequences
+    time["engine"] = np.full(len(x), run.engine.step_overhead)
     memory, room = _memory(d, cluster, x, run, w, sequences)
     return Pass(time, memory, room)
 
@@ -176,8 +176,7 @@ def _memory(
         ledger = {
             "weights": (weights[rows] @ counts.T) * stored,
             "kv_cache": cache * sequences[rows, None],
-            "activations": (4.0 * w.tokens * (2.0 * d.model.hidden + widest / w.tp) * width / 4.0)[rows, None]
-            + 0 * cache,
+            "activations": (w.tokens * (2.0 * d.model.hidden + widest / w.tp) * width)[rows, None] + 0 * cache,
             "logits": (sequences * (d.model.head.outputs if d.model.head else 0) / w.tp * (width + 4.0))[rows, None]
             + 0 * cache,
             "context": np.full(cache.shape, CONTEXT_BYTES)

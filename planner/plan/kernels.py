@@ -19,7 +19,7 @@ from planner.plan import constants
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
-from planner.supply.efficiency import kernel_efficiency, sustained_fraction
+from planner.supply.efficiency import kernel_efficiency, quantisation_bytes, sustained_fraction
 from planner.supply.roofline import kernel_time
 
 FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
@@ -183,6 +183,5 @@ def forward(
 
 
 def quantised_traffic(precision: Precision) -> float:
-    """Bytes of casting a value to a narrower compute dtype, over its bytes: read wide, written narrow; 0 if no cast."""
-    narrow, wide = DTYPES[precision.compute].bytes, DTYPES[precision.activation].bytes
-    return (wide + narrow) / wide if narrow < wide else 0.0
+    """Bytes of casting an activation to a narrower compute dtype, over the activation's own bytes; 0 if no cast."""
+    return float(quantisation_bytes(1.0, 1.0, dtype=precision.compute)) / precision.bytes_of("activation")

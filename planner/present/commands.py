@@ -25,7 +25,7 @@ def named(model: str | None, hardware: str | None, scenario: Mapping[str, Any]) 
 
 def show_hardware(id: str | None, *, systems: bool, fmt: str, dirs: Sequence[str], style: Style) -> str:
     """The list of accelerators or systems, or all figures of one with their sources."""
-    from planner.catalogue.loader import load_accelerator, load_system, resolve_hardware
+    from planner.catalogue.loader import load_accelerator, resolve_hardware
     from planner.present import catalogue
 
     check_format(fmt)
@@ -41,7 +41,6 @@ def show_hardware(id: str | None, *, systems: bool, fmt: str, dirs: Sequence[str
                          "system": {"id": system.id, "name": system.name, "figures": joined}}])  # fmt: skip
     if fmt == "csv":
         return to_csv([{"of": chip.id, **r} for r in figures] + [{"of": system.id, **r} for r in joined])
-    load_system  # noqa: B018
     parts = [f"{chip.name} ({chip.id}): a device is a {chip.device_is}; system {system.id} ({system.name}).",
              render(figures, fmt, ["figure", "value", "basis", "source"], **_only(fmt, style)),
              render(joined, fmt, ["figure", "value", "basis", "source"], title=system.id, **_only(fmt, style))

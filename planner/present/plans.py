@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from planner.plan.estimate import COLUMNS, Estimate, ledger_rows
+from planner.plan.estimate import Estimate, ledger_rows
 from planner.plan.planning import REASONS, Choice, Plan
 from planner.units import format_gib, format_quantity
 
@@ -151,6 +151,3 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "nearest_miss": estimate_json(plan.miss) if plan.miss else None,
         "remedies": plan.remedies,
     }
-
-
-RESULT_COLUMNS = COLUMNS
