@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planner.demand.ops import Array
-from planner.demand.optimizer import Optimizer
+from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
 from planner.demand.workload import Precision
 
 MASTER_BYTES = 4.0
@@ -63,3 +63,13 @@ def sharded(parameters: Array, per: StateBytes, *, zero_stage: ArrayLike, ranks:
         "gradients": parameters * per.grad * np.where(stage >= 2, share, 1.0),
         "optimizer": parameters * per.optimizer * np.where(stage >= 1, share, 1.0),
     }
+
+
+def newton_schulz_flops(parameters: ArrayLike) -> Array:
+    """FLOPs of Muon's orthogonalisation of so many parameters [FLOP].
+
+    A step is three matmuls, 6·n·k·min(n, k). The narrower side is taken as the root of the parameters a rank owns, at
+    most 8,192: assumption, because shapes are not kept per rank. https://kellerjordan.github.io/posts/muon/
+    """
+    owned = np.asarray(parameters, dtype=np.float64)
+    return np.asarray(NEWTON_SCHULZ_STEPS * 6.0 * owned * np.minimum(np.sqrt(np.maximum(owned, 1.0)), 8192.0))

@@ -17,6 +17,7 @@ from planner.catalogue.schema import NORM_PARAMETERS, Layer, Model, Moe, Stack
 from planner.demand.attention import attention_ops, mixer_ops
 from planner.demand.moe import mlp_ops, moe_ops
 from planner.demand.ops import GROUPS, Op, OpTable
+from planner.demand.workload import Work
 
 
 def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
@@ -155,6 +156,19 @@ class Demand:
         """Whether a section is on the text path: towers and layers that wait for an image are held but not run."""
         stack = self.model.stacks[section.stack]
         return not stack.optional and not (section.role == "layer" and stack.kinds[section.kind].optional)
+
+    def is_encoder(self, section: Section) -> bool:
+        """Whether a section belongs to an encoder that feeds a decoder."""
+        stack = self.model.stacks[section.stack]
+        return stack.role == "encoder" and stack is not self.model.text
+
+    def stream(self, section: Section, w: Work) -> Work:
+        """The work of a section's own token stream: a fixed number of tokens, the encoder's, or the text's."""
+        fixed = self.model.stacks[section.stack].tokens
+        if not fixed and not self.is_encoder(section):
+            return w
+        length = np.full(w.q_len.shape, float(fixed)) if fixed else w.encoder_len
+        return replace(w, q_len=length, kv_len=length)
 
     @cached_property
     def parameters(self) -> dict[str, int]:

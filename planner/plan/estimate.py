@@ -123,13 +123,10 @@ def forward_flops(
     total = 0.0
     for s in d.sections:
         stack = d.model.stacks[s.stack]
-        encoder = stack.role == "encoder" and stack is not d.model.text
+        encoder = d.is_encoder(s)
         if not s.table.ops or not d.runs(s) or (decode and encoder):
             continue
-        here = w
-        if stack.tokens or encoder:
-            length = np.full(1, float(stack.tokens or encoder_len))
-            here = work(batch=batch, q_len=length, kv_len=length)
+        here = d.stream(s, w)
         if layers_only and s.role != "layer":
             continue
         if last_token and s.role == "output" and stack.role == "decoder":

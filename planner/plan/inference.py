@@ -127,10 +127,10 @@ def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *
     width = run.precision.bytes_of("activation")
     for s in d.sections:
         stack = d.model.stacks[s.stack]
-        encoder = stack.role == "encoder" and stack is not d.model.text
+        encoder = d.is_encoder(s)
         if not s.table.ops or not d.runs(s) or (decode and encoder):
             continue
-        here = _own_stream(w, fixed=stack.tokens, encoder=encoder)
+        here = d.stream(s, w)
         if s.role == "output" and not encoder and d.model.embedding is not None and stack.role == "decoder":
             here = Work(**{**vars(here), "q_len": np.ones(len(x)), "cp": np.ones(len(x))})  # last token only
         _, t = forward(s.table, here, ahead, run.precision, attention="flash" if decode else run.attention)
@@ -144,13 +144,6 @@ def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *
         for k in ("tp", "cp", "ep"):
             out[f"comm.{k}"] += terms[k] * s.count
     return out
-
-
-def _own_stream(w: Work, *, fixed: int, encoder: bool) -> Work:
-    if not fixed and not encoder:
-        return w
-    length = w.q_len * 0 + fixed if fixed else w.encoder_len
-    return Work(**{**vars(w), "q_len": length, "kv_len": length})
 
 
 def _memory(

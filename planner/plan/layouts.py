@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from planner.catalogue.schema import Attention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.demand.ops import Array
 from planner.plan.scenario import RECOMPUTE
 
@@ -109,11 +109,11 @@ def divisors(model: Model) -> Divisors:
         if stack.optional:
             continue
         for kind in stack.kinds:
-            for mixer in (kind.mixer, kind.cross):
+            for mixer in (kind.mixer, kind.second_mixer, kind.cross):
                 if isinstance(mixer, Attention):
                     heads.add(mixer.heads)
                     kv.add(mixer.kv_heads)
-                elif isinstance(mixer, LatentAttention):
+                elif isinstance(mixer, LatentAttention | CompressedAttention):
                     heads.add(mixer.heads)
                 elif isinstance(mixer, LinearAttention):
                     heads.add(mixer.tensor_parallel_heads)

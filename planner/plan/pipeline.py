@@ -46,9 +46,9 @@ def in_flight(schedule: str, *, stage: Array, pp: Array, vpp: Array, micro_batch
 
     Notes
     -----
-    1F1B: p - i on stage i; interleaved: p - i + (p - 1)/v·… = on the first stage p·(1 + (p-1)/(p·v)) (Korthikanti et
-    al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198), falling by one over v a stage; GPipe: all; ZB-H1 as
-    1F1B; DualPipe p + 1 on every stage (two copies of the parameters apart).
+    1F1B and ZB-H1: p - i on stage i; interleaved: (2·(p - i - 1) + (v - 1)·p + 1)/v, on the first stage
+    p·(1 + (p-1)/(p·v)) (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198); GPipe: all;
+    DualPipe: p + 1 on every stage. DualPipe's second copy of the parameters is not counted.
     """
     m = micro_batches
     if schedule == "gpipe":

@@ -14,9 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from planner.demand.costs import Costs
-from planner.demand.memory import state_bytes_per_parameter
+from planner.demand.memory import newton_schulz_flops
 from planner.demand.ops import Array, OpTable
-from planner.demand.optimizer import NEWTON_SCHULZ_STEPS
 from planner.demand.transformer import Section
 from planner.demand.workload import Work, work
 from planner.errors import unknown
@@ -26,8 +25,8 @@ from planner.plan.layouts import Layouts
 from planner.plan.resolve import Resolved
 from planner.plan.roofs import VECTOR, Roof, roofs
 from planner.plan.scenario import RECOMPUTE
-from planner.plan.sections import TrainingRun, training_terms
-from planner.plan.training import moment_bytes, running_layers, stage_counts, training_step
+from planner.plan.sections import TrainingRun, training_rates, training_terms
+from planner.plan.training import run_state, running_layers, stage_counts, training_step
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
 __all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
@@ -123,9 +122,8 @@ def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: f
 
 def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
     cluster, d, precision = resolved.cluster, resolved.demand, run.precision
-    eager, torch = run.attention == "eager", run.framework == "torch"
-    ahead = rates(cluster, precision, direction="forward", sustained=True, eager=eager, torch=torch)
-    back = rates(cluster, precision, direction="backward", sustained=True, eager=eager, torch=torch)
+    torch = run.framework == "torch"
+    ahead, back = training_rates(cluster, run)
     w = work(
         batch=x.micro_batch,
         q_len=run.seq_len,
@@ -138,7 +136,7 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
     )
     micro_batches = float(x.micro_batches[0])
     for s in _running(resolved):
-        here, count = _stream(resolved, s, w), s.count * micro_batches
+        here, count = d.stream(s, w), s.count * micro_batches
         c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
         once = _op_points(resolved, s, _forward_timer(resolved, s.table, here), ahead, "forward", count)
         yield from once
@@ -196,7 +194,7 @@ def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: 
         encoder = stack.role == "encoder" and stack is not resolved.demand.model.text
         if decode and encoder:
             continue
-        here = _stream(resolved, s, w)
+        here = resolved.demand.stream(s, w)
         if s.role == "output" and stack.role == "decoder" and resolved.demand.model.embedding is not None:
             here = replace(here, q_len=np.ones(1), cp=np.ones(1))  # the head runs on the last token only
         attention = "flash" if decode else run.attention
@@ -214,18 +212,6 @@ def _running(resolved: Resolved) -> Iterator[Section]:
     for s in d.sections:
         if s.table.ops and d.runs(s):
             yield s
-
-
-def _stream(resolved: Resolved, s: Section, w: Work) -> Work:
-    """The work of a section's own token stream: a fixed number of tokens, the encoder's, or the text's."""
-    stack = resolved.demand.model.stacks[s.stack]
-    if stack.tokens:
-        length = np.full(1, float(stack.tokens))
-    elif stack.role == "encoder" and stack is not resolved.demand.model.text:
-        length = w.encoder_len
-    else:
-        return w
-    return replace(w, q_len=length, kv_len=length)
 
 
 def _forward_timer(
@@ -298,12 +284,10 @@ def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
     ranks = np.array([float(x.dp[0] * x.cp[0]), float(x.expert_dp[0])]) if sharded else np.ones(2)
     owned = float((stages / ranks[:, None]).sum(axis=0).max())
     seconds = float(training_step(d, resolved.cluster, x, run).time["optimizer"][0])
-    special = opt.factored or opt.matrices_only
-    moments = moment_bytes(d, opt) / max(d.total_parameters, 1) if special else None
-    per = state_bytes_per_parameter(run.precision, opt, moments=moments)
+    per = run_state(d, run)
     flops = opt.flops * owned
     if opt.matrices_only:
-        flops += NEWTON_SCHULZ_STEPS * 6.0 * owned * min(max(owned, 1.0) ** 0.5, 8192.0)
+        flops += float(newton_schulz_flops(owned))
     moved = owned * (2.0 * per.optimizer + 2.0 * per.grad + per.weight)
     dtype = attention_dtype(run.precision, resolved.cluster) if opt.matrices_only else VECTOR
     return _point(

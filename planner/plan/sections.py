@@ -67,6 +67,14 @@ def unique_rows(*columns: Array) -> tuple[Array, Array]:
     return order[fresh], inverse
 
 
+def training_rates(cluster: Cluster, run: TrainingRun) -> tuple[Rates, Rates]:
+    """What a device offers the forward and the backward pass of a run, over minutes on end."""
+    eager, torch = run.attention == "eager", run.framework == "torch"
+    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager, torch=torch)
+    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager, torch=torch)
+    return ahead, back
+
+
 def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool) -> Terms:
     """Terms of every section for every layout, arrays of shape (n, section).
 
@@ -81,11 +89,7 @@ def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *,
         batch=u.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=u.tp, cp=u.cp, ep=u.ep,
         sequence_parallel=u.sequence_parallel, imbalance=run.imbalance,
     )  # fmt: skip
-    eager = run.attention == "eager"
-    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager,
-                  torch=run.framework == "torch")  # fmt: skip
-    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager,
-                 torch=run.framework == "torch")  # fmt: skip
+    ahead, back = training_rates(cluster, run)
     columns: dict[str, list[Array]] = {}
     for section in d.sections:
         for name, value in _section_terms(d, section, w, u, cluster, run, ahead, back, detail).items():
@@ -106,7 +110,7 @@ def _section_terms(
             "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
             "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
     idle = not d.runs(s) or not s.table.ops
-    w = _stream(w, fixed=stack.tokens, encoder=stack.role == "encoder" and stack is not d.model.text)
+    w = d.stream(s, w)
     if idle:
         names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
         names += ["wgrad", "host", "tp", "tp_back", "cp", "cp_back", "ep", "ep_back", "core", "saved",
@@ -131,14 +135,6 @@ def _section_terms(
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp)
     terms |= _saved_terms(s, w, run, width, hidden=stack.hidden)
     return terms | held
-
-
-def _stream(w: Work, *, fixed: int, encoder: bool) -> Work:
-    """The work of another token stream: a fixed number of tokens, or the encoder's."""
-    if not fixed and not encoder:
-        return w
-    length = w.q_len * 0 + fixed if fixed else w.encoder_len
-    return Work(**{**vars(w), "q_len": length, "kv_len": length})
 
 
 def _torch_selective_time(table: OpTable, times: Array) -> Array:

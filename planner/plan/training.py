@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
+from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
-from planner.demand.optimizer import NEWTON_SCHULZ_STEPS, Optimizer
+from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.demand.workload import Precision
 from planner.plan import constants
 from planner.plan.kernels import attention_dtype
 from planner.plan.layouts import Layouts, stage_sections
@@ -27,12 +26,13 @@ from planner.supply.collectives import collective_time, host_transfer_time, p2p_
 from planner.supply.efficiency import kernel_efficiency
 from planner.supply.roofline import soft_maximum
 
-# CUDA context, cuBLAS and NCCL workspaces: what a device loses before the first tensor. vLLM's profile of an 80 GB GPU
-# reports 1.8 to 3.6 GiB non-torch memory with NCCL, a single GPU about 0.5 GiB (data README, traps); assumption.
+# What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
+# Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
 CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
 # Caching allocators round up and fragment; torch reserves a few percent more than it allocates. Assumption.
 FRAGMENTATION = 0.04
+NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
 
 
 Pair = tuple[Array, Array]  # dense and expert parameters of a stage
@@ -153,7 +153,7 @@ def _group_step(
     dense, expert = on_stages("dense"), on_stages("expert")
     trained = (dense, expert) if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * expert)
     time |= _data_parallel_time(cluster, x, run, (dense, expert), trained, f_stage, b_stage, m)
-    time["optimizer"] = _optimizer_time(cluster, x, run, *trained)
+    time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
     memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, (dense, expert), trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
 
@@ -248,9 +248,9 @@ def _hide(traffic: Array, window: Array, contention: float) -> Array:
     return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
 
 
-def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
+def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
     """Update of the parameters a rank owns [s]: state read and written, gradients read, weights written."""
-    per = state_bytes_per_parameter(run.precision, run.optimizer)
+    per = run_state(d, run)
     ranks_d, ranks_e = (x.dp * x.cp)[:, None], x.expert_dp[:, None]
     sharded_over = (x.zero_stage >= 1)[:, None]
     owned = dense / np.where(sharded_over, ranks_d, 1.0) + expert / np.where(sharded_over, ranks_e, 1.0)
@@ -259,8 +259,7 @@ def _optimizer_time(cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array
     time = moved / (cluster.accelerator.bandwidth * memory)
     if run.optimizer.matrices_only:
         peak = peak_flops(cluster.accelerator, attention_dtype(run.precision, cluster))
-        width = np.sqrt(np.maximum(owned, 1.0))
-        time = time + NEWTON_SCHULZ_STEPS * 6.0 * owned * np.minimum(width, 8192.0) / (0.5 * peak)
+        time = time + newton_schulz_flops(owned) / (NEWTON_SCHULZ_EFFICIENCY * peak)
     if run.offload == "optimizer":
         time = time + host_transfer_time(owned * (per.grad + per.weight), cluster=cluster)
     return np.asarray(time.max(axis=1), dtype=np.float64)
@@ -271,7 +270,7 @@ def _memory(
     kept: Array, held: Pair, trained: Pair, m: Array,
 ) -> Terms:  # fmt: skip
     """Memory ledger of the fullest stage [byte]."""
-    per = _state(d, run.precision, run.optimizer)
+    per = run_state(d, run)
     ranks = (x.dp * x.cp).astype(np.float64)[:, None]
     zero = x.zero_stage[:, None]
     expert_ranks = x.expert_dp[:, None]
@@ -308,18 +307,17 @@ def _memory(
     return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
 
 
-def _state(d: Demand, precision: Precision, opt: Optimizer) -> StateBytes:
+def run_state(d: Demand, run: TrainingRun) -> StateBytes:
     """Bytes a parameter, moments averaged over the model where an optimizer treats matrices and vectors apart."""
+    opt = run.optimizer
     if not (opt.factored or opt.matrices_only):
-        return state_bytes_per_parameter(precision, opt)
+        return state_bytes_per_parameter(run.precision, opt)
     moments = moment_bytes(d, opt) / max(d.total_parameters, 1)
-    return state_bytes_per_parameter(precision, opt, moments=moments)
+    return state_bytes_per_parameter(run.precision, opt, moments=moments)
 
 
 def moment_bytes(d: Demand, opt: Optimizer) -> float:
     """Moment bytes of the whole model [byte]: rows + columns for factored, AdamW outside hidden matrices for Muon."""
-    from planner.demand.optimizer import state_bytes
-
     matrices = factors = others = 0.0
     for s in d.sections:
         for op in s.table.ops:
