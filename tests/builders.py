@@ -15,7 +15,7 @@ from planner.demand.workload import Precision
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, layouts
 from planner.plan.resolve import cluster_of
-from planner.plan.sections import TrainingRun
+from planner.plan.runs import TrainingRun
 from planner.supply.cluster import Cluster
 
 

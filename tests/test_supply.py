@@ -156,6 +156,7 @@ SUSTAINED = [
     ("h100-sxm5-80gb", "bf16", 0.62, 0.70),
     ("h100-sxm5-96gb-hbm2e", "bf16", 0.43, 0.53),
     ("b200-sxm-180gb", "bf16", 0.46, 0.54),
+    ("mi250x-64gb", "bf16", 0.45, 0.55),
     ("gb300-288gb", "fp8", 0.58, 1.0),  # what a Llama 3 70B step leaves is a lower bound: its exchange is in it
 ]
 

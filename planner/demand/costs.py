@@ -29,7 +29,7 @@ from planner.demand.ops import KERNELS, SHARDS, Array, OpTable
 from planner.demand.workload import Precision, Work
 
 _K = {k: i for i, k in enumerate(KERNELS)}
-AttentionKind = Literal["flash", "eager"]
+AttentionKind = Literal["flash", "flash-1", "eager"]
 # Passes over the score matrix that unfused attention makes: scores written, softmax read and written, (dropout read
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0
@@ -192,7 +192,7 @@ def _attention_costs(
     kv_heads = np.where(decode & (t["decode_kv_heads"] > 0), t["decode_kv_heads"], t["kv_heads"])
     tp = _one_plus(w.tp, masks.tensor)
     heads, kv = t["heads"] / tp, kv_heads / np.minimum(tp, np.maximum(kv_heads, 1.0))
-    keys = keys_seen(table, w, masked=attention == "flash")
+    keys = keys_seen(table, w, masked=attention != "eager")
     on = masks.attention
     flops = 2.0 * w.tokens[:, None] * keys * heads * (qk + v) * on
     wide, kv_width = precision.bytes_of("activation"), precision.bytes_of("kv")

@@ -65,6 +65,17 @@ def sharded(parameters: Array, per: StateBytes, *, zero_stage: ArrayLike, ranks:
     }
 
 
+def update_bytes(per: StateBytes, precision: Precision) -> float:
+    """Memory traffic of one optimizer update, bytes a parameter.
+
+    Optimizer state is read and written, the weight written. The gradient is read for its norm, read and written to
+    clip it, read by the update and zeroed: five passes. With fp16's loss scaling it is first cast to fp32 and unscaled.
+    """
+    main_grad = max(per.grad, MASTER_BYTES) if precision.activation == "fp16" else per.grad
+    scaling = per.grad + main_grad + 2.0 * main_grad if precision.activation == "fp16" else 0.0
+    return 2.0 * per.optimizer + per.weight + 5.0 * main_grad + scaling
+
+
 def newton_schulz_flops(parameters: ArrayLike) -> Array:
     """FLOPs of Muon's orthogonalisation of so many parameters [FLOP].
 

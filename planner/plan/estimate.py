@@ -16,8 +16,8 @@ from planner.errors import BadInputError, PlannerError
 from planner.plan.inference import InferenceRun, inference_pass, serving
 from planner.plan.layouts import Layouts
 from planner.plan.resolve import HardwareDirs, Resolved, resolve
+from planner.plan.runs import Terms, TrainingRun
 from planner.plan.scenario import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
-from planner.plan.sections import Terms, TrainingRun
 from planner.plan.training import running_layers, training_step
 from planner.plan.uncertainty import Interval, interval
 from planner.supply.accelerator import peak_flops

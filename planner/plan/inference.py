@@ -17,7 +17,8 @@ from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, Work, work
 from planner.plan.kernels import forward, rates
 from planner.plan.layouts import Layouts
-from planner.plan.sections import Terms, communication_terms
+from planner.plan.runs import Terms
+from planner.plan.sections import communication_terms
 from planner.plan.training import COMMUNICATOR_BYTES, CONTEXT_BYTES, running_layers, stage_counts
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import p2p_time
@@ -118,9 +119,8 @@ def serving(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Stead
 
 
 def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, decode: bool) -> Terms:
-    eager = run.attention == "eager"
     ahead = rates(cluster, run.precision, direction="decode" if decode else "forward", sustained=not decode,
-                  eager=eager and not decode)  # fmt: skip
+                  attention="flash" if decode else run.attention)  # fmt: skip
     out: Terms = {f"forward.{g}": np.zeros(len(x)) for g in GROUPS} | {"comm.tp": np.zeros(len(x)),
                                                                        "comm.cp": np.zeros(len(x)),
                                                                        "comm.ep": np.zeros(len(x))}  # fmt: skip

@@ -8,10 +8,12 @@ section 3.1; unfused attention's is twice. Vector operators move twice their for
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from planner.catalogue.hardware import Accelerator
 from planner.demand.costs import AttentionKind, Costs, op_costs
 from planner.demand.ops import KERNELS, Array, OpTable
 from planner.demand.workload import Precision, Work
@@ -23,17 +25,15 @@ from planner.supply.efficiency import kernel_efficiency, quantisation_bytes, sus
 from planner.supply.roofline import kernel_time
 
 FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
-# PyTorch's attention is FlashAttention-2, written for Ampere: elsewhere it lacks the newer matrix instructions and
-# reaches 35 % of an H100's peak (Shah et al. 2024, https://arxiv.org/abs/2407.08608, abstract).
-FLASH_2_NATIVE = (
-    "nvidia-volta",
-    "nvidia-turing",
-    "nvidia-ampere",
-    "nvidia-ampere-consumer",
-    "nvidia-ada",
-    "google-tpu",
-)
-FLASH_2_ELSEWHERE = 0.35
+# PyTorch's attention on Hopper is FlashAttention-2, written for Ampere: it lacks the newer matrix instructions and
+# reaches 35 % of an H100's peak (Shah et al. 2024, https://arxiv.org/abs/2407.08608, abstract). On Blackwell PyTorch
+# calls cuDNN, whose kernels the class describes.
+FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", 0.35
+# The first FlashAttention and its Triton port reach 25 to 40 % of an A100's peak, backward less than forward (Dao
+# 2023, https://arxiv.org/abs/2307.08691, abstract and section 1). Chips with newer matrix instructions lose to them
+# what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
+FLASH_1_REACH = {"forward": 0.38, "backward": 0.31}
+AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
 
@@ -41,7 +41,8 @@ _CODE = {k: i for i, k in enumerate(KERNELS)}
 class Rates:
     """What the device offers each kernel class; arrays of shape (kernel,), indexed by ``KERNELS``.
 
-    ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s].
+    ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s];
+    ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's.
     """
 
     peak: Array
@@ -51,6 +52,7 @@ class Rates:
     sharpness: Array
     bandwidth: float
     assumed: tuple[str, ...]
+    casts_apart: bool = False
 
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
@@ -68,6 +70,12 @@ class Rates:
         return np.where((flops > 0) | (moved > 0), t, 0.0)
 
 
+def slowest_of(devices: int, chip: Accelerator) -> float:
+    """Time of the slowest of so many equal devices, over their mean; compiled chips of fixed clock run alike."""
+    spread = 0.0 if chip.efficiency_class in constants.STATIC_CLASSES else constants.DEVICE_SPREAD
+    return 1.0 + spread * math.sqrt(2.0 * math.log(max(devices, 1)))
+
+
 def attention_dtype(precision: Precision, cluster: Cluster) -> str:
     """Attention runs in the activations' 16-bit dtype, else the first wide dtype the chip has."""
     has = cluster.accelerator.peak_flops
@@ -82,50 +90,56 @@ def rates(
     *,
     direction: str,
     sustained: bool,
-    eager: bool = False,
+    attention: AttentionKind = "flash",
     torch: bool = False,
+    training: bool = False,
 ) -> Rates:
     """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
 
     ``sustained`` holds matmuls to what the power limit allows for minutes; ``torch`` takes the attention kernels that
-    PyTorch ships.
+    PyTorch ships. ``training`` takes a library's matmul in every dtype and casts in a kernel of its own: the 16-bit fit
+    is of such a library, the narrow ones are of the fused kernels of inference engines.
     """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
-    attention = {
-        "forward": "attention_prefill",
-        "backward": "attention_backward",
-        "decode": "attention_decode",
-    }
+    eager = attention == "eager"
+    cores = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
     names = {"matmul": "matmul", "grouped_matmul": "grouped_matmul", "vector": "vector", "scan": "vector",
-             "lookup": "vector", "attention": "matmul" if eager else attention[direction]}  # fmt: skip
+             "lookup": "vector", "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows, assumed = [], []
     for kernel in KERNELS:
         name = names[kernel]
         matrix = kernel in ("matmul", "grouped_matmul")
         d = precision.compute if matrix else wide
-        found = kernel_efficiency(chip, name, d, defaults=defaults)
+        found = kernel_efficiency(chip, name, wide if training else d, defaults=defaults)
         compute = found.compute
         if name != "vector":
             peak = peak_flops(chip, d)
             if sustained and matrix:
                 compute = min(compute, sustained_fraction(chip, d, defaults=defaults))
-            if torch and kernel == "attention" and not eager and chip.efficiency_class not in FLASH_2_NATIVE:
-                compute = min(compute, FLASH_2_ELSEWHERE)
+            if kernel == "attention" and not eager:
+                compute = min(compute, _attention_reach(chip, attention, direction, torch=torch))
             if matrix and precision.sparsity == "2:4":
                 peak *= chip.sparse_factor.get(d, 1.0)
         else:
             peak = vector_flops(chip)
         memory = min(found.memory, 1.0)  # a fit above 1 is traffic that a cache took; device memory gives no more
         if sustained:
-            compute /= constants.STRAGGLER if cluster.devices > 1 else 1.0
-            if kernel == "vector":
-                memory /= constants.VECTOR_PASSES if torch else 1.0
+            compute /= slowest_of(cluster.devices, chip)
         if found.provenance.basis == "assumed":
             assumed.append(f"{name} efficiency {found.compute:.2f}/{found.memory:.2f} ({found.provenance.source})")
         rows.append((peak, compute, memory, found.overhead, found.sharpness))
     table = np.array(rows).T
-    return Rates(table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)))
+    return Rates(
+        table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)), training
+    )
+
+
+def _attention_reach(chip: Accelerator, attention: AttentionKind, direction: str, *, torch: bool) -> float:
+    """The most of the peak that a generation of attention kernels has reached; 1 where the chip's own are in use."""
+    if attention == "flash-1":
+        return FLASH_1_REACH.get(direction, 1.0) * AMPERE_CODE_ON.get(chip.efficiency_class, 1.0)
+    return FLASH_2_REACH if torch and chip.efficiency_class == FLASH_2_CLASS else 1.0
 
 
 def backward_time(
@@ -144,26 +158,23 @@ def backward_time(
     inputs = input_gradient_time(table, c, r, precision)
     outputs = weight_gradient_time(table, c, r, precision) * (0.0 if frozen else 1.0)
     code = table.kernel
-    factor = FLASH_BACKWARD if attention == "flash" else EAGER_BACKWARD
+    factor = EAGER_BACKWARD if attention == "eager" else FLASH_BACKWARD
     moved = 2.0 * (c.input_bytes + c.output_bytes + c.cache_bytes)
     core = r.time(table, factor * c.flops, moved)
     is_core = code == _CODE["attention"]
-    is_matmul = np.isin(code, [_CODE["matmul"], _CODE["grouped_matmul"]])
     light = r.time(table, 2.0 * c.flops, 2.0 * (c.input_bytes + c.output_bytes))
-    return np.where(is_core, core, np.where(is_matmul, inputs + outputs, light))
+    return np.where(is_core, core, np.where(_is_matmul(table), inputs + outputs, light))
 
 
 def input_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
     """Time of dX = dY·Wᵀ of every matmul, shape (n, op) [s]; dY is quantised first where compute is narrower."""
-    is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
-    return r.time(table, c.flops, c.bytes_moved + c.output_bytes * quantised_traffic(precision)) * is_matmul
+    return _cast_matmul_time(table, c.flops, c.bytes_moved, c.output_bytes, r, precision) * _is_matmul(table)
 
 
 def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
     """Time of dW += Xᵀ·dY of every matmul, shape (n, op) [s]; the accumulator is read and written."""
-    is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
     accumulator = c.weight_bytes / precision.bytes_of("weight") * 2.0 * precision.bytes_of("grad")
-    return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * is_matmul
+    return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 
 def forward(
@@ -177,11 +188,26 @@ def forward(
 ) -> tuple[Costs, Array]:
     """Costs and forward time of every op, shapes (n, op)."""
     c = op_costs(table, w, precision, attention=attention, dropout=dropout)
-    is_matmul = np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]])
     wide = c.input_bytes * precision.bytes_of("activation") / precision.matmul_input_bytes
-    return c, r.time(table, c.flops, c.bytes_moved + wide * is_matmul * quantised_traffic(precision))
+    return c, _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
 
 
-def quantised_traffic(precision: Precision) -> float:
-    """Bytes of casting an activation to a narrower compute dtype, over the activation's own bytes; 0 if no cast."""
-    return float(quantisation_bytes(1.0, 1.0, dtype=precision.compute)) / precision.bytes_of("activation")
+def _is_matmul(table: OpTable) -> Array:
+    return np.asarray(np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]]))
+
+
+def _cast_matmul_time(
+    table: OpTable, flops: Array, moved: Array, activation_bytes: Array, r: Rates, precision: Precision
+) -> Array:
+    """Time of matmuls one of whose operands is first cast from 16 bits to the compute dtype, shape (n, op) [s].
+
+    A fused kernel adds the traffic to its own. Apart, the cast is a memory-bound kernel before it, which also writes
+    the transpose that the weight gradient reads.
+    """
+    elements = activation_bytes / precision.bytes_of("activation")
+    cast = quantisation_bytes(elements, 1.0, dtype=precision.compute)
+    if not r.casts_apart:
+        return r.time(table, flops, moved + cast)
+    transposed = elements * DTYPES[precision.compute].bytes * (cast > 0)
+    reach = r.memory[_CODE["vector"]] * r.bandwidth
+    return np.asarray(r.time(table, flops, moved) + (cast + transposed) / reach)

@@ -8,9 +8,9 @@ import numpy as np
 
 from planner.plan.layouts import Layouts, rules
 from planner.plan.resolve import Resolved
+from planner.plan.runs import TrainingRun
 from planner.plan.scenario import Value
 from planner.plan.search import candidates, evaluate
-from planner.plan.sections import TrainingRun
 
 Row = dict[str, object]
 

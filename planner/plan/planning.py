@@ -16,6 +16,7 @@ from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.plan.estimate import Estimate, estimate_scenario
+from planner.plan.recompute import default_modules
 from planner.plan.resolve import HardwareDirs, Resolved, resolve_run
 from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
 from planner.plan.search import Found, Progress, search
@@ -278,6 +279,9 @@ def _full(
                                 "sequence_parallel": bool(columns["sequence_parallel"])}  # fmt: skip
     if scenario.get("task", "train") != "train":
         layout = {k: v for k, v in layout.items() if k not in ("global_batch", "micro_batch")}
+    elif "recompute" not in scenario:
+        modules = default_modules(str(scenario.get("attention", "flash")), asked=False)
+        layout = {"recompute_modules": ",".join(modules), **layout}
     return estimate_scenario({**scenario, **choice.overrides, **layout}, dirs=dirs, folder=folder, today=today)
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from planner.demand.costs import Costs
-from planner.demand.memory import newton_schulz_flops
+from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array, OpTable
 from planner.demand.transformer import Section
 from planner.demand.workload import Work, work
@@ -22,10 +22,12 @@ from planner.errors import unknown
 from planner.plan.inference import FUSED, InferenceRun, inference_pass
 from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates
 from planner.plan.layouts import Layouts
+from planner.plan.recompute import SPARES_LAST_MATMUL, repeated_share
 from planner.plan.resolve import Resolved
 from planner.plan.roofs import VECTOR, Roof, roofs
+from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
-from planner.plan.sections import TrainingRun, training_rates, training_terms
+from planner.plan.sections import section_precision, training_rates, training_terms
 from planner.plan.training import run_state, running_layers, stage_counts, training_step
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
@@ -121,9 +123,7 @@ def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: f
 
 
 def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
-    cluster, d, precision = resolved.cluster, resolved.demand, run.precision
-    torch = run.framework == "torch"
-    ahead, back = training_rates(cluster, run)
+    cluster, d = resolved.cluster, resolved.demand
     w = work(
         batch=x.micro_batch,
         q_len=run.seq_len,
@@ -137,28 +137,26 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
     micro_batches = float(x.micro_batches[0])
     for s in _running(resolved):
         here, count = d.stream(s, w), s.count * micro_batches
+        precision = section_precision(s, run.precision, cluster)
+        ahead, back = training_rates(cluster, run, precision)
         c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
-        once = _op_points(resolved, s, _forward_timer(resolved, s.table, here), ahead, "forward", count)
+        here_resolved = replace(resolved, precision=precision)
+        once = _op_points(here_resolved, s, _forward_timer(here_resolved, s.table, here), ahead, "forward", count)
         yield from once
         mode = RECOMPUTE[int(x.recompute[0])] if s.role == "layer" else "none"
-        again = _repeated(once, mode, torch=torch)
+        again = _repeated(once, mode, s, run)
         yield from (replace(p, phase="recompute") for p in again)
-        yield from _op_points(resolved, s, _backward_timer(run, s.table, c), back, "backward", count)
+        timer = _backward_timer(replace(run, precision=precision), s.table, c)
+        yield from _op_points(here_resolved, s, timer, back, "backward", count)
     yield _optimizer_point(resolved, x, run)
 
 
-def _repeated(once: list[Point], mode: str, *, torch: bool) -> list[Point]:
-    """Forward operators of a layer that the backward pass repeats.
-
-    PyTorch's full checkpoint spares the last matmul, its selective one repeats every second matmul and all
-    element-wise operators; Megatron-LM's selective one repeats the attention core.
-    """
-    if mode == "selective" and torch:
-        share = {"matmul": 0.5, "grouped_matmul": 0.5, "attention": 0.0}
-        return [replace(p, count=p.count * share.get(p.kernel, 1.0)) for p in once if share.get(p.kernel, 1.0)]
+def _repeated(once: list[Point], mode: str, s: Section, run: TrainingRun) -> list[Point]:
+    """Forward operators of a layer that the backward pass repeats: see ``planner.plan.recompute``."""
     if mode == "selective":
-        return [p for p in once if p.kernel == "attention"]
-    if mode == "none" or not torch:
+        share = {f"{op.name}|{s.name}": repeated_share(op, run) for op in s.table.ops}
+        return [replace(p, count=p.count * share[p.name]) for p in once if share[p.name] > 0]
+    if mode == "none" or run.framework not in SPARES_LAST_MATMUL:
         return once if mode == "full" else []
     last = max((i for i, p in enumerate(once) if p.kernel in ("matmul", "grouped_matmul")), default=-1)
     return [p for i, p in enumerate(once) if i != last]
@@ -176,7 +174,7 @@ def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: 
         run.precision,
         direction="decode" if decode else "forward",
         sustained=not decode,
-        eager=run.attention == "eager" and not decode,
+        attention="flash" if decode else run.attention,
     )
     w = work(
         batch=np.ceil(run.batch / x.dp),
@@ -288,7 +286,7 @@ def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
     flops = opt.flops * owned
     if opt.matrices_only:
         flops += float(newton_schulz_flops(owned))
-    moved = owned * (2.0 * per.optimizer + 2.0 * per.grad + per.weight)
+    moved = owned * update_bytes(per, run.precision)
     dtype = attention_dtype(run.precision, resolved.cluster) if opt.matrices_only else VECTOR
     return _point(
         "optimizer",

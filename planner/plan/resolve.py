@@ -23,17 +23,20 @@ from planner.demand.counts import encoder_tokens
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
-from planner.errors import BadInputError
+from planner.errors import BadInputError, unknown
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, layouts, rules
+from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
+from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
-from planner.plan.sections import TrainingRun
+from planner.plan.training import training_step
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
+XLA_CLASSES = ("google-tpu", "aws-neuron")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -108,10 +111,13 @@ def resolve(
     layout_keys = resolve_layout(given)
     resolved = resolve_run({**given, **layout_keys}, dirs=dirs, folder=folder, model=model)
     columns = layout_columns(given, layout_keys, resolved.task)
-    for key, why in (("global_batch", "one micro-batch a rank, four a pipeline stage"), ("micro_batch", ""),
-                     ("zero_stage", ""), ("sequence_parallel", "where tp > 1"), ("recompute", "")):  # fmt: skip
+    if isinstance(resolved.run, TrainingRun):
+        columns = fastest_that_fits(given, columns, resolved, resolved.run)
+    chosen = "fastest that fits"
+    for key, why in (("global_batch", "one micro-batch a rank, four a pipeline stage"), ("micro_batch", chosen),
+                     ("zero_stage", ""), ("sequence_parallel", "where tp > 1"), ("recompute", chosen)):  # fmt: skip
         if key not in given and resolved.task == "train":
-            said = RECOMPUTE[columns[key]] if key == "recompute" else columns[key]
+            said = _said_recompute(columns[key], resolved.run) if key == "recompute" else columns[key]
             resolved.assumed_notes.append(f"{key} = {said}" + (f" ({why})" if why else ""))
     x = layouts(**columns)
     seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
@@ -122,6 +128,40 @@ def resolve(
     if broken:
         raise BadInputError(broken[0].message(x.row(0)))
     return resolved, x
+
+
+def _said_recompute(mode: int, run: TrainingRun | InferenceRun) -> str:
+    modules = run.recompute_modules if isinstance(run, TrainingRun) and run.framework not in SAVED_MATMULS else ()
+    return RECOMPUTE[mode] + (f" of {', '.join(modules)}" if modules and RECOMPUTE[mode] == "selective" else "")
+
+
+def fastest_that_fits(
+    given: Mapping[str, Value], columns: dict[str, int], resolved: Resolved, run: TrainingRun
+) -> dict[str, int]:
+    """Micro-batch and recomputation where they were not given: the fastest that fits the memory, else what needs least.
+
+    Without a batch to divide, the micro-batch stays as it is.
+    """
+    modes = [columns["recompute"]] if "recompute" in given else list(range(len(RECOMPUTE)))
+    sizes = [columns["micro_batch"]]
+    share, rest = divmod(columns["global_batch"], columns["dp"])
+    if "micro_batch" not in given and "global_batch" in given and rest == 0:
+        sizes = [m for m in (2**i for i in range(share.bit_length())) if share % m == 0]
+    if len(sizes) * len(modes) == 1:
+        return columns
+    pairs = np.array([(m, r) for m in sizes for r in modes])
+    free = {"micro_batch", "recompute"}
+    x = layouts(micro_batch=pairs[:, 0], recompute=pairs[:, 1], **{k: v for k, v in columns.items() if k not in free})
+    broken = np.zeros(len(x), dtype=bool)
+    for rule in rules(x, resolved.model, devices=int(resolved.keys["devices"]), seq_len=run.seq_len):
+        broken |= rule.broken
+    if broken.all():
+        return columns
+    x = x.take(np.flatnonzero(~broken))
+    step = training_step(resolved.demand, resolved.cluster, x, run)
+    fits = step.peak_memory <= resolved.cluster.accelerator.capacity
+    best = np.argmin(np.where(fits, step.step_time, np.inf)) if fits.any() else np.argmin(step.peak_memory)
+    return columns | {"micro_batch": int(x.micro_batch[best]), "recompute": int(x.recompute[best])}
 
 
 def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
@@ -201,7 +241,7 @@ def _hardware_name(cluster: Cluster) -> str:
 def resolve_precision(
     given: Mapping[str, Value], task: str, model: Model, chip: Accelerator, assumed: Assumed
 ) -> Precision:
-    """Dtypes of a run: what is given, else 16-bit for all the chip has, gradients in fp32."""
+    """Dtypes of a run: what is given, else 16-bit for all the chip has; gradients in fp32, beside fp16 in fp16."""
     wide = next((d for d in ("bf16", "fp16", "fp32") if d in chip.peak_flops), next(iter(chip.peak_flops)))
     weight = str(given.get("weight_dtype", wide if task == "train" else model.weight_dtype))
     if weight == "bf16" and "weight_dtype" not in given:
@@ -225,7 +265,7 @@ def resolve_precision(
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
     return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
-                     str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
+                     str(given.get("grad_dtype", "fp16" if activation == "fp16" else "fp32")), sparsity)  # fmt: skip
 
 
 def _training_run(
@@ -240,25 +280,37 @@ def _training_run(
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
-    settings = settings_of_layout(chip, zero_stage, bool(given.get("sequence_parallel", tp > 1)))
-    framework = str(assumed.default(given, "framework", settings["framework"], "torch where zero_stage is 3"))
-    overlap_tp = bool(given.get("overlap_tp", settings["overlap_tp"]))
+    default = default_framework(chip, zero_stage)
+    why = "what compiles for the chip" if default == "jax" else "torch where zero_stage is 3"
+    framework = str(assumed.default(given, "framework", default, why))
+    settings = settings_of_layout(chip, framework, bool(given.get("sequence_parallel", tp > 1)))
+    overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
-        assumed.notes.append(
-            f"overlap_tp = {str(overlap_tp).lower()} (true with sequence parallelism on Hopper or newer)"
-        )
+        assumed.notes.append(f"overlap_tp = {overlap_tp} (all with sequence parallelism on Hopper or newer)")
     if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
-             "offload": str(given.get("offload", "none"))}  # fmt: skip
+             "offload": str(given.get("offload", "none")),
+             "recompute_modules": ",".join(_modules(given, attention))}  # fmt: skip
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
-        lora_rank=int(given.get("lora_rank", 0)),
+        lora_rank=int(given.get("lora_rank", 0)), recompute_modules=_modules(given, attention),
     )  # fmt: skip
+
+
+def _modules(given: Mapping[str, Value], attention: str) -> tuple[str, ...]:
+    """Modules of Megatron-LM's selective recomputation, as named or by default."""
+    if "recompute_modules" not in given:
+        return default_modules(attention, asked="recompute" in given)
+    names = tuple(m.strip() for m in str(given["recompute_modules"]).split(","))
+    for name in names:
+        if name not in MODULES:
+            raise unknown("recompute_modules", name, MODULES)
+    return names
 
 
 def _positions(model: Model) -> int:
@@ -279,11 +331,20 @@ def _refuse_narrow_training(precision: Precision) -> None:
             raise BadInputError(f"{key}: {name} given; training keeps fp32, bf16 or fp16")
 
 
-def settings_of_layout(chip: Accelerator, zero_stage: int, sequence_parallel: bool) -> dict[str, Value]:
-    """What frameworks do by default under a layout: FSDP is PyTorch's, the rest Megatron-LM's; tensor-parallel traffic
-    is pipelined with its matmuls under sequence parallelism on chips whose libraries offer it."""
+def default_framework(chip: Accelerator, zero_stage: int) -> str:
+    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's."""
+    if chip.efficiency_class in XLA_CLASSES:
+        return "jax"
+    return "torch" if zero_stage == 3 else "megatron"
+
+
+def settings_of_layout(chip: Accelerator, framework: str, sequence_parallel: bool) -> dict[str, Value]:
+    """What a framework does by default: tensor-parallel traffic is pipelined with its matmuls under sequence
+    parallelism on chips whose libraries offer it; elsewhere Megatron-LM exchanges input gradients behind weight
+    gradients (its asynchronous tensor-parallel all-reduce)."""
     modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
-    return {"framework": "torch" if zero_stage == 3 else "megatron", "overlap_tp": modern and sequence_parallel}
+    overlap = "all" if modern and sequence_parallel else "backward" if framework == "megatron" else "none"
+    return {"framework": framework, "overlap_tp": overlap}
 
 
 def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:
@@ -292,7 +353,8 @@ def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np
     assert isinstance(run, TrainingRun)
     key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
     for k in np.unique(key):
-        settings = settings_of_layout(chip, 3 if k >= 2 else 0, bool(k % 2))
+        framework = default_framework(chip, 3 if k >= 2 else 0) if "framework" in resolved.free else run.framework
+        settings = settings_of_layout(chip, framework, bool(k % 2))
         chosen = {name: value for name, value in settings.items() if name in resolved.free}
         yield np.flatnonzero(key == k), replace(run, **chosen)  # type: ignore[arg-type]
 

@@ -64,7 +64,10 @@ KEYS: dict[str, Key] = {
             searched=True),
         Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
-        Key("attention", "choice", "flash, or eager (moves the score matrix)", ("flash", "eager")),
+        Key("recompute_modules", "text", "what Megatron-LM's selective recomputation repeats, names with commas: "
+            "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
+        Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
+            "score matrix)", ("flash", "flash-1", "eager")),
         Key("schedule", "choice", "pipeline schedule", SCHEDULES),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)"),
@@ -83,8 +86,10 @@ KEYS: dict[str, Key] = {
         Key("sparsity", "choice", "2:4 structured sparsity of the weights", ("none", "2:4")),
         Key("compression", "text", "what is done to the model: none, or width:0.75, heads:0.5, depth:0.5, student:ID"),
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
-        Key("overlap_tp", "bool", "hide tensor-parallel communication behind matmuls"),
-        Key("framework", "choice", "whose kernels and checkpointing: torch (FSDP), or megatron", ("megatron", "torch")),
+        Key("overlap_tp", "choice", "tensor-parallel communication hidden behind matmuls: none, that of the backward "
+            "pass behind weight gradients, or all", ("none", "backward", "all")),
+        Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
+            "torch (FSDP) or jax (XLA)", ("megatron", "megatron-deepspeed", "torch", "jax")),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
         Key("compiled", "bool", "kernels fused or replayed as CUDA graphs: fewer launches"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
@@ -93,7 +98,8 @@ KEYS: dict[str, Key] = {
 _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
-     "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "compiled", "framework", "lora_rank"), ("train",),
+     "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "compiled", "framework", "lora_rank",
+     "recompute_modules"), ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

@@ -12,8 +12,8 @@ from planner.demand.ops import Array
 from planner.plan.inference import inference_pass, serving
 from planner.plan.layouts import Layouts, divisors, layouts, rules
 from planner.plan.resolve import Resolved, runs_of_layouts
+from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE, Value
-from planner.plan.sections import TrainingRun
 from planner.plan.training import training_step
 
 CHUNK = 8192

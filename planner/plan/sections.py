@@ -7,52 +7,23 @@ section for one micro-batch on one device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
-from planner.demand.costs import AttentionKind, local_weights, saved_bytes
+from planner.demand.costs import local_weights
 from planner.demand.ops import GROUPS, Array, OpTable
-from planner.demand.optimizer import Optimizer
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Precision, Work, work
 from planner.plan import constants
-from planner.plan.kernels import Rates, backward_time, forward, rates, weight_gradient_time
+from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates, weight_gradient_time
 from planner.plan.layouts import Layouts
-from planner.plan.scenario import RECOMPUTE
+from planner.plan.recompute import kept_bytes, last_matmul_time, selective_time
+from planner.plan.runs import Terms, TrainingRun
+from planner.precision import DTYPES
 from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Everything about a training run that is not the layout.
-
-    ``attention`` flash or eager; ``schedule`` of the pipeline; ``offload`` none, optimizer or activations;
-    ``framework`` megatron or torch (its own attention kernels and checkpointing); ``lora_rank`` of the adapters that
-    are trained instead of the weights, 0 for none; ``overlap_dp``, ``overlap_tp`` whether that
-    communication hides behind compute; ``compiled`` whether launches are
-    fused or replayed; ``imbalance`` busiest expert rank over the mean.
-    """
-
-    seq_len: int
-    precision: Precision
-    optimizer: Optimizer
-    attention: AttentionKind = "flash"
-    schedule: str = "1f1b"
-    offload: str = "none"
-    overlap_dp: bool = True
-    overlap_tp: bool = False
-    compiled: bool = False
-    imbalance: float = 1.0
-    encoder_len: int = 0
-    framework: str = "megatron"
-    lora_rank: int = 0
-
-
-Terms = dict[str, Array]
 
 
 def unique_rows(*columns: Array) -> tuple[Array, Array]:
@@ -67,12 +38,22 @@ def unique_rows(*columns: Array) -> tuple[Array, Array]:
     return order[fresh], inverse
 
 
-def training_rates(cluster: Cluster, run: TrainingRun) -> tuple[Rates, Rates]:
-    """What a device offers the forward and the backward pass of a run, over minutes on end."""
-    eager, torch = run.attention == "eager", run.framework == "torch"
-    ahead = rates(cluster, run.precision, direction="forward", sustained=True, eager=eager, torch=torch)
-    back = rates(cluster, run.precision, direction="backward", sustained=True, eager=eager, torch=torch)
-    return ahead, back
+def section_precision(s: Section, precision: Precision, cluster: Cluster) -> Precision:
+    """Dtypes a section trains in: the head stays in 16 bits where layers compute in fewer, as Transformer Engine and
+    torchao leave it."""
+    if s.role != "output" or DTYPES[precision.compute].bytes >= 2:
+        return precision
+    return replace(precision, compute=attention_dtype(precision, cluster))
+
+
+def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> tuple[Rates, Rates]:
+    """What a device offers the forward and the backward pass of a run in a precision, over minutes on end."""
+
+    def one(direction: str) -> Rates:
+        return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
+                     torch=run.framework == "torch", training=True)  # fmt: skip
+
+    return one("forward"), one("backward")
 
 
 def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool) -> Terms:
@@ -89,9 +70,12 @@ def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *,
         batch=u.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=u.tp, cp=u.cp, ep=u.ep,
         sequence_parallel=u.sequence_parallel, imbalance=run.imbalance,
     )  # fmt: skip
-    ahead, back = training_rates(cluster, run)
+    precisions = [section_precision(s, run.precision, cluster) for s in d.sections]
+    offered = {p: training_rates(cluster, run, p) for p in set(precisions)}
     columns: dict[str, list[Array]] = {}
-    for section in d.sections:
+    for section, precision in zip(d.sections, precisions, strict=True):
+        ahead, back = offered[precision]
+        run = replace(run, precision=precision)
         for name, value in _section_terms(d, section, w, u, cluster, run, ahead, back, detail).items():
             columns.setdefault(name, []).append(value)
     return {name: np.stack(values, axis=1)[inverse] for name, values in columns.items()}
@@ -125,28 +109,20 @@ def _section_terms(
     launches = float(s.table.columns["launches"].sum())
     if run.attention == "eager":
         launches += constants.EAGER_LAUNCHES * sum(o.kernel == "attention" for o in s.table.ops)
+    if DTYPES[run.precision.compute].bytes < 2:
+        launches += sum(o.kernel in ("matmul", "grouped_matmul") for o in s.table.ops)  # each casts its input
     launches *= constants.COMPILED_SHARE if run.compiled else 1.0
+    launches *= run.framework != "jax"  # XLA compiles the step into one program
     terms["host"] = zero + launches * constants.LAUNCH_TIME
     core = np.array([o.kernel == "attention" for o in s.table.ops])
     terms["core"] = (ahead_time * core).sum(axis=1)
-    terms["last"] = _last_matmul(s.table, ahead_time)
-    terms["selective"] = terms["core"] if run.framework == "megatron" else _torch_selective_time(s.table, ahead_time)
+    terms["last"] = last_matmul_time(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
-    terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp)
-    terms |= _saved_terms(s, w, run, width, hidden=stack.hidden)
+    terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp,
+                                 weight_gradient=terms["wgrad"])  # fmt: skip
+    terms["selective"] = selective_time(s.table, ahead_time, terms["ep"], run)
+    terms |= _saved_terms(s, w, run, hidden=stack.hidden)
     return terms | held
-
-
-def _torch_selective_time(table: OpTable, times: Array) -> Array:
-    """Forward time repeated when every second matmul and all element-wise operators are recomputed, shape (n,)."""
-    share = {"matmul": 0.5, "grouped_matmul": 0.5, "attention": 0.0}
-    return np.asarray(times @ np.array([share.get(o.kernel, 1.0) for o in table.ops]))
-
-
-def _last_matmul(table: OpTable, times: Array) -> Array:
-    """Forward time of the last matmul of a layer, shape (n,)."""
-    matmuls = [i for i, o in enumerate(table.ops) if o.kernel in ("matmul", "grouped_matmul")]
-    return times[:, matmuls[-1]] if matmuls else np.zeros(len(times))
 
 
 def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
@@ -158,18 +134,6 @@ def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
     return rank * widths / w.tp
 
 
-def _torch_selective_bytes(table: OpTable, w: Work, width: float, *, hidden: int) -> Array:
-    """Bytes a layer keeps when every second matmul output and the attention output are saved, the rest recomputed.
-
-    torchtitan's per-operator policy, https://github.com/pytorch/torchtitan (activation checkpointing).
-    """
-    t = table.columns
-    dense = np.array([o.kernel in ("matmul", "grouped_matmul") for o in table.ops])
-    core = np.array([o.kernel == "attention" for o in table.ops])
-    outputs = float((t["rows"] * t["n"] * dense).sum()) / 2.0 + float((t["heads"] * t["v_dim"] * core).sum())
-    return w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width
-
-
 def _grouped(table: OpTable, way: str, times: Array, groups: tuple[str, ...]) -> Terms:
     if len(groups) == 1:
         return {f"{way}.all": times.sum(axis=1)}
@@ -178,15 +142,12 @@ def _grouped(table: OpTable, way: str, times: Array, groups: tuple[str, ...]) ->
     return {f"{way}.{g}": totals[:, i] for i, g in enumerate(groups)}
 
 
-def _saved_terms(s: Section, w: Work, run: TrainingRun, width: float, *, hidden: int) -> Terms:
-    """Activation bytes one layer keeps: with nothing recomputed, without attention scores, its input alone."""
+def _saved_terms(s: Section, w: Work, run: TrainingRun, *, hidden: int) -> Terms:
+    """Activation bytes one layer keeps: with nothing recomputed, under selective recomputation, its input alone."""
+    width = run.precision.bytes_of("activation")
+    everything, selective = kept_bytes(s.table, w, run, hidden=hidden)
     whole_div = np.where(w.sequence_parallel > 0, w.tp, 1.0)
-    all_saved = saved_bytes(s.table, w, width=width, attention=run.attention).sum(axis=1)
-    if run.framework == "torch":
-        selective = np.minimum(_torch_selective_bytes(s.table, w, width, hidden=hidden), all_saved)
-    else:
-        selective = saved_bytes(s.table, w, width=width, attention=run.attention, recompute_core=True).sum(axis=1)
-    layer_input = w.tokens * hidden * width / whole_div if s.role == "layer" else all_saved
+    layer_input = w.tokens * hidden * width / whole_div if s.role == "layer" else everything
     transient = np.zeros(len(w.tp))
     for op in s.table.ops:
         if op.name == "head.logits":
@@ -194,18 +155,21 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, width: float, *, hidden:
             # keeps the fp32 logits, their log-softmax or gradient, and the gradient in the activation dtype apart.
             per_logit = 2.0 * (width + 4.0) if run.framework == "torch" else width + 4.0
             transient = w.tokens * op.n / w.tp * per_logit
-    return {"saved": all_saved, "saved_selective": selective, "input": layer_input, "transient": transient}
+    return {"saved": everything, "saved_selective": selective, "input": layer_input, "transient": transient}
 
 
 def communication_terms(
     d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array,
-    overlap_tp: bool = False,
+    overlap_tp: str = "none",
+    weight_gradient: Array | None = None,
     low_latency: bool = False,
 ) -> Terms:  # fmt: skip
     """Exposed tensor, context and expert parallel communication of one layer, forward and backward [s].
 
     Each block that ends in a row-parallel matmul all-reduces its output forward and its input gradient backward; with
-    sequence parallelism the same volume travels as reduce-scatter and all-gather.
+    sequence parallelism the same volume travels as reduce-scatter and all-gather. ``overlap_tp`` backward hides the
+    exchange of the input gradient behind the ``weight_gradient`` [s] of the layer, and gathers the saved input once
+    more behind the input gradient; all pipelines every exchange with its matmul.
     """
     stack = d.model.stacks[s.stack]
     message = w.tokens * stack.hidden * width
@@ -218,9 +182,16 @@ def communication_terms(
     gather = collective_time("all_gather", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     scatter = collective_time("reduce_scatter", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     each = np.where(u.sequence_parallel > 0, gather + scatter, reduce)
-    tp = blocks * each * (constants.OVERLAPPED_TP if overlap_tp else 1.0)
     zero = np.zeros(len(u))
-    terms = {"tp": tp, "tp_back": tp, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
+    tp = blocks * each * (constants.OVERLAPPED_TP if overlap_tp == "all" else 1.0)
+    back = tp
+    if overlap_tp == "backward" and weight_gradient is not None:
+        late = blocks * np.where(u.sequence_parallel > 0, scatter, reduce)
+        part = contention(u.tp, np.ones(len(u)), cluster)
+        shown = hidden_behind(late, weight_gradient, contention=part)
+        again = blocks * gather * (1.0 + part)
+        back = shown + np.where(u.sequence_parallel > 0, again, 0.0)
+    terms = {"tp": tp, "tp_back": back, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
     if layer is None:
         return terms
     if u.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
@@ -232,11 +203,23 @@ def communication_terms(
     return terms
 
 
+def contention(ranks: Array, stride: Array, cluster: Cluster) -> Array:
+    """Part of the time of a group's hidden traffic that is paid all the same, shape of ``ranks``."""
+    across = domains_spanned(ranks, stride, domain=cluster.domain) > 1
+    inside = 0.0 if cluster.accelerator.efficiency_class in constants.STATIC_CLASSES else constants.CONTENTION_INSIDE
+    return np.where(across, constants.CONTENTION_ACROSS, inside)
+
+
+def hidden_behind(traffic: Array, window: Array, *, contention: Array) -> Array:
+    """What traffic costs behind a window of compute [s]: what exceeds it, and the part of the rest that shows."""
+    return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
+
+
 def expert_exchange(rows: Array, top_k: int, token_bytes: float, ep: Array, cluster: Cluster) -> Array:
     """Time to send routed rows to their experts, one way, shape (n,) [s].
 
-    A token crosses to a domain once, however many of its experts live there: with k experts drawn from D domains it
-    visits D·(1 − (1 − 1/D)^k) of them. Inside a domain every row travels. DeepEP, https://github.com/deepseek-ai/DeepEP
+    A token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
+    from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
 
     Parameters
     ----------
@@ -247,9 +230,14 @@ def expert_exchange(rows: Array, top_k: int, token_bytes: float, ep: Array, clus
         ranks_inside(ep, one, domain=cluster.domain),
         domains_spanned(ep, one, domain=cluster.domain),
     )
-    near = collective_time("all_to_all", rows * token_bytes, inside, stride=one, cluster=cluster)
-    visited = domains * (1.0 - (1.0 - 1.0 / domains) ** top_k)
-    far = collective_time("all_to_all", rows / top_k * visited * token_bytes, domains, stride=inside, cluster=cluster)
+    tokens = rows / top_k
+
+    def visited(places: Array) -> Array:
+        return places * (1.0 - (1.0 - 1.0 / places) ** top_k)
+
+    near = collective_time("all_to_all", tokens * visited(ep) * token_bytes, inside, stride=one, cluster=cluster)
+    far = collective_time("all_to_all", tokens * visited(domains) * token_bytes, domains, stride=inside,
+                          cluster=cluster)  # fmt: skip
     return np.maximum(near, far)
 
 
@@ -270,23 +258,3 @@ def _ring_attention(
     ahead = steps * np.maximum(hop - core / u.cp, 0.0)
     back = steps * np.maximum(2.0 * hop - 2.5 * core / u.cp, 0.0)
     return {"cp": ahead, "cp_back": back}
-
-
-def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
-    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
-
-    Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.
-
-    PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
-    (torch.utils.checkpoint, early stop); Megatron-LM repeats the whole layer.
-    """
-    mode = x.recompute[:, None]
-    skipped = terms["last"] * (run.framework == "torch")
-    ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
-    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
-                     np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
-    again = again * layers
-    kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
-                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"],
-                             terms["saved"]))  # fmt: skip
-    return again, kept

@@ -10,28 +10,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, state_bytes_per_parameter
+from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, state_bytes_per_parameter, update_bytes
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.plan import constants
 from planner.plan.kernels import attention_dtype
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
+from planner.plan.recompute import recomputed
+from planner.plan.runs import Terms, TrainingRun
 from planner.plan.scenario import RECOMPUTE
-from planner.plan.sections import Terms, TrainingRun, recomputed, training_terms
+from planner.plan.sections import contention, hidden_behind, training_terms
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
-from planner.supply.roofline import soft_maximum
 
 # What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
 CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
-# Caching allocators round up and fragment; torch reserves a few percent more than it allocates. Assumption.
-FRAGMENTATION = 0.04
+# Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
+# published peaks of planner/validation, of which it leaves 5 % in the median.
+FRAGMENTATION = 0.10
 NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
 
 
@@ -125,8 +126,9 @@ def _group_step(
     device_ahead, device_back = _total(ahead), _total(back)
     host = on_stages("host")
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
-    waits = _late_host(host, device_ahead)
-    waits_back = _late_host((2.0 + full) * host, device_back + repeat)
+    # Tensor-parallel exchange is launched like any kernel, so the host runs ahead of it too.
+    waits = _late_host(host, device_ahead + on_stages("tp"))
+    waits_back = _late_host((2.0 + full) * host, device_back + repeat + on_stages("tp_back"))
     # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
     ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
     parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "ep")} | {"cp": ring + ring_back}
@@ -159,8 +161,8 @@ def _group_step(
 
 
 def _late_host(host: Array, device: Array) -> Array:
-    """What a device waits for launches: a soft maximum of both, because neither is ahead of the other all the time."""
-    return np.asarray(soft_maximum(host, device, constants.HOST_SHARPNESS) - device)
+    """What a device waits for launches: the two run side by side, so the longer sets the pace."""
+    return np.asarray(np.maximum(host - device, 0.0))
 
 
 def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
@@ -181,10 +183,11 @@ def _total(parts: Terms) -> Array:
 
 def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
     """One activation sent to the next stage [s]; each tensor-parallel rank sends its part and gathers inside the node
-    (scatter/gather, Narayanan et al. 2021, section 4.1, https://arxiv.org/abs/2104.04473)."""
+    (scatter/gather, Narayanan et al. 2021, section 4.1, https://arxiv.org/abs/2104.04473). DeepSpeed's pipeline engine
+    sends the whole from every rank."""
     tokens = x.micro_batch * run.seq_len / x.cp
     size = tokens * d.model.hidden * run.precision.bytes_of("activation")
-    size = size / x.tp
+    size = size / (1.0 if run.framework == "megatron-deepspeed" else x.tp)
     return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
 
 
@@ -222,7 +225,7 @@ def _data_parallel_time(
         )
         return one + two
 
-    zero = x.zero_stage[:, None]
+    zero = held_zero_stage(x, run)[:, None]
     reduce, scatter = (
         exchange("all_reduce", grad_width, trained),
         exchange("reduce_scatter", grad_width, trained),
@@ -237,24 +240,29 @@ def _data_parallel_time(
         window_b, window_f = b_stage * every, f_stage * times
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        back = 0.0 if cluster.accelerator.efficiency_class in constants.DMA_CLASSES else constants.CONTENTION
-        gradients = _hide(gradients, np.where(zero >= 3, spare, window_b), back)
-        parameters = _hide(parameters, both, back)
+        part = contention(dense_ranks, stride, cluster)
+        gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
+        parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
 
 
-def _hide(traffic: Array, window: Array, contention: float) -> Array:
-    """What traffic costs behind a window: what exceeds it, and the contention of what it hides."""
-    return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
+def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
+    """ZeRO stage by which a rank holds weights and gradients during the step, shape (n,).
+
+    Under a pipeline PyTorch's FSDP keeps weights gathered and gradients whole from the first micro-batch to the last,
+    which is stage 1 (torchtitan, ``fsdp_reshard_after_forward`` default, https://github.com/pytorch/torchtitan).
+    """
+    whole = (x.pp > 1) & (x.zero_stage == 3) & (run.framework == "torch")
+    return np.where(whole, 1, x.zero_stage)
 
 
 def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
-    """Update of the parameters a rank owns [s]: state read and written, gradients read, weights written."""
+    """Update of the parameters a rank owns [s]."""
     per = run_state(d, run)
     ranks_d, ranks_e = (x.dp * x.cp)[:, None], x.expert_dp[:, None]
     sharded_over = (x.zero_stage >= 1)[:, None]
     owned = dense / np.where(sharded_over, ranks_d, 1.0) + expert / np.where(sharded_over, ranks_e, 1.0)
-    moved = owned * (2.0 * per.optimizer + per.grad * 2.0 + per.weight)
+    moved = owned * update_bytes(per, run.precision)
     memory = kernel_efficiency(cluster.accelerator, "optimizer", "fp32", defaults=cluster.efficiency).memory
     time = moved / (cluster.accelerator.bandwidth * memory)
     if run.optimizer.matrices_only:
@@ -272,7 +280,7 @@ def _memory(
     """Memory ledger of the fullest stage [byte]."""
     per = run_state(d, run)
     ranks = (x.dp * x.cp).astype(np.float64)[:, None]
-    zero = x.zero_stage[:, None]
+    zero = held_zero_stage(x, run)[:, None]
     expert_ranks = x.expert_dp[:, None]
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
@@ -280,6 +288,10 @@ def _memory(
         for p, r in zip(held, (ranks, expert_ranks), strict=True):
             frozen = run.precision.bytes_of("weight")
             state["weights"] = state["weights"] + p * frozen / np.where(zero >= 3, np.maximum(r, 1.0), 1.0)
+    width = run.precision.bytes_of("activation")
+    if run.framework == "megatron-deepspeed" and per.grad > width:
+        # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
+        state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],

@@ -29,7 +29,7 @@ KERNELS = (
 _SIMILAR = {"grouped_matmul": "matmul", "attention_backward": "attention_prefill", "optimizer": "vector"}
 _SAME_RATE = {"fp16": "bf16", "bf16": "fp16", "mxfp8": "fp8", "mxfp4": "nvfp4"}
 
-NARROW_ENERGY = 1.35  # power of the operand width that the energy of a FLOP grows with; fitted
+NARROW_ENERGY = 1.15  # power of the operand width that the energy of a FLOP grows with; fitted
 
 GLOBAL_DEFAULT = KernelEfficiency(
     compute=0.77,
@@ -92,9 +92,9 @@ def sustained_fraction(accelerator: Accelerator, dtype: str, *, defaults: Effici
 
     Notes
     -----
-    min(1, TDP / (ε·(b/16)^1.35·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
+    min(1, TDP / (ε·(b/16)^1.15·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
     b the bits of an operand. Moving operands costs energy in proportion to their width, multiplying them to its
-    square; 1.35 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches
+    square; 1.15 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches
     ``KernelEfficiency.compute``, a long run the smaller of the two.
     """
     energy, power = defaults.energy, accelerator.power

@@ -1,0 +1,139 @@
+"""Recomputation: what the backward pass repeats of the forward one, and what a layer keeps for it.
+
+Full recomputation keeps a layer's input. What selective recomputation keeps is the framework's choice: PyTorch and XLA
+save matmul outputs by a policy, Megatron-LM repeats the modules that are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.demand.costs import saved_bytes
+from planner.demand.ops import Array, Op, OpTable
+from planner.demand.workload import Work
+from planner.plan.layouts import Layouts
+from planner.plan.runs import TrainingRun
+from planner.plan.scenario import RECOMPUTE
+
+# Share of matmul outputs that a selective policy saves: torchtitan's every second one (per-operator policy,
+# https://github.com/pytorch/torchtitan), MaxText's ``minimal`` all of them (remat_policy,
+# https://github.com/AI-Hypercomputer/maxtext).
+SAVED_MATMULS = {"torch": 0.5, "jax": 1.0}
+SPARES_LAST_MATMUL = ("torch", "jax")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module that Megatron-LM can recompute: operators that run again, and those whose saved input is theirs to give.
+
+    Each is a tuple of name prefixes.
+    """
+
+    again: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+# --recompute-modules, https://github.com/NVIDIA/Megatron-LM (megatron/core/transformer/transformer_config.py)
+MODULES: dict[str, Module] = {
+    "core_attn": Module(("attn.core",), ()),
+    "layernorm": Module(("norm.",), ("attn.q_a", "attn.qkv", "mlp.up", "moe.shared.up")),
+    "mla_up_proj": Module(("attn.q_norm", "attn.q_b", "attn.kv_norm", "attn.kv_b", "attn.rope"), ("attn.core",)),
+    "moe_act": Module(("moe.act",), ("moe.down",)),
+    "mlp": Module(("mlp.up", "mlp.act"), ("mlp.act", "mlp.down")),
+    "moe": Module(("moe.",), ("moe.up", "moe.act", "moe.down", "moe.shared.act", "moe.shared.down")),
+}
+CHEAP_MODULES = ("layernorm", "mla_up_proj", "moe_act")  # much memory for little time
+
+
+def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
+    """Modules of selective recomputation that were not named: Megatron-LM's own default, the attention core, where
+    selective was ``asked`` for or attention is unfused, else those that save much memory for little time."""
+    return ("core_attn",) if asked or attention == "eager" else CHEAP_MODULES
+
+
+def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
+    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
+
+    Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.
+
+    PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
+    (torch.utils.checkpoint, early stop), as XLA removes what no gradient reads; Megatron-LM repeats the whole layer.
+    """
+    mode = x.recompute[:, None]
+    skipped = terms["last"] * (run.framework in SPARES_LAST_MATMUL)
+    ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
+    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
+                     np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
+    again = again * layers
+    kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
+                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"],
+                             terms["saved"]))  # fmt: skip
+    return again, kept
+
+
+def repeated_share(op: Op, run: TrainingRun) -> float:
+    """Part of a forward operator that selective recomputation repeats, 0 to 1."""
+    keeps = SAVED_MATMULS.get(run.framework)
+    if keeps is not None:
+        return {"matmul": 1.0 - keeps, "grouped_matmul": 1.0 - keeps, "attention": 0.0}.get(op.kernel, 1.0)
+    return float(any(_is_in(op, MODULES[m].again) for m in run.recompute_modules))
+
+
+def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingRun) -> Array:
+    """Forward time that selective recomputation repeats, shape (n,) [s].
+
+    ``times`` (n, op) of the forward pass; ``exchange`` (n,) of the experts, repeated with the whole module.
+    """
+    again = times @ np.array([repeated_share(op, run) for op in table.ops])
+    whole_moe = run.framework not in SAVED_MATMULS and "moe" in run.recompute_modules
+    return np.asarray(again + exchange * whole_moe)
+
+
+def last_matmul_time(table: OpTable, times: Array) -> Array:
+    """Forward time of the last matmul of a layer, shape (n,) [s]."""
+    matmuls = [i for i, o in enumerate(table.ops) if o.kernel in ("matmul", "grouped_matmul")]
+    return times[:, matmuls[-1]] if matmuls else np.zeros(len(times))
+
+
+def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tuple[Array, Array]:
+    """Activation bytes a layer keeps with nothing recomputed and under selective recomputation, shape (n,) each."""
+    width = run.precision.bytes_of("activation")
+    saved = saved_bytes(table, w, width=width, attention=run.attention) * _saved_width(table, run)
+    everything = saved.sum(axis=1)
+    keeps = SAVED_MATMULS.get(run.framework)
+    if keeps is not None:
+        return everything, np.minimum(_policy_bytes(table, w, width, hidden=hidden, saved=keeps), everything)
+    if "core_attn" in run.recompute_modules:
+        saved = saved_bytes(table, w, width=width, attention=run.attention, recompute_core=True)
+        saved = saved * _saved_width(table, run)
+    dropped = [prefix for m in run.recompute_modules for prefix in MODULES[m].dropped]
+    stays = np.array([not _is_in(op, tuple(dropped)) for op in table.ops], dtype=np.float64)
+    return everything, (saved * stays).sum(axis=1)
+
+
+def _saved_width(table: OpTable, run: TrainingRun) -> Array:
+    """Width of a saved input over the activation's, shape (op,).
+
+    Transformer Engine, in Megatron-LM, keeps the inputs of its matmuls in the narrow dtype that the weight gradient
+    reads; torchao keeps them as they came.
+    """
+    narrow = run.precision.bytes_of("compute") / run.precision.bytes_of("activation")
+    if run.framework not in ("megatron", "megatron-deepspeed"):
+        return np.ones(len(table.ops))
+    return np.array([min(narrow, 1.0) if o.kernel in ("matmul", "grouped_matmul") else 1.0 for o in table.ops])
+
+
+def _is_in(op: Op, prefixes: tuple[str, ...]) -> bool:
+    return op.name.startswith(prefixes) if prefixes else False
+
+
+def _policy_bytes(table: OpTable, w: Work, width: float, *, hidden: int, saved: float) -> Array:
+    """Bytes kept when a share of the matmul outputs, the attention output and the layer's input are saved, (n,)."""
+    t = table.columns
+    dense = np.array([o.kernel in ("matmul", "grouped_matmul") for o in table.ops])
+    core = np.array([o.kernel == "attention" for o in table.ops])
+    outputs = float((t["rows"] * t["n"] * dense).sum()) * saved + float((t["heads"] * t["v_dim"] * core).sum())
+    return np.asarray(w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width)

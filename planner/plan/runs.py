@@ -1,0 +1,48 @@
+"""What a training run is, apart from its layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.demand.costs import AttentionKind
+from planner.demand.ops import Array
+from planner.demand.optimizer import Optimizer
+from planner.demand.workload import Precision
+
+Terms = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything about a training run that is not the layout.
+
+    Attributes
+    ----------
+    seq_len, precision, optimizer
+    attention : flash, flash-1 or eager
+    schedule : of the pipeline
+    offload : none, optimizer or activations
+    overlap_dp : whether data-parallel communication hides behind compute
+    overlap_tp : which part of tensor-parallel communication does: none, backward or all
+    compiled : whether launches are fused by a compiler or replayed
+    imbalance : load of the busiest expert rank over the mean
+    encoder_len : tokens of the encoder's sequence
+    framework : megatron, megatron-deepspeed, torch or jax: whose kernels, checkpointing and pipeline sends
+    lora_rank : of the adapters that are trained instead of the weights, 0 for none
+    recompute_modules : what Megatron-LM's selective recomputation repeats, names of ``recompute.MODULES``
+    """
+
+    seq_len: int
+    precision: Precision
+    optimizer: Optimizer
+    attention: AttentionKind = "flash"
+    schedule: str = "1f1b"
+    offload: str = "none"
+    overlap_dp: bool = True
+    overlap_tp: str = "none"
+    compiled: bool = False
+    imbalance: float = 1.0
+    encoder_len: int = 0
+    framework: str = "megatron"
+    lora_rank: int = 0
+    recompute_modules: tuple[str, ...] = ("core_attn",)
