@@ -41,12 +41,16 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.09, 0.295),
-    "MooreThreads/SimuMax": (0.045, 0.08),
-    "mosaicml/llm-foundry": (0.08, 0.22),
-    "bigscience-workshop/bigscience": (0.095, 0.23),
-    "Korthikanti 2022 via calculon-ai/calculon": (0.095, 0.12),
-    "NVIDIA/NeMo-Framework-Launcher": (0.07, 0.27),
+    "all": (0.065, 0.295),
+    "MooreThreads/SimuMax": (0.05, 0.09),
+    "mosaicml/llm-foundry": (0.03, 0.085),
+    "bigscience-workshop/bigscience": (0.095, 0.25),
+    "Korthikanti 2022 via calculon-ai/calculon": (0.05, 0.06),
+    "NVIDIA/Megatron-LM": (0.035, 0.20),
+    "NVIDIA/NeMo-Framework-Launcher": (0.11, 0.25),
+    "NVIDIA/dgxc-benchmarking": (0.08, 0.26),
+    "aws-neuron/aws-neuron-sdk": (0.10, 0.17),
+    "Intel Gaudi2 performance page": (0.07, 0.18),
 }
 
 
@@ -67,15 +71,17 @@ def test_layouts_are_ranked_as_they_were_measured() -> None:
     rows = study.layout_rows(layout_groups())
     for r in rows:
         small = r["devices"] <= 8
-        assert r["median_error"] <= (0.09 if small else 0.14), r
-        assert r["rank_correlation"] > 0.9, r
-        assert r["regret"] <= (0.06 if small else 0.01), r
+        assert r["median_error"] <= (0.06 if small else 0.10), r
+        assert r["rank_correlation"] > 0.85, r
+        assert r["regret"] <= (0.05 if small else 0.01), r
+    assert np.mean([r["regret"] for r in rows]) <= 0.015
 
 
 def test_peak_memory_stays_close_to_what_was_measured(compared: list[Compared]) -> None:
     rows = {r["source"]: r for r in study.memory_rows(compared)}
     assert rows["all"]["median_error"] <= 0.08
-    assert rows["MooreThreads/SimuMax"]["p90_error"] <= 0.10
+    assert rows["all"]["p90_error"] <= 0.18
+    assert rows["MooreThreads/SimuMax"]["p90_error"] <= 0.08
 
 
 def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inferred: list[Compared]) -> None:

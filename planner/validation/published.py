@@ -174,7 +174,7 @@ def layout_groups() -> list[LayoutGroup]:
     from planner.demand.workload import Precision
     from planner.plan.layouts import layouts
     from planner.plan.resolve import cluster_of
-    from planner.plan.sections import TrainingRun
+    from planner.plan.runs import TrainingRun
     from planner.plan.training import training_step
 
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -188,7 +188,7 @@ def layout_groups() -> list[LayoutGroup]:
         model = model_from_native(native_shape(shape, seq_len=seq_len), id=name, where="layouts.csv")
         columns = {k: [int(r[k]) for r in rows] for k in ("tp", "dp", "pp", "micro_batch", "global_batch")}
         half = Precision("fp16", "fp16", "fp16", "fp16", "fp16")
-        run = TrainingRun(seq_len, half, optimizer("adam"), attention="eager")
+        run = TrainingRun(seq_len, half, optimizer("adam"), attention="eager", overlap_tp="backward")
         cluster = cluster_of(rows[0]["hardware"], int(devices))
         step = training_step(demand(model), cluster, layouts(recompute=2, **columns), run)
         out.append(LayoutGroup(name, int(devices), np.array(columns["global_batch"]), step.step_time,
