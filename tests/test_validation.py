@@ -48,7 +48,7 @@ REACHED = {
     "Korthikanti 2022 via calculon-ai/calculon": (0.05, 0.06),
     "NVIDIA/Megatron-LM": (0.035, 0.20),
     "NVIDIA/NeMo-Framework-Launcher": (0.11, 0.25),
-    "NVIDIA/dgxc-benchmarking": (0.08, 0.26),
+    "NVIDIA/dgxc-benchmarking": (0.08, 0.28),
     "aws-neuron/aws-neuron-sdk": (0.10, 0.17),
     "Intel Gaudi2 performance page": (0.07, 0.18),
 }

@@ -58,7 +58,11 @@ CLASS_FIELDS = (
         "matmul_energy",
         "section",
         "what a matmul FLOP with 16-bit operands costs in a long run, the board included",
-        fields=(Field("picojoules_per_flop", "number", "", required=True), *_CITED),
+        fields=(
+            Field("picojoules_per_flop", "number", "", required=True),
+            Field("narrow_exponent", "number", "power of the operand width that the energy grows with", default=1.15),
+            *_CITED,
+        ),
     ),
     SOURCES,
 )
@@ -89,7 +93,8 @@ def _load(path: Path, _changed: int) -> EfficiencyClass:
             kind: {op: _collective(entry) for op, entry in table.items()}
             for kind, table in values["collectives"].items()
         },
-        energy=energy and MatmulEnergy(energy["picojoules_per_flop"] * 1e-12, _provenance(energy)),
+        energy=energy
+        and MatmulEnergy(energy["picojoules_per_flop"] * 1e-12, _provenance(energy), energy["narrow_exponent"]),
     )
 
 

@@ -12,11 +12,13 @@ from planner.catalogue.hardware import CollectiveEfficiency, KernelEfficiency, P
 class MatmulEnergy:
     """What a matmul FLOP costs in energy when a chip computes for minutes on end, the whole board included.
 
-    ``joules_per_flop`` is for 16-bit operands [J]; narrower operands cost less in proportion to their bits.
+    ``joules_per_flop`` is for 16-bit operands [J]; operands of b bits cost (b/16)^``narrow_exponent`` of it. Moving
+    operands costs energy in proportion to their width, multiplying them to its square: the exponent lies from 1 to 2.
     """
 
     joules_per_flop: float
     provenance: Provenance
+    narrow_exponent: float = 1.15
 
 
 @dataclass(frozen=True)

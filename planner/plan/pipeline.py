@@ -48,7 +48,7 @@ def in_flight(schedule: str, *, stage: Array, pp: Array, vpp: Array, micro_batch
     -----
     1F1B and ZB-H1: p - i on stage i; interleaved: (2·(p - i - 1) + (v - 1)·p + 1)/v, on the first stage
     p·(1 + (p-1)/(p·v)) (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198); GPipe: all;
-    DualPipe: p + 1 on every stage. DualPipe's second copy of the parameters is not counted.
+    DualPipe: p + 1 on every stage.
     """
     m = micro_batches
     if schedule == "gpipe":

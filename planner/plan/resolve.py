@@ -25,7 +25,7 @@ from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.plan.inference import InferenceRun
-from planner.plan.layouts import Layouts, layouts, rules
+from planner.plan.layouts import Layouts, divisors, layouts, rules
 from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
@@ -127,7 +127,37 @@ def resolve(
         broken = [r for r in broken if r.name not in ("sp_tokens", "micro_batch")]
     if broken:
         raise BadInputError(broken[0].message(x.row(0)))
+    _refuse_split_heads(resolved, x)
+    resolved.assumed_notes.extend(placement(x, resolved.cluster))
     return resolved, x
+
+
+def _refuse_split_heads(resolved: Resolved, x: Layouts) -> None:
+    """An all-to-all context exchange deals whole heads to the ranks of tp·cp."""
+    run, parts = resolved.run, int(x.tp[0] * x.cp[0])
+    if not isinstance(run, TrainingRun) or run.context_exchange != "all_to_all" or int(x.cp[0]) == 1:
+        return
+    for heads in divisors(resolved.model).heads:
+        if heads % parts:
+            raise BadInputError(
+                f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {int(x.tp[0])} x "
+                f"cp {int(x.cp[0])} does not divide {heads}"
+            )
+
+
+def placement(x: Layouts, cluster: Cluster) -> list[str]:
+    """Which parallel axes stay inside a scale-up domain and which cross the network, where there is more than one."""
+    domain = cluster.domain
+    if cluster.devices <= domain:
+        return []
+    strides = {"tp": 1, "cp": int(x.tp[0]), "dp": int(x.tp[0] * x.cp[0]), "pp": int(x.tp[0] * x.cp[0] * x.dp[0])}
+    sizes = {k: int(getattr(x, k)[0]) for k in strides} | {"ep": int(x.ep[0])}
+    reach = {k: (sizes[k] - 1) * strides.get(k, 1) + 1 for k in sizes}
+    inside = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] <= domain]
+    across = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] > domain]
+    parts = [f"{', '.join(inside)} inside a domain of {domain}"] if inside else []
+    parts += [f"{', '.join(across)} across domains"] if across else []
+    return [f"placement: {'; '.join(parts)}"]
 
 
 def _said_recompute(mode: int, run: TrainingRun | InferenceRun) -> str:
@@ -299,6 +329,7 @@ def _training_run(
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
         lora_rank=int(given.get("lora_rank", 0)), recompute_modules=_modules(given, attention),
+        context_exchange=str(given.get("context_exchange", "ring")),
     )  # fmt: skip
 
 

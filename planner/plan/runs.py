@@ -24,6 +24,7 @@ class TrainingRun:
     offload : none, optimizer or activations
     overlap_dp : whether data-parallel communication hides behind compute
     overlap_tp : which part of tensor-parallel communication does: none, backward or all
+    context_exchange : how context parallelism moves keys and values: ring, all_gather or all_to_all
     compiled : whether launches are fused by a compiler or replayed
     imbalance : load of the busiest expert rank over the mean
     encoder_len : tokens of the encoder's sequence
@@ -40,6 +41,7 @@ class TrainingRun:
     offload: str = "none"
     overlap_dp: bool = True
     overlap_tp: str = "none"
+    context_exchange: str = "ring"
     compiled: bool = False
     imbalance: float = 1.0
     encoder_len: int = 0

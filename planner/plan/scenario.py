@@ -88,6 +88,8 @@ KEYS: dict[str, Key] = {
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
         Key("overlap_tp", "choice", "tensor-parallel communication hidden behind matmuls: none, that of the backward "
             "pass behind weight gradients, or all", ("none", "backward", "all")),
+        Key("context_exchange", "choice", "how context parallelism moves keys and values: ring, all_gather (Llama 3) "
+            "or all_to_all (Ulysses)", ("ring", "all_gather", "all_to_all")),
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", ("megatron", "megatron-deepspeed", "torch", "jax")),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
@@ -99,7 +101,7 @@ _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "compiled", "framework", "lora_rank",
-     "recompute_modules"), ("train",),
+     "recompute_modules", "context_exchange"), ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

@@ -119,7 +119,7 @@ def _section_terms(
     terms["last"] = last_matmul_time(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp,
-                                 weight_gradient=terms["wgrad"])  # fmt: skip
+                                 context_exchange=run.context_exchange, weight_gradient=terms["wgrad"])  # fmt: skip
     terms["selective"] = selective_time(s.table, ahead_time, terms["ep"], run)
     terms |= _saved_terms(s, w, run, hidden=stack.hidden)
     return terms | held
@@ -161,6 +161,7 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, *, hidden: int) -> Terms
 def communication_terms(
     d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array,
     overlap_tp: str = "none",
+    context_exchange: str = "ring",
     weight_gradient: Array | None = None,
     low_latency: bool = False,
 ) -> Terms:  # fmt: skip
@@ -195,7 +196,7 @@ def communication_terms(
     if layer is None:
         return terms
     if u.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
-        terms |= _ring_attention(layer.mixer, w, u, cluster, width, core)
+        terms |= _context_exchange(layer.mixer, w, u, cluster, width, core, kind=context_exchange)
     if u.ep.max() > 1 and isinstance(layer.ffn, Moe):
         rows = w.tokens / u.tp * layer.ffn.top_k
         exchange = expert_exchange(rows, layer.ffn.top_k, (layer.ffn.latent_dim or stack.hidden) * width, u.ep, cluster)
@@ -241,19 +242,37 @@ def expert_exchange(rows: Array, top_k: int, token_bytes: float, ep: Array, clus
     return np.maximum(near, far)
 
 
-def _ring_attention(
-    mixer: Attention | LatentAttention, w: Work, u: Layouts, cluster: Cluster, width: float, core: Array
+def _context_exchange(
+    mixer: Attention | LatentAttention, w: Work, u: Layouts, cluster: Cluster, width: float, core: Array, *, kind: str
 ) -> Terms:
-    """Ring attention: each rank passes its keys and values on cp - 1 times, behind the attention of a chunk.
+    """Exposed exchange of keys and values under context parallelism, forward and backward [s].
 
-    Backward passes keys, values and their gradients. https://arxiv.org/abs/2310.01889
+    ring: each rank passes its keys and values on cp - 1 times, behind the attention of a chunk; backward passes their
+    gradients too. https://arxiv.org/abs/2310.01889
+    all_gather: all keys and values are gathered before attention, and their gradients scattered after; the gather is
+    repeated backward. Llama 3, https://arxiv.org/abs/2407.21783, section 3.3.2
+    all_to_all: queries, keys, values and outputs trade sequence for heads, four exchanges each way. DeepSpeed Ulysses,
+    https://arxiv.org/abs/2309.14509
     """
     if isinstance(mixer, Attention):
-        per_token = mixer.kv_heads * (mixer.head_dim + mixer.value_dim) / np.minimum(u.tp, mixer.kv_heads)
+        queries, outputs = mixer.heads * mixer.head_dim / u.tp, mixer.heads * mixer.value_dim / u.tp
+        keys = mixer.kv_heads * mixer.head_dim / np.minimum(u.tp, mixer.kv_heads)
+        values = mixer.kv_heads * mixer.value_dim / np.minimum(u.tp, mixer.kv_heads)
     else:
-        per_token = mixer.heads * (mixer.nope_dim + mixer.rope_dim + mixer.v_head_dim) / u.tp
-    size = w.tokens * per_token * width
-    hop = collective_time("send_recv", size, u.cp, stride=u.tp, cluster=cluster)
+        queries = keys = mixer.heads * (mixer.nope_dim + mixer.rope_dim) / u.tp
+        outputs = values = mixer.heads * mixer.v_head_dim / u.tp
+    held = w.tokens * width
+
+    def exchange(op: str, size: Array) -> Array:
+        return collective_time(op, size, u.cp, stride=u.tp, cluster=cluster)
+
+    if kind == "all_to_all":
+        once = sum((exchange("all_to_all", held * v) for v in (queries, keys, values, outputs)), np.zeros(len(u)))
+        return {"cp": once, "cp_back": once}
+    if kind == "all_gather":
+        gather = exchange("all_gather", held * u.cp * (keys + values))
+        return {"cp": gather, "cp_back": gather + exchange("reduce_scatter", held * u.cp * (keys + values))}
+    hop = exchange("send_recv", held * (keys + values))
     steps = u.cp - 1.0
     ahead = steps * np.maximum(hop - core / u.cp, 0.0)
     back = steps * np.maximum(2.0 * hop - 2.5 * core / u.cp, 0.0)

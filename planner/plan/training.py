@@ -292,6 +292,9 @@ def _memory(
     if run.framework == "megatron-deepspeed" and per.grad > width:
         # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
         state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
+    if run.schedule == "dualpipe":
+        # Each rank holds a stage of either direction (DeepSeek-V3, https://arxiv.org/abs/2412.19437, table 1).
+        state |= {"weights": 2.0 * state["weights"], "gradients": 2.0 * state["gradients"]}
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],

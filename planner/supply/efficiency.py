@@ -29,8 +29,6 @@ KERNELS = (
 _SIMILAR = {"grouped_matmul": "matmul", "attention_backward": "attention_prefill", "optimizer": "vector"}
 _SAME_RATE = {"fp16": "bf16", "bf16": "fp16", "mxfp8": "fp8", "mxfp4": "nvfp4"}
 
-NARROW_ENERGY = 1.15  # power of the operand width that the energy of a FLOP grows with; fitted
-
 GLOBAL_DEFAULT = KernelEfficiency(
     compute=0.77,
     memory=0.76,
@@ -92,15 +90,14 @@ def sustained_fraction(accelerator: Accelerator, dtype: str, *, defaults: Effici
 
     Notes
     -----
-    min(1, TDP / (ε·(b/16)^1.15·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, one constant a generation,
-    b the bits of an operand. Moving operands costs energy in proportion to their width, multiplying them to its
-    square; 1.15 lies between and fits the published 8- and 4-bit steps on Blackwell. A burst reaches
-    ``KernelEfficiency.compute``, a long run the smaller of the two.
+    min(1, TDP / (ε·(b/16)^x·P)): ε [J/FLOP] the energy of a FLOP with 16-bit operands, x how it falls with the bits b
+    of an operand, one pair a generation (``MatmulEnergy``). A burst reaches ``KernelEfficiency.compute``, a long run
+    the smaller of the two.
     """
     energy, power = defaults.energy, accelerator.power
     if energy is None or power is None or dtype not in accelerator.peak_flops:
         return 1.0
-    joules: float = energy.joules_per_flop * float((DTYPES[dtype].bytes / 2.0) ** NARROW_ENERGY)
+    joules: float = energy.joules_per_flop * float((DTYPES[dtype].bytes / 2.0) ** energy.narrow_exponent)
     return min(1.0, power / (joules * accelerator.peak_flops[dtype]))
 
 

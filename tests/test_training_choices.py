@@ -1,0 +1,195 @@
+"""What a framework, an exchange or a module changes in a training step, each against the law it follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from builders import cluster, gpt, llama, training
+
+from planner.demand.memory import state_bytes_per_parameter, update_bytes
+from planner.demand.optimizer import optimizer
+from planner.demand.transformer import demand
+from planner.demand.workload import Precision
+from planner.errors import BadInputError
+from planner.plan import constants
+from planner.plan.estimate import estimate_scenario
+from planner.plan.kernels import rates, slowest_of
+from planner.plan.layouts import layouts
+from planner.plan.recompute import MODULES
+from planner.plan.sections import contention, expert_exchange, hidden_behind, training_terms
+from planner.plan.training import training_step
+from planner.supply.collectives import collective_time
+
+TODAY = date(2026, 11, 1)
+
+
+def estimate(**keys: object):  # type: ignore[no-untyped-def]
+    return estimate_scenario({"task": "train", "seq_len": 2048, **keys}, today=TODAY)
+
+
+def test_the_slowest_of_many_is_slower_and_static_chips_are_alike() -> None:
+    gpu, tpu = cluster(8).accelerator, cluster(4, "tpu-v5p-pod").accelerator
+    times = [slowest_of(n, gpu) for n in (1, 8, 64, 4096)]
+    assert times[0] == 1.0 and times == sorted(times)
+    assert times[2] == pytest.approx(1.0 + constants.DEVICE_SPREAD * np.sqrt(2.0 * np.log(64)))
+    assert slowest_of(4096, tpu) == 1.0
+
+
+def test_the_first_flash_attention_is_slower_than_the_second_and_eager_moves_more() -> None:
+    x = layouts(micro_batch=1, global_batch=1)
+    d = demand(gpt(hidden=2048, heads=16))
+    step = {k: training_step(d, cluster(1), x, training(seq_len=16384, attention=k)).step_time[0]
+            for k in ("flash", "flash-1", "eager")}  # fmt: skip
+    assert step["flash"] < step["flash-1"] < step["eager"]
+
+
+def test_training_multiplies_as_a_library_does_in_every_dtype() -> None:
+    """The narrow fit of a chip describes fused inference kernels; training casts apart."""
+    c = cluster(1)
+    wide = rates(c, Precision(), direction="forward", sustained=False, training=True)
+    narrow = rates(c, Precision(compute="fp8"), direction="forward", sustained=False, training=True)
+    fused = rates(c, Precision(compute="fp8"), direction="forward", sustained=False)
+    assert narrow.compute[0] == wide.compute[0] != fused.compute[0]
+    assert narrow.peak[0] == pytest.approx(2.0 * wide.peak[0], rel=1e-3)
+    assert narrow.casts_apart and not fused.casts_apart
+
+
+def test_a_head_stays_wide_where_layers_compute_narrow() -> None:
+    d, x = demand(llama()), layouts(micro_batch=1, global_batch=1)
+    wide, narrow = (
+        training_terms(d, cluster(1), x, training(precision=Precision(compute=c)), detail=False)
+        for c in ("bf16", "fp8")
+    )
+    head = next(i for i, s in enumerate(d.sections) if s.role == "output")
+    layer = next(i for i, s in enumerate(d.sections) if s.role == "layer")
+    assert narrow["backward.all"][0, head] == wide["backward.all"][0, head]
+    assert narrow["backward.all"][0, layer] < wide["backward.all"][0, layer]
+
+
+def test_host_and_device_run_side_by_side() -> None:
+    """A small model takes as long as its launches, whatever its width."""
+    x = layouts(micro_batch=1, global_batch=1)
+    small, smaller = (
+        training_step(demand(gpt(hidden=h, heads=4)), cluster(1), x, training(seq_len=128)) for h in (128, 256)
+    )
+    per_micro_batch = [sum(v[0] for k, v in s.time.items() if k != "optimizer") for s in (small, smaller)]
+    assert per_micro_batch[0] == pytest.approx(per_micro_batch[1], rel=0.02)
+    compiled = training_step(demand(gpt(hidden=128, heads=4)), cluster(1), x, training(seq_len=128, framework="jax"))
+    assert compiled.time["host.launch"][0] == 0.0
+
+
+def test_hidden_traffic_shows_in_part_and_more_across_domains() -> None:
+    c = cluster(64)
+    parts = contention(np.array([8.0, 64.0]), np.ones(2), c)
+    assert parts.tolist() == [constants.CONTENTION_INSIDE, constants.CONTENTION_ACROSS]
+    assert hidden_behind(np.array([3.0]), np.array([2.0]), contention=np.array([0.5])) == pytest.approx(2.0)
+
+
+def test_an_asynchronous_exchange_hides_behind_weight_gradients() -> None:
+    d, x = demand(gpt(hidden=8192, heads=64)), layouts(tp=8, micro_batch=1, global_batch=1)
+    none, backward, every = (
+        training_step(d, cluster(8), x, training(overlap_tp=o)).time["comm.tp"][0] for o in ("none", "backward", "all")
+    )
+    assert none > backward > every > 0
+
+
+def test_deepspeed_sends_the_whole_activation_from_every_rank() -> None:
+    d = demand(gpt(hidden=4096, heads=32))
+    x = layouts(tp=8, pp=2, micro_batch=1, global_batch=16)
+    sends = {f: training_step(d, cluster(16), x, training(framework=f)).time["comm.pp"][0]
+             for f in ("megatron", "megatron-deepspeed")}  # fmt: skip
+    assert sends["megatron-deepspeed"] > 3.0 * sends["megatron"]
+
+
+def test_fsdp_under_a_pipeline_gathers_weights_once_a_step() -> None:
+    """torchtitan keeps weights gathered between micro-batches, which is ZeRO 1 in time and memory."""
+    d, run = demand(gpt(hidden=4096, heads=32)), training(framework="torch")
+    sizes = {"dp": 4, "pp": 2, "micro_batch": 1, "global_batch": 64}
+    three, one = (training_step(d, cluster(8), layouts(zero_stage=z, **sizes), run) for z in (3, 1))
+    assert three.step_time[0] == one.step_time[0] and three.peak_memory[0] == one.peak_memory[0]
+    alone = training_step(d, cluster(8), layouts(zero_stage=3, dp=8, micro_batch=1, global_batch=64), run)
+    assert alone.memory["weights"][0] < three.memory["weights"][0]
+
+
+def test_an_expert_exchange_sends_a_token_once_to_a_rank() -> None:
+    c, ep = cluster(8), np.array([8.0])
+    tokens, row = 4096.0, 8192.0
+    few, many = (expert_exchange(np.array([tokens * k]), k, row, ep, c)[0] for k in (1, 64))
+    whole = collective_time("all_to_all", np.array([tokens * 8 * row]), ep, stride=np.ones(1), cluster=c)[0]
+    assert few < many <= whole * (1 + 1e-9)  # never more than one copy to each of the eight
+
+
+def test_modules_trade_time_for_memory() -> None:
+    d, x = demand(llama(hidden=4096, heads=32, width=11008)), layouts(micro_batch=1, global_batch=1, recompute=1)
+    base = training_step(d, cluster(1), layouts(micro_batch=1, global_batch=1), training())
+    for name in MODULES:
+        step = training_step(d, cluster(1), x, training(recompute_modules=(name,)))
+        assert step.step_time[0] >= base.step_time[0]
+        assert step.memory["activations"][0] <= base.memory["activations"][0], name
+    dense = training_step(d, cluster(1), x, training(recompute_modules=("layernorm", "mlp")))
+    assert dense.memory["activations"][0] < 0.6 * base.memory["activations"][0]
+
+
+def test_an_update_passes_over_gradients_five_times() -> None:
+    adam = optimizer("adamw")
+    bf16 = Precision(grad="fp32")
+    assert update_bytes(state_bytes_per_parameter(bf16, adam), bf16) == 2 * 12 + 2 + 5 * 4
+    fp16 = Precision("fp16", "fp16", "fp16", "fp16", "fp16")
+    assert update_bytes(state_bytes_per_parameter(fp16, adam), fp16) == 2 * 12 + 2 + 5 * 4 + (2 + 4 + 8)
+
+
+def test_dualpipe_holds_weights_and_gradients_twice() -> None:
+    d, x = demand(gpt(layers=16)), layouts(pp=4, micro_batch=1, global_batch=16)
+    plain, dual = (training_step(d, cluster(4), x, training(schedule=s)).memory for s in ("1f1b", "dualpipe"))
+    for part in ("weights", "gradients"):
+        assert dual[part][0] == pytest.approx(2.0 * plain[part][0], rel=0.3)
+
+
+@pytest.mark.parametrize("kind", ["ring", "all_gather", "all_to_all"])
+def test_every_context_exchange_costs_something_once_it_cannot_hide(kind: str) -> None:
+    d, run = demand(llama(hidden=4096, heads=32, kv_heads=8)), training(seq_len=8192, context_exchange=kind)
+    far = training_step(d, cluster(32, "aws-p4d-24xlarge"), layouts(cp=32, micro_batch=1, global_batch=1), run)
+    one = training_step(d, cluster(1), layouts(micro_batch=1, global_batch=1), run)
+    assert far.time["comm.cp"][0] > 0 == one.time["comm.cp"][0]
+
+
+def test_a_ring_hides_what_a_gather_shows() -> None:
+    d, x = demand(llama(hidden=4096, heads=32, kv_heads=8)), layouts(cp=8, micro_batch=1, global_batch=1)
+    run = training(seq_len=131072)
+    ring, gather = (
+        training_step(d, cluster(8), x, replace(run, context_exchange=k)).time["comm.cp"][0]
+        for k in ("ring", "all_gather")
+    )
+    assert ring < gather
+
+
+def test_heads_that_an_all_to_all_cannot_deal_are_refused() -> None:
+    with pytest.raises(BadInputError, match=r"all_to_all needs tp·cp to divide the attention heads; tp 8 x cp 8"):
+        estimate(model="llama-3.1-8b", hardware="dgx-h100", devices=64, tp=8, cp=8, global_batch=1,
+                 context_exchange="all_to_all")  # fmt: skip
+
+
+def test_what_is_not_given_is_the_fastest_that_fits() -> None:
+    common = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 64, "seq_len": 8192}
+    chosen = estimate(**common)
+    assert chosen.results["fits"]
+    tried = [estimate(**common, micro_batch=m, recompute=r) for m in (1, 2, 4, 8) for r in ("none", "full")]
+    fitting = [e.results["step_time_s"] for e in tried if e.results["fits"]]
+    assert chosen.results["step_time_s"] <= min(fitting) * (1 + 1e-9)
+    assert any(a.startswith("recompute = ") and "fastest that fits" in a for a in chosen.assumed)
+
+
+def test_an_estimate_says_what_lies_inside_a_domain() -> None:
+    e = estimate(model="llama-3.1-8b", hardware="dgx-h100", devices=32, tp=8, pp=2, global_batch=32)
+    assert "placement: tp 8 inside a domain of 8; dp 2, pp 2 across domains" in e.assumed
+    assert not any(
+        "placement" in a for a in estimate(model="gpt2", hardware="dgx-h100", devices=8, seq_len=512).assumed
+    )
+
+
+def test_an_unknown_module_names_the_nearest() -> None:
+    with pytest.raises(BadInputError, match=r"recompute_modules.*core_attn"):
+        estimate(model="gpt2", hardware="dgx-h100", devices=1, seq_len=512, recompute_modules="core_atn")
