@@ -193,3 +193,13 @@ def test_an_estimate_says_what_lies_inside_a_domain() -> None:
 def test_an_unknown_module_names_the_nearest() -> None:
     with pytest.raises(BadInputError, match=r"recompute_modules.*core_attn"):
         estimate(model="gpt2", hardware="dgx-h100", devices=1, seq_len=512, recompute_modules="core_atn")
+
+
+def test_a_tensor_parallel_group_that_leaves_its_domain_cannot_pipeline_its_exchange() -> None:
+    d = demand(gpt(hidden=8192, heads=64))
+    x = layouts(tp=16, micro_batch=1, global_batch=1, sequence_parallel=1)
+    far = {o: training_step(d, cluster(16), x, training(overlap_tp=o)).time["comm.tp"][0] for o in ("backward", "all")}
+    assert far["all"] == far["backward"]
+    near = layouts(tp=8, micro_batch=1, global_batch=1, sequence_parallel=1)
+    step = training_step(d, cluster(8), near, training(overlap_tp="all"))
+    assert step.time["comm.tp"][0] < 0.2 * far["all"]

@@ -7,7 +7,7 @@ section for one micro-batch on one device.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,15 @@ from planner.plan.runs import Terms, TrainingRun
 from planner.precision import DTYPES
 from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Compute of a layer that tensor-parallel traffic can hide behind, shape (n,) [s]: its forward matmuls, and its
+    weight gradients."""
+
+    matmul: Array
+    weight_gradient: Array
 
 
 def unique_rows(*columns: Array) -> tuple[Array, Array]:
@@ -118,8 +127,10 @@ def _section_terms(
     terms["core"] = (ahead_time * core).sum(axis=1)
     terms["last"] = last_matmul_time(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
+    matmul = np.array([o.kernel in ("matmul", "grouped_matmul") for o in s.table.ops])
+    behind = Behind((ahead_time * matmul).sum(axis=1), terms["wgrad"])
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp,
-                                 context_exchange=run.context_exchange, weight_gradient=terms["wgrad"])  # fmt: skip
+                                 context_exchange=run.context_exchange, behind=behind)  # fmt: skip
     terms["selective"] = selective_time(s.table, ahead_time, terms["ep"], run)
     terms |= _saved_terms(s, w, run, hidden=stack.hidden)
     return terms | held
@@ -162,15 +173,16 @@ def communication_terms(
     d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array,
     overlap_tp: str = "none",
     context_exchange: str = "ring",
-    weight_gradient: Array | None = None,
+    behind: Behind | None = None,
     low_latency: bool = False,
 ) -> Terms:  # fmt: skip
     """Exposed tensor, context and expert parallel communication of one layer, forward and backward [s].
 
     Each block that ends in a row-parallel matmul all-reduces its output forward and its input gradient backward; with
     sequence parallelism the same volume travels as reduce-scatter and all-gather. ``overlap_tp`` backward hides the
-    exchange of the input gradient behind the ``weight_gradient`` [s] of the layer, and gathers the saved input once
-    more behind the input gradient; all pipelines every exchange with its matmul.
+    exchange of the input gradient behind the weight gradient, and gathers the saved input once more behind the input
+    gradient; all pipelines every exchange with its matmul, inside a scale-up domain: Transformer Engine's overlap maps
+    the buffers of its peers.
     """
     stack = d.model.stacks[s.stack]
     message = w.tokens * stack.hidden * width
@@ -182,17 +194,19 @@ def communication_terms(
                              low_latency=low_latency)  # fmt: skip
     gather = collective_time("all_gather", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     scatter = collective_time("reduce_scatter", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
-    each = np.where(u.sequence_parallel > 0, gather + scatter, reduce)
+    split = u.sequence_parallel > 0
+    ahead = back = blocks * np.where(split, gather + scatter, reduce)
     zero = np.zeros(len(u))
-    tp = blocks * each * (constants.OVERLAPPED_TP if overlap_tp == "all" else 1.0)
-    back = tp
-    if overlap_tp == "backward" and weight_gradient is not None:
-        late = blocks * np.where(u.sequence_parallel > 0, scatter, reduce)
+    if overlap_tp != "none" and behind is not None:
         part = contention(u.tp, np.ones(len(u)), cluster)
-        shown = hidden_behind(late, weight_gradient, contention=part)
-        again = blocks * gather * (1.0 + part)
-        back = shown + np.where(u.sequence_parallel > 0, again, 0.0)
-    terms = {"tp": tp, "tp_back": back, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
+        late = hidden_behind(blocks * np.where(split, scatter, reduce), behind.weight_gradient, contention=part)
+        back = late + np.where(split, blocks * gather * (1.0 + part), 0.0)
+    if overlap_tp == "all" and behind is not None:
+        near = domains_spanned(u.tp, np.ones(len(u)), domain=cluster.domain) <= 1
+        whole, little = blocks * np.where(split, gather + scatter, reduce), np.full(len(u), constants.OVERLAPPED_TP)
+        ahead = np.where(near, hidden_behind(whole, behind.matmul, contention=little), ahead)
+        back = np.where(near, hidden_behind(whole, 2.0 * behind.matmul, contention=little), back)
+    terms = {"tp": ahead, "tp_back": back, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
     if layer is None:
         return terms
     if u.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):

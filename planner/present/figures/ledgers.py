@@ -81,7 +81,7 @@ def memory_figure(
     left = min(max((text_width(label, BODY) for label in ledgers), default=40.0) / 72 + 0.35, 3.2)
     figure, axes = sheet(8.6, 1.95 + 0.46 * rows, title=title, subtitle=subtitle, left=left, bottom=1.0)
     totals = [sum(v.values()) for v in ledgers.values()]
-    said = [f"{t / GIB:,.1f} GiB" + (f", {t / capacity:.2g} × capacity" if t > capacity else "") for t in totals]
+    said = [f"{t / GIB:,.1f} GiB" + (f", {t / capacity:.2f} × capacity" if t > capacity else "") for t in totals]
     wide = axes.get_position().width * 8.6 * 72
     mark = f"capacity {capacity / GIB:.1f} GiB"
     limit = room_for([*totals, capacity], [*said, mark], width=wide) / GIB
