@@ -203,3 +203,25 @@ def test_a_tensor_parallel_group_that_leaves_its_domain_cannot_pipeline_its_exch
     near = layouts(tp=8, micro_batch=1, global_batch=1, sequence_parallel=1)
     step = training_step(d, cluster(8), near, training(overlap_tp="all"))
     assert step.time["comm.tp"][0] < 0.2 * far["all"]
+
+
+def test_embedding_tables_stay_wide_under_narrow_weights() -> None:
+    """Weight-only formats quantise matmuls: a table of V·h values keeps 16 bits."""
+    model = llama(vocab=64000)
+    table = 64000 * 1024
+    d, x = demand(model), layouts(micro_batch=1, global_batch=1)
+    wide, narrow = (
+        training_step(d, cluster(1), x, training(lora_rank=8, precision=Precision(weight=w))).memory["weights"][0]
+        for w in ("bf16", "int4")
+    )
+    assert narrow > 2.0 * table
+    assert narrow < wide
+
+
+def test_eager_pytorch_keeps_the_activated_gate() -> None:
+    d, x = demand(llama(width=4096)), layouts(micro_batch=1, global_batch=1)
+    eager, fused = (
+        training_step(d, cluster(1), x, training(framework="torch", compiled=c)).memory["activations"][0]
+        for c in (False, True)
+    )
+    assert eager - fused == pytest.approx(8 * 2048 * 4096 * 2.0)  # layers x tokens x width x bf16

@@ -110,6 +110,15 @@ def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
     return np.where(owned, matrix + bias, 0.0)
 
 
+def stored_bytes(table: OpTable, *, tp: Array, ep: Array, width: float) -> Array:
+    """Bytes of the weights one device holds, shape (n,), stored ``width`` bytes wide [byte].
+
+    Embedding tables stay at 16 bits or more: weight-only and 8-bit formats quantise matmuls.
+    """
+    lookup = np.array([o.kernel == "lookup" for o in table.ops])
+    return np.asarray((local_weights(table, tp=tp, ep=ep) * np.where(lookup, max(width, 2.0), width)).sum(axis=1))
+
+
 def _is_owned(table: OpTable) -> Array:
     matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"], _K["lookup"]])
     return np.asarray((matrices & (table.columns["tied"] == 0)).astype(np.float64))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.catalogue.engines import Engine
-from planner.demand.costs import AttentionKind, cache_values, local_weights
+from planner.demand.costs import AttentionKind, cache_values, stored_bytes
 from planner.demand.ops import GROUPS, Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, Work, work
@@ -151,12 +151,12 @@ def _memory(
 ) -> tuple[Terms, Array]:
     """Memory of the fullest stage, and the tokens the cache could hold on it."""
     order = running_layers(d)
-    weights = np.stack([local_weights(s.table, tp=w.tp, ep=w.ep).sum(axis=1) if s.table.ops else 0.0 * w.tp
+    stored, kv = run.precision.bytes_of("weight"), run.precision.bytes_of("kv")
+    weights = np.stack([stored_bytes(s.table, tp=w.tp, ep=w.ep, width=stored) if s.table.ops else 0.0 * w.tp
                         for s in d.sections], axis=1)  # fmt: skip
     final = np.full(len(x), float(run.input_len + run.output_len))
     per_sequence = np.stack([cache_values(s.table, tp=w.tp, kv_len=final).sum(axis=1) if s.table.ops else 0.0 * w.tp
                              for s in d.sections], axis=1)  # fmt: skip
-    stored, kv = run.precision.bytes_of("weight"), run.precision.bytes_of("kv")
     width = run.precision.bytes_of("activation")
     widest = max((o.n for s in d.sections for o in s.table.ops
                   if o.kernel == "matmul" and o.name != "head.logits"), default=0.0)  # fmt: skip
@@ -167,7 +167,7 @@ def _memory(
         counts = stage_counts(d, order, pp=int(pp), vpp=1)
         cache = (per_sequence[rows] @ counts.T) * kv
         ledger = {
-            "weights": (weights[rows] @ counts.T) * stored,
+            "weights": weights[rows] @ counts.T,
             "kv_cache": cache * sequences[rows, None],
             "activations": (w.tokens * (2.0 * d.model.hidden + widest / w.tp) * width)[rows, None] + 0 * cache,
             "logits": (sequences * (d.model.head.outputs if d.model.head else 0) / w.tp * (width + 4.0))[rows, None]

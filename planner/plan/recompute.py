@@ -102,6 +102,8 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     """Activation bytes a layer keeps with nothing recomputed and under selective recomputation, shape (n,) each."""
     width = run.precision.bytes_of("activation")
     saved = saved_bytes(table, w, width=width, attention=run.attention) * _saved_width(table, run)
+    if run.framework == "torch" and not run.compiled:
+        saved = saved + _unfused_gate_bytes(table, w, width)
     everything = saved.sum(axis=1)
     keeps = SAVED_MATMULS.get(run.framework)
     if keeps is not None:
@@ -112,6 +114,13 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     dropped = [prefix for m in run.recompute_modules for prefix in MODULES[m].dropped]
     stays = np.array([not _is_in(op, tuple(dropped)) for op in table.ops], dtype=np.float64)
     return everything, (saved * stays).sum(axis=1)
+
+
+def _unfused_gate_bytes(table: OpTable, w: Work, width: float) -> Array:
+    """What eager PyTorch keeps of a gated activation beyond its inputs: the activated gate, which the product reads."""
+    t = table.columns
+    gated = np.array([o.name.endswith(".act") and o.read > o.write for o in table.ops], dtype=np.float64)
+    return np.asarray(w.tokens[:, None] * (t["write"] * gated)[None, :] * width / w.tp[:, None])
 
 
 def _saved_width(table: OpTable, run: TrainingRun) -> Array:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
-from planner.demand.costs import local_weights
+from planner.demand.costs import local_weights, stored_bytes
 from planner.demand.ops import GROUPS, Array, OpTable
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Precision, Work, work
@@ -71,7 +71,7 @@ def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *,
     ``forward.*`` and ``backward.*`` [s] by parameter group when ``detail``, else one ``all``; ``wgrad`` [s];
     ``host`` [s] launch time of a forward pass; ``tp``, ``cp``, ``ep`` [s] exposed communication of a forward pass and
     ``*_back`` of a backward one; ``core`` [s] attention core; ``saved``, ``saved_selective``, ``input`` [byte];
-    ``dense``, ``expert`` [parameters] held.
+    ``dense``, ``expert`` [parameters] held, ``frozen`` [byte] of them where they are not trained.
     """
     first, inverse = unique_rows(x.tp, x.cp, x.ep, x.micro_batch, x.sequence_parallel)
     u = x.take(first)
@@ -99,7 +99,9 @@ def _section_terms(
     groups = GROUPS if detail else ("all",)
     local = local_weights(s.table, tp=w.tp, ep=w.ep)
     expert = np.array([o.kernel == "grouped_matmul" for o in s.table.ops])
-    held = {"adapter": zero + _adapter_parameters(s.table, run.lora_rank, w),
+    stored = run.precision.bytes_of("weight")
+    held = {"frozen": stored_bytes(s.table, tp=w.tp, ep=w.ep, width=stored) if s.table.ops else zero,
+            "adapter": zero + _adapter_parameters(s.table, run.lora_rank, w),
             "dense": (local * ~expert).sum(axis=1) if len(expert) else zero,
             "expert": (local * expert).sum(axis=1) if len(expert) else zero}  # fmt: skip
     idle = not d.runs(s) or not s.table.ops

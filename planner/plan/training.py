@@ -285,9 +285,8 @@ def _memory(
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
     if run.lora_rank:
-        for p, r in zip(held, (ranks, expert_ranks), strict=True):
-            frozen = run.precision.bytes_of("weight")
-            state["weights"] = state["weights"] + p * frozen / np.where(zero >= 3, np.maximum(r, 1.0), 1.0)
+        over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
+        state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
     width = run.precision.bytes_of("activation")
     if run.framework == "megatron-deepspeed" and per.grad > width:
         # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
