@@ -84,8 +84,8 @@ def training_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *,
     columns: dict[str, list[Array]] = {}
     for section, precision in zip(d.sections, precisions, strict=True):
         ahead, back = offered[precision]
-        run = replace(run, precision=precision)
-        for name, value in _section_terms(d, section, w, u, cluster, run, ahead, back, detail).items():
+        own = replace(run, precision=precision)
+        for name, value in _section_terms(d, section, w, u, cluster, own, ahead, back, detail).items():
             columns.setdefault(name, []).append(value)
     return {name: np.stack(values, axis=1)[inverse] for name, values in columns.items()}
 
