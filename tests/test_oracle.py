@@ -299,7 +299,7 @@ def stages(model: Model, row: dict[str, int]) -> list[Stage]:
         out.append(
             Stage(
                 2 * parameters / (ranks if zero >= 3 else 1),
-                4 * parameters / (ranks if zero >= 2 else 1),
+                4 * parameters / (ranks if zero >= (2 if pp == 1 else 3) else 1),  # a pipeline accumulates them whole
                 12 * parameters / (ranks if zero >= 1 else 1),
                 kept * min(pp - i, m),
             )

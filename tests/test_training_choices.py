@@ -20,7 +20,7 @@ from planner.plan.kernels import rates, slowest_of
 from planner.plan.layouts import layouts
 from planner.plan.recompute import MODULES
 from planner.plan.sections import contention, expert_exchange, hidden_behind, training_terms
-from planner.plan.training import training_step
+from planner.plan.training import exposed_share, training_step
 from planner.supply.collectives import collective_time
 
 TODAY = date(2026, 11, 1)
@@ -225,3 +225,34 @@ def test_eager_pytorch_keeps_the_activated_gate() -> None:
         for c in (False, True)
     )
     assert eager - fused == pytest.approx(8 * 2048 * 4096 * 2.0)  # layers x tokens x width x bf16
+
+
+def test_a_pipeline_exchanges_gradients_once_and_keeps_them_whole() -> None:
+    d = demand(llama(hidden=4096, heads=32, kv_heads=8, layers=16))
+    one, two = (training_step(d, cluster(32), layouts(dp=8, pp=4, micro_batch=1, global_batch=256, zero_stage=z),
+                              training(seq_len=2048)) for z in (1, 2))  # fmt: skip
+    assert two.step_time[0] == one.step_time[0]
+    assert two.memory["gradients"][0] == one.memory["gradients"][0]
+    alone, sharded = (training_step(d, cluster(32), layouts(dp=32, micro_batch=1, global_batch=1024, zero_stage=z),
+                                    training(seq_len=2048)) for z in (1, 2))  # fmt: skip
+    assert sharded.time["comm.dp.gradients"][0] > alone.time["comm.dp.gradients"][0]
+    assert sharded.memory["gradients"][0] == pytest.approx(alone.memory["gradients"][0] / 32)
+    said = estimate(model="llama-3.1-8b", hardware="h100-sxm5-80gb", devices=16, pp=2, zero_stage=2, global_batch=64)
+    assert any("zero_stage 2 under a pipeline keeps gradients whole" in note for note in said.assumed)
+
+
+def test_what_compute_cannot_cover_of_an_exchange_shows() -> None:
+    exchange, compute, taken = np.array([1.0, 3.0, 0.0]), np.array([2.0, 1.0, 1.0]), 20 / 132
+    assert (exposed_share(training(), exchange, compute) == 1.0).all()
+    shown = exposed_share(training(schedule="dualpipe"), exchange, compute) * exchange
+    assert shown == pytest.approx([taken, 2.0 + taken, 0.0])
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_dualpipe_hides_the_exchange_with_experts_behind_compute(recompute: str) -> None:
+    keys = {"model": "deepseek-v3", "hardware": "h800-sxm5-80gb", "devices": 256, "pp": 4, "ep": 64, "micro_batch": 1,
+            "global_batch": 1024, "recompute": recompute}  # fmt: skip
+    plain, dual = (estimate(schedule=s, **keys).time for s in ("1f1b", "dualpipe"))
+    assert 0.0 < dual["comm.ep"] < 0.5 * plain["comm.ep"]
+    if recompute == "full":
+        assert dual["recompute"] < plain["recompute"]

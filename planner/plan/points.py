@@ -28,7 +28,7 @@ from planner.plan.roofs import VECTOR, Roof, roofs
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import section_precision, training_rates, training_terms
-from planner.plan.training import run_state, running_layers, stage_counts, training_step
+from planner.plan.training import exposed_share, run_state, running_layers, stage_counts, training_step
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
 __all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
@@ -309,11 +309,15 @@ def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) ->
     repeated = RECOMPUTE[int(x.recompute[0])] == "full"
     layers = np.array([s.role == "layer" for s in d.sections])
     m = float(x.micro_batches[0])
+    computes = sum(float(v[0] @ counts) for k, v in terms.items() if k.startswith(("forward.", "backward.")))
     for key in ("tp", "cp", "ep"):
         ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
-        yield from _waits(f"comm.{key}", "forward", ahead, m)
-        yield from _waits(f"comm.{key}", "recompute", float(terms[key][0] @ (counts * layers)) * repeated, m)
-        yield from _waits(f"comm.{key}", "backward", back, m)
+        again = float(terms[key][0] @ (counts * layers)) * repeated
+        exchange = np.array([ahead + back + again])
+        shown = float(exposed_share(run, exchange, np.array([computes]))[0]) if key == "ep" else 1.0
+        yield from _waits(f"comm.{key}", "forward", ahead * shown, m)
+        yield from _waits(f"comm.{key}", "recompute", again * shown, m)
+        yield from _waits(f"comm.{key}", "backward", back * shown, m)
     ledger = training_step(d, cluster, x, run).time
     for key, seconds in ledger.items():
         if key.startswith("comm.dp"):

@@ -29,7 +29,7 @@ from planner.plan.layouts import Layouts, divisors, layouts, rules
 from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
-from planner.plan.training import training_step
+from planner.plan.training import held_zero_stage, training_step
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
@@ -129,6 +129,10 @@ def resolve(
         raise BadInputError(broken[0].message(x.row(0)))
     _refuse_split_heads(resolved, x)
     resolved.assumed_notes.extend(placement(x, resolved.cluster))
+    stage = int(x.zero_stage[0])
+    if isinstance(resolved.run, TrainingRun) and int(held_zero_stage(x, resolved.run)[0]) != stage:
+        kept = "weights and gradients" if stage == 3 else "gradients"
+        resolved.assumed_notes.append(f"zero_stage {stage} under a pipeline keeps {kept} whole, as 1 does")
     return resolved, x
 
 

@@ -99,8 +99,11 @@ def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], bat
     return layouts(**columns)
 
 
-def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int]) -> Layouts:
-    """Drop the rows that break a law, counting each under the first law it breaks."""
+def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int], given: Mapping[str, Value]) -> Layouts:
+    """Drop the rows that break a law, counting each under the first law it breaks.
+
+    Of layouts that are the same but for a key that was not ``given``, the first stays.
+    """
     seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
     alive = np.ones(len(x), dtype=bool)
     for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq):
@@ -110,7 +113,12 @@ def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int]) -> Layo
         if hit.any():
             refused[rule.name] = refused.get(rule.name, 0) + int(hit.sum())
             alive &= ~rule.broken
-    redundant = alive & (((x.sequence_parallel > 0) & (x.tp == 1)) | ((x.zero_stage > 0) & (x.dp * x.cp == 1)))
+    redundant = np.zeros(len(x), dtype=bool)
+    if "sequence_parallel" not in given:
+        redundant |= (x.sequence_parallel > 0) & (x.tp == 1)
+    if "zero_stage" not in given:
+        redundant |= ((x.zero_stage > 0) & (x.dp * x.cp == 1)) | ((x.zero_stage == 2) & (x.pp > 1))
+    redundant &= alive
     if redundant.any():
         refused["same_as_another"] = refused.get("same_as_another", 0) + int(redundant.sum())
         alive &= ~redundant
@@ -143,7 +151,7 @@ def search(
     serial = 0
     for x in candidates(resolved, given):
         found.considered += len(x)
-        ok = _admissible(x, resolved, found.refused)
+        ok = _admissible(x, resolved, found.refused, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
             fits = memory <= capacity

@@ -14,6 +14,7 @@ from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, stat
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
+from planner.plan.constants import DUALPIPE_SHARE
 from planner.plan.kernels import attention_dtype
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
@@ -131,9 +132,14 @@ def _group_step(
     waits_back = _late_host((2.0 + full) * host, device_back + repeat + on_stages("tp_back"))
     # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
     ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
-    parallel = {k: on_stages(k) + on_stages(f"{k}_back") for k in ("tp", "ep")} | {"cp": ring + ring_back}
-    f_stage = device_ahead + waits + ring + on_stages("tp") + on_stages("ep")
-    b_stage = device_back + waits_back + repeat + ring_back + on_stages("tp_back") + on_stages("ep_back")
+    experts, experts_back, experts_again = on_stages("ep"), on_stages("ep_back"), full * on_stages("ep")
+    compute = device_ahead + device_back + repeat - experts_again
+    shown = exposed_share(run, experts + experts_back + experts_again, compute)
+    experts, experts_back = shown * experts, shown * experts_back
+    repeat = repeat - (1.0 - shown) * experts_again
+    parallel = {"tp": on_stages("tp") + on_stages("tp_back"), "cp": ring + ring_back, "ep": experts + experts_back}
+    f_stage = device_ahead + waits + ring + on_stages("tp") + experts
+    b_stage = device_back + waits_back + repeat + ring_back + on_stages("tp_back") + experts_back
     send = _send_time(d, cluster, x, run)
     slow = np.argmax(f_stage + b_stage, axis=1)
     m = x.micro_batches.astype(np.float64)
@@ -146,7 +152,7 @@ def _group_step(
     time["recompute"] = m * repeat[at]
     time["host.launch"] = m * (waits + waits_back)[at]
     time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
-    time["comm.pp"] = _exposed_sends(x, send, m)
+    time["comm.pp"] = _exposed_sends(x, run, send, m)
     if run.offload == "activations":
         time["offload"] = m * _offload_time(cluster, kept @ distinct.T, f_stage, b_stage)[at]
     time["pipeline.bubble"] = bubble_time(
@@ -163,6 +169,22 @@ def _group_step(
 def _late_host(host: Array, device: Array) -> Array:
     """What a device waits for launches: the two run side by side, so the longer sets the pace."""
     return np.asarray(np.maximum(host - device, 0.0))
+
+
+def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
+    """Part of the dispatch and combine of a micro-batch that is on the critical path.
+
+    Experts wait for their tokens, so nothing hides the exchange but DualPipe, where the chunk of one direction computes
+    while that of the other exchanges (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.1).
+
+    Parameters
+    ----------
+    exchange, compute : time of one micro-batch forward and back, any shape [s]
+    """
+    if run.schedule != "dualpipe":
+        return np.ones_like(exchange)
+    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, DUALPIPE_SHARE))
+    return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
 
 
 def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
@@ -191,11 +213,12 @@ def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Arr
     return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
 
 
-def _exposed_sends(x: Layouts, send: Array, m: Array) -> Array:
-    """Send time on the critical path [s]: each micro-batch forward and back in 1F1B; interleaving hides the steady
-    state behind the other chunks and pays v times in filling and draining."""
+def _exposed_sends(x: Layouts, run: TrainingRun, send: Array, m: Array) -> Array:
+    """Send time on the critical path [s]: each micro-batch forward and back in 1F1B; interleaving and DualPipe hide the
+    steady state behind other chunks, and interleaving pays v times in filling and draining."""
     fill = 2.0 * (x.pp - 1) * send
-    return np.where(x.pp > 1, np.where(x.vpp > 1, fill * x.vpp, fill + 2.0 * (m - 1) * send), 0.0)
+    steady = 0.0 if run.schedule == "dualpipe" else 2.0 * (m - 1) * send
+    return np.where(x.pp > 1, np.where(x.vpp > 1, fill * x.vpp, fill + steady), 0.0)
 
 
 def _data_parallel_time(
@@ -249,11 +272,13 @@ def _data_parallel_time(
 def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
     """ZeRO stage by which a rank holds weights and gradients during the step, shape (n,).
 
-    Under a pipeline PyTorch's FSDP keeps weights gathered and gradients whole from the first micro-batch to the last,
-    which is stage 1 (torchtitan, ``fsdp_reshard_after_forward`` default, https://github.com/pytorch/torchtitan).
+    Under a pipeline gradients are kept whole from the first micro-batch to the last, so that they are exchanged once a
+    step: stage 2 is stage 1 (DeepSpeed refuses it, https://github.com/deepspeedai/DeepSpeed/issues/823). PyTorch's FSDP
+    keeps weights gathered too: stage 3 is stage 1 (torchtitan, ``fsdp_reshard_after_forward`` default,
+    https://github.com/pytorch/torchtitan).
     """
-    whole = (x.pp > 1) & (x.zero_stage == 3) & (run.framework == "torch")
-    return np.where(whole, 1, x.zero_stage)
+    whole = (x.zero_stage == 2) | ((x.zero_stage == 3) & (run.framework == "torch"))
+    return np.where((x.pp > 1) & whole, 1, x.zero_stage)
 
 
 def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
