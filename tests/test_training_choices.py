@@ -256,3 +256,13 @@ def test_dualpipe_hides_the_exchange_with_experts_behind_compute(recompute: str)
     assert 0.0 < dual["comm.ep"] < 0.5 * plain["comm.ep"]
     if recompute == "full":
         assert dual["recompute"] < plain["recompute"]
+
+
+def test_pytorch_spares_the_exchange_after_the_last_matmul_of_a_recomputed_layer() -> None:
+    d, c = demand(llama(hidden=4096, heads=32, kv_heads=8, layers=16)), cluster(8)
+    x = layouts(tp=8, micro_batch=1, global_batch=1, recompute=2, sequence_parallel=1)
+    terms = training_terms(d, c, x, training(seq_len=4096, framework="torch", overlap_tp="none"), detail=False)
+    layer = [s.role for s in d.sections].index("layer")
+    message = np.array([4096.0 * 4096 * 2])
+    scatter = collective_time("reduce_scatter", message, x.tp, stride=np.ones(1), cluster=c)
+    assert terms["tp_last"][0, layer] == pytest.approx(scatter[0])

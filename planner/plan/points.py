@@ -312,7 +312,8 @@ def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) ->
     computes = sum(float(v[0] @ counts) for k, v in terms.items() if k.startswith(("forward.", "backward.")))
     for key in ("tp", "cp", "ep"):
         ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
-        again = float(terms[key][0] @ (counts * layers)) * repeated
+        spared = terms[f"{key}_last"][0] * (run.framework in SPARES_LAST_MATMUL)
+        again = float((terms[key][0] - spared) @ (counts * layers)) * repeated
         exchange = np.array([ahead + back + again])
         shown = float(exposed_share(run, exchange, np.array([computes]))[0]) if key == "ep" else 1.0
         yield from _waits(f"comm.{key}", "forward", ahead * shown, m)

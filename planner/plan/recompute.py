@@ -60,7 +60,8 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, laye
     Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.
 
     PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
-    (torch.utils.checkpoint, early stop), as XLA removes what no gradient reads; Megatron-LM repeats the whole layer.
+    and the exchange after it (torch.utils.checkpoint, early stop), as XLA removes what no gradient reads; Megatron-LM
+    repeats the whole layer.
     """
     mode = x.recompute[:, None]
     skipped = terms["last"] * (run.framework in SPARES_LAST_MATMUL)

@@ -108,8 +108,8 @@ def _section_terms(
     w = d.stream(s, w)
     if idle:
         names = [f"{way}.{g}" for way in ("forward", "backward") for g in groups]
-        names += ["wgrad", "host", "tp", "tp_back", "cp", "cp_back", "ep", "ep_back", "core", "saved",
-                  "saved_selective", "input", "transient", "last", "selective"]  # fmt: skip
+        names += [key + way for key in ("tp", "cp", "ep") for way in ("", "_back", "_last")]
+        names += ["wgrad", "host", "core", "saved", "saved_selective", "input", "transient", "last", "selective"]
         return dict.fromkeys(names, zero) | held
     dropout = d.model.dropout
     c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout)
@@ -127,12 +127,12 @@ def _section_terms(
     terms["host"] = zero + launches * constants.LAUNCH_TIME
     core = np.array([o.kernel == "attention" for o in s.table.ops])
     terms["core"] = (ahead_time * core).sum(axis=1)
-    terms["last"] = last_matmul_time(s.table, ahead_time)
     width = run.precision.bytes_of("activation")
     matmul = np.array([o.kernel in ("matmul", "grouped_matmul") for o in s.table.ops])
     behind = Behind((ahead_time * matmul).sum(axis=1), terms["wgrad"])
     terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp,
                                  context_exchange=run.context_exchange, behind=behind)  # fmt: skip
+    terms["last"] = last_matmul_time(s.table, ahead_time) + terms["tp_last"] + terms["ep_last"]
     terms["selective"] = selective_time(s.table, ahead_time, terms["ep"], run)
     terms |= _saved_terms(s, w, run, hidden=stack.hidden)
     return terms | held
@@ -184,7 +184,7 @@ def communication_terms(
     sequence parallelism the same volume travels as reduce-scatter and all-gather. ``overlap_tp`` backward hides the
     exchange of the input gradient behind the weight gradient, and gathers the saved input once more behind the input
     gradient; all pipelines every exchange with its matmul, inside a scale-up domain: Transformer Engine's overlap maps
-    the buffers of its peers.
+    the buffers of its peers. Keys in ``_last`` follow a layer's last matmul.
     """
     stack = d.model.stacks[s.stack]
     message = w.tokens * stack.hidden * width
@@ -208,7 +208,9 @@ def communication_terms(
         whole, little = blocks * np.where(split, gather + scatter, reduce), np.full(len(u), constants.OVERLAPPED_TP)
         ahead = np.where(near, hidden_behind(whole, behind.matmul, contention=little), ahead)
         back = np.where(near, hidden_behind(whole, 2.0 * behind.matmul, contention=little), back)
+    after = ahead / max(blocks, 1) * np.where(split, scatter / np.maximum(gather + scatter, 1e-30), 1.0)
     terms = {"tp": ahead, "tp_back": back, "cp": zero, "cp_back": zero, "ep": zero, "ep_back": zero}
+    terms |= {"tp_last": after, "cp_last": zero, "ep_last": zero}
     if layer is None:
         return terms
     if u.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
@@ -216,7 +218,7 @@ def communication_terms(
     if u.ep.max() > 1 and isinstance(layer.ffn, Moe):
         rows = w.tokens / u.tp * layer.ffn.top_k
         exchange = expert_exchange(rows, layer.ffn.top_k, (layer.ffn.latent_dim or stack.hidden) * width, u.ep, cluster)
-        terms |= {"ep": 2.0 * exchange, "ep_back": 2.0 * exchange}
+        terms |= {"ep": 2.0 * exchange, "ep_back": 2.0 * exchange, "ep_last": exchange}
     return terms
 
 

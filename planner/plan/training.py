@@ -18,7 +18,7 @@ from planner.plan.constants import DUALPIPE_SHARE
 from planner.plan.kernels import attention_dtype
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
-from planner.plan.recompute import recomputed
+from planner.plan.recompute import SPARES_LAST_MATMUL, recomputed
 from planner.plan.runs import Terms, TrainingRun
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import contention, hidden_behind, training_terms
@@ -132,7 +132,8 @@ def _group_step(
     waits_back = _late_host((2.0 + full) * host, device_back + repeat + on_stages("tp_back"))
     # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
     ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
-    experts, experts_back, experts_again = on_stages("ep"), on_stages("ep_back"), full * on_stages("ep")
+    experts, experts_back = on_stages("ep"), on_stages("ep_back")
+    experts_again = full * (experts - on_stages("ep_last") * (run.framework in SPARES_LAST_MATMUL))
     compute = device_ahead + device_back + repeat - experts_again
     shown = exposed_share(run, experts + experts_back + experts_again, compute)
     experts, experts_back = shown * experts, shown * experts_back
