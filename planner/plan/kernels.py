@@ -30,7 +30,8 @@ FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
 # calls cuDNN, whose kernels the class describes.
 FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", 0.35
 # The first FlashAttention and its Triton port reach 25 to 40 % of an A100's peak, backward less than forward (Dao
-# 2023, https://arxiv.org/abs/2307.08691, abstract and section 1). Chips with newer matrix instructions lose to them
+# 2023, https://arxiv.org/abs/2307.08691, abstract and section 1); the two values within that range are fitted with the
+# constants of ``planner.plan.constants``. Chips with newer matrix instructions lose to them
 # what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
 FLASH_1_REACH = {"forward": 0.38, "backward": 0.31}
 AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}

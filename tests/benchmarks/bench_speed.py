@@ -39,6 +39,9 @@ def cpu_here(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+CLUSTER = {"model": "llama-3.1-70b", "hardware": "dgx-h100", "devices": 1024, "global_batch": 1024, "seq_len": 8192}
+
+
 def least(measure: Callable[[], float], repetitions: int = REPETITIONS) -> float:
     return min(measure() for _ in range(repetitions))
 
@@ -48,15 +51,8 @@ def hundred_thousand_layouts() -> float:
     from planner.plan.resolve import resolve_run
     from planner.plan.search import CHUNK, _admissible, candidates, evaluate
 
-    scenario = {
-        "model": "llama-3.1-70b",
-        "hardware": "dgx-h100",
-        "devices": 1024,
-        "global_batch": 1024,
-        "seq_len": 8192,
-    }
-    resolved = resolve_run(scenario)
-    rows = [_admissible(x, resolved, {}) for x in candidates(resolved, scenario)]
+    resolved = resolve_run(CLUSTER)
+    rows = [_admissible(x, resolved, {}, CLUSTER) for x in candidates(resolved, CLUSTER)]
     parts = [x.take(np.arange(i, min(i + CHUNK, len(x)))) for x in rows for i in range(0, len(x), CHUNK)]
 
     def work() -> None:
@@ -76,16 +72,9 @@ def search_of_a_cluster() -> tuple[float, int]:
     from planner.plan.resolve import resolve_run
     from planner.plan.search import search
 
-    scenario = {
-        "model": "llama-3.1-70b",
-        "hardware": "dgx-h100",
-        "devices": 1024,
-        "global_batch": 1024,
-        "seq_len": 8192,
-    }
-    resolved = resolve_run(scenario)
+    resolved = resolve_run(CLUSTER)
     considered: list[int] = []
-    seconds = cpu_here(lambda: considered.append(search(resolved, scenario).considered))
+    seconds = cpu_here(lambda: considered.append(search(resolved, CLUSTER).considered))
     return seconds, considered[0]
 
 
