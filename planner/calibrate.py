@@ -17,7 +17,7 @@ from planner.catalogue.hardware import Accelerator, KernelEfficiency, Provenance
 from planner.errors import BadInputError
 from planner.precision import dtype as look_up_dtype
 from planner.supply.accelerator import peak_flops
-from planner.supply.collectives import ring_volume
+from planner.supply.collectives import handled_volume
 from planner.supply.roofline import Floats, kernel_time, soft_maximum
 
 Model = Callable[[Floats], Floats]
@@ -284,7 +284,9 @@ def _fit_matmul(gpu: str, dtype: str, table: Floats, accelerators: Mapping[str, 
     )
 
 
-def fit_collective(op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float) -> Floats:
+def fit_collective(
+    op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float, topology: str = "switched"
+) -> Floats:
     """Parameters of a collective inside one domain that best explain measured times.
 
     Parameters
@@ -292,13 +294,14 @@ def fit_collective(op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLik
     op : str                                one of ``planner.supply.collectives.OPERATIONS``
     size, ranks, seconds : array_like, shape (rows,)    [byte], -, [s]; at least 2 ranks
     bandwidth : float                       [byte/s] one way per device
+    topology : str                          of the scale-up fabric, as the catalogue names it
 
     Returns
     -------
     ndarray, shape (4,)                     share of the link η, latency [s], latency a rank [s], sharpness r
     """
     n = np.asarray(ranks, dtype=np.float64)
-    volume = ring_volume(op, size, n)
+    volume = handled_volume(op, size, n, topology=topology)
 
     def model(log_parameters: Floats) -> Floats:
         share, fixed, per_rank, sharpness = np.exp(log_parameters)

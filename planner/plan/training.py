@@ -229,9 +229,9 @@ def _data_parallel_time(
 
     ZeRO 0 all-reduces gradients; 1 reduce-scatters gradients and all-gathers parameters; 2 scatters gradients every
     micro-batch; 3 gathers parameters forward and again backward too. What overlaps hides behind a micro-batch's
-    backward (gradients) or forward (parameters) pass.
+    backward (gradients) or forward (parameters) pass, once a step behind as many as ``chunk_window`` says.
     """
-    grad_width, weight_width = run.precision.bytes_of("grad"), max(run.precision.bytes_of("weight"), 2.0)
+    grad_width, weight_width = exchanged_gradient_bytes(run), max(run.precision.bytes_of("weight"), 2.0)
     dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
     expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
 
@@ -261,13 +261,34 @@ def _data_parallel_time(
     gradients = np.where(zero == 0, reduce, scatter) * every
     parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, updated))
     if run.overlap_dp:
-        window_b, window_f = b_stage * every, f_stage * times
+        once = chunk_window(x)[:, None]
+        window_b, window_f = b_stage * np.maximum(every, once), f_stage * np.maximum(times, once)
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
         part = contention(dense_ranks, stride, cluster)
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
         parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
+
+
+def exchanged_gradient_bytes(run: TrainingRun) -> float:
+    """Width of a gradient on the network [byte]: the accumulator's, but what XLA compiles reduces the outputs of
+    matmuls as they are and widens them after (``fp32_reduce_scatter`` is off by default,
+    https://github.com/pytorch/xla/pull/3588; https://jax-ml.github.io/scaling-book/training counts two bytes too)."""
+    wide = run.precision.bytes_of("grad")
+    return min(wide, run.precision.bytes_of("activation")) if run.framework == "jax" else wide
+
+
+def chunk_window(x: Layouts) -> Array:
+    """Passes of a stage during which an exchange once a step can go on, in micro-batches, shape (n,).
+
+    A stage that holds one chunk of the model has its gradients with the last backward pass. Interleaved, chunks run in
+    turn for p micro-batches each, so all but the last exchange while the next of them run; parameters likewise, before
+    the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473).
+    """
+    v = x.vpp.astype(np.float64)
+    turns = np.minimum(x.pp, x.micro_batches)
+    return np.where(v > 1, (1.0 + (v - 1.0) * turns) / v, 1.0)
 
 
 def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
