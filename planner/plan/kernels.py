@@ -35,6 +35,13 @@ FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", 0.35
 # what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
 FLASH_1_REACH = {"forward": 0.38, "backward": 0.31}
 AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
+# Attention is measured with heads of this width. Narrower ones compute more exponentials a matmul FLOP, or leave part
+# of a systolic array empty.
+MEASURED_HEAD = 128.0
+# Vector FLOP/s of a GPU over the exponentials it computes a second: 64 or 128 fused multiply-adds a clock and
+# multiprocessor against 16 special functions (CUDA C++ Programming Guide, throughput of native arithmetic
+# instructions; 3.9 TFLOP/s of them on H100, Shah et al. 2024, https://arxiv.org/abs/2407.08608, section 3.2).
+FLOPS_PER_EXPONENTIAL = {"nvidia-volta": 8.0, "nvidia-ampere": 8.0}
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
 
@@ -43,7 +50,9 @@ class Rates:
     """What the device offers each kernel class; arrays of shape (kernel,), indexed by ``KERNELS``.
 
     ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s];
-    ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's.
+    ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's;
+    ``exponentials`` time of attention's exponentials over that of its matmuls, for heads of ``MEASURED_HEAD``; infinite
+    on a systolic array, which heads that narrow fill in part.
     """
 
     peak: Array
@@ -54,10 +63,12 @@ class Rates:
     bandwidth: float
     assumed: tuple[str, ...]
     casts_apart: bool = False
+    exponentials: float = 0.0
 
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
         code = table.kernel
+        flops = flops * narrow_heads(table, self.exponentials)
         t = kernel_time(
             flops,
             moved,
@@ -69,6 +80,20 @@ class Rates:
             sharpness=self.sharpness[code],
         )
         return np.where((flops > 0) | (moved > 0), t, 0.0)
+
+
+def narrow_heads(table: OpTable, exponentials: float) -> Array:
+    """Time of attention at each operator's head width over that at the same FLOPs and ``MEASURED_HEAD``, shape (op,).
+
+    Matmuls and exponentials take turns: (1 + x·128/d)/(1 + x), d the mean width of keys and values. Wider heads run out
+    of registers before they gain.
+    """
+    t = table.columns
+    width = (t["qk_dim"] + t["v_dim"]) / 2.0
+    narrow = np.where(width > 0, np.maximum(MEASURED_HEAD / np.maximum(width, 1.0), 1.0), 1.0)
+    if math.isinf(exponentials):
+        return narrow
+    return (1.0 + exponentials * narrow) / (1.0 + exponentials)
 
 
 def slowest_of(devices: int, chip: Accelerator) -> float:
@@ -132,8 +157,22 @@ def rates(
         rows.append((peak, compute, memory, found.overhead, found.sharpness))
     table = np.array(rows).T
     return Rates(
-        table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)), training
-    )
+        table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)), training,
+        0.0 if eager else _exponentials(chip, peak_flops(chip, wide), direction),
+    )  # fmt: skip
+
+
+def _exponentials(chip: Accelerator, peak: float, direction: str) -> float:
+    """Time of the exponentials of attention over that of its matmuls at full rate, heads ``MEASURED_HEAD`` wide.
+
+    One exponential a score, which forward takes part in two matmuls and backward in five (Dao 2023,
+    https://arxiv.org/abs/2307.08691, section 3.1).
+    """
+    if chip.efficiency_class in constants.STATIC_CLASSES:
+        return math.inf
+    matmuls = 5.0 if direction == "backward" else 2.0
+    special = vector_flops(chip) / FLOPS_PER_EXPONENTIAL.get(chip.efficiency_class, 16.0)
+    return peak / (matmuls * 2.0 * MEASURED_HEAD) / special
 
 
 def _attention_reach(chip: Accelerator, attention: AttentionKind, direction: str, *, torch: bool) -> float:
