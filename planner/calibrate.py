@@ -17,7 +17,7 @@ from planner.catalogue.hardware import Accelerator, KernelEfficiency, Provenance
 from planner.errors import BadInputError
 from planner.precision import dtype as look_up_dtype
 from planner.supply.accelerator import peak_flops
-from planner.supply.collectives import handled_volume
+from planner.supply.collectives import ring_volume
 from planner.supply.roofline import Floats, kernel_time, soft_maximum
 
 Model = Callable[[Floats], Floats]
@@ -285,7 +285,7 @@ def _fit_matmul(gpu: str, dtype: str, table: Floats, accelerators: Mapping[str, 
 
 
 def fit_collective(
-    op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float, topology: str = "switched"
+    op: str, size: ArrayLike, ranks: ArrayLike, seconds: ArrayLike, *, bandwidth: float, own_share: float = 0.0
 ) -> Floats:
     """Parameters of a collective inside one domain that best explain measured times.
 
@@ -294,14 +294,14 @@ def fit_collective(
     op : str                                one of ``planner.supply.collectives.OPERATIONS``
     size, ranks, seconds : array_like, shape (rows,)    [byte], -, [s]; at least 2 ranks
     bandwidth : float                       [byte/s] one way per device
-    topology : str                          of the scale-up fabric, as the catalogue names it
+    own_share : float                       cost of the part that stays on a rank, over that of sending as much
 
     Returns
     -------
     ndarray, shape (4,)                     share of the link η, latency [s], latency a rank [s], sharpness r
     """
     n = np.asarray(ranks, dtype=np.float64)
-    volume = handled_volume(op, size, n, topology=topology)
+    volume = ring_volume(op, size, n) + own_share * np.asarray(size, dtype=np.float64) / n
 
     def model(log_parameters: Floats) -> Floats:
         share, fixed, per_rank, sharpness = np.exp(log_parameters)

@@ -41,16 +41,17 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.065, 0.295),
-    "MooreThreads/SimuMax": (0.05, 0.09),
-    "mosaicml/llm-foundry": (0.03, 0.085),
-    "bigscience-workshop/bigscience": (0.095, 0.25),
-    "Korthikanti 2022 via calculon-ai/calculon": (0.05, 0.06),
-    "NVIDIA/Megatron-LM": (0.035, 0.20),
-    "NVIDIA/NeMo-Framework-Launcher": (0.11, 0.25),
-    "NVIDIA/dgxc-benchmarking": (0.08, 0.28),
-    "aws-neuron/aws-neuron-sdk": (0.10, 0.17),
-    "Intel Gaudi2 performance page": (0.07, 0.18),
+    "all": (0.058, 0.26),
+    "MooreThreads/SimuMax": (0.045, 0.085),
+    "mosaicml/llm-foundry": (0.03, 0.08),
+    "bigscience-workshop/bigscience": (0.08, 0.235),
+    "Korthikanti 2022 via calculon-ai/calculon": (0.03, 0.05),
+    "NVIDIA/Megatron-LM": (0.035, 0.15),
+    "NVIDIA/NeMo-Framework-Launcher": (0.06, 0.25),
+    "NVIDIA/dgxc-benchmarking": (0.07, 0.20),
+    "AI-Hypercomputer/tpu-recipes": (0.14, 0.57),
+    "aws-neuron/aws-neuron-sdk": (0.09, 0.14),
+    "Intel Gaudi2 performance page": (0.05, 0.15),
 }
 
 
@@ -71,8 +72,8 @@ def test_layouts_are_ranked_as_they_were_measured() -> None:
     rows = study.layout_rows(layout_groups())
     for r in rows:
         small = r["devices"] <= 8
-        assert r["median_error"] <= (0.06 if small else 0.10), r
-        assert r["rank_correlation"] > 0.85, r
+        assert r["median_error"] <= (0.06 if small else 0.075), r
+        assert r["rank_correlation"] > 0.84, r  # of 175B, 17 of 21 layouts lie within a tenth
         assert r["regret"] <= (0.05 if small else 0.01), r
     assert np.mean([r["regret"] for r in rows]) <= 0.015
 

@@ -39,6 +39,7 @@ COLLECTIVE = Field(
         Field("latency", "quantity", "fixed part", unit="s", required=True),
         Field("latency_per_rank", "quantity", "added a rank", unit="s", required=True),
         Field("sharpness", "number", "exponent r of the soft maximum", required=True),
+        Field("own_share", "number", "cost of what stays on a rank, over that of sending it", default=0.0),
         *_CITED,
     ),
 )
@@ -105,6 +106,7 @@ def _collective(entry: Mapping[str, Any]) -> CollectiveEfficiency:
         entry["latency_per_rank"],
         entry["sharpness"],
         _provenance(entry),
+        entry["own_share"],
     )
 
 

@@ -73,6 +73,7 @@ class CollectiveEfficiency:
     latency_per_rank: float  # [s] added a rank
     sharpness: float
     provenance: Provenance
+    own_share: float = 0.0  # cost of the part of a message that stays on a rank, over that of sending as much
 
 
 @dataclass(frozen=True)

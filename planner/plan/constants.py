@@ -10,7 +10,7 @@ from __future__ import annotations
 # Spread of the speed of equal devices, over its mean. A synchronous step waits for the slowest of n, which lies about
 # √(2·ln n) spreads out: the extreme of n normal draws. GPUs of one node differ by 5 % and more in the same matmul
 # (stas00/ml-engineering@744d01e, compute/accelerator). Fitted.
-DEVICE_SPREAD = 0.023
+DEVICE_SPREAD = 0.026
 # CPU time an eager framework spends on one operator: Python, autograd bookkeeping, launches [s]. Fitted on small
 # models that no roof explains.
 LAUNCH_TIME = 55.0e-6

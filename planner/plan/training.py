@@ -15,7 +15,7 @@ from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
 from planner.plan.constants import DUALPIPE_SHARE
-from planner.plan.kernels import attention_dtype
+from planner.plan.kernels import attention_dtype, slowest_of
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
 from planner.plan.recompute import SPARES_LAST_MATMUL, recomputed
@@ -121,9 +121,10 @@ def _group_step(
     def on_stages(name: str) -> Array:
         return terms[name] @ distinct.T
 
-    ahead = {k: v @ distinct.T for k, v in terms.items() if k.startswith("forward.")}
-    back = {k: v @ distinct.T for k, v in terms.items() if k.startswith("backward.")}
-    repeat = again @ distinct.T
+    pace = _stage_pace(cluster, multiplicity)
+    ahead = {k: v @ distinct.T * pace for k, v in terms.items() if k.startswith("forward.")}
+    back = {k: v @ distinct.T * pace for k, v in terms.items() if k.startswith("backward.")}
+    repeat = again @ distinct.T * pace
     device_ahead, device_back = _total(ahead), _total(back)
     host = on_stages("host")
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
@@ -165,6 +166,16 @@ def _group_step(
     time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
     memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, (dense, expert), trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
+
+
+def _stage_pace(cluster: Cluster, multiplicity: Array) -> Array:
+    """Compute time of each kind of stage over that on the slowest device of all, which kernels are timed at, (stage,).
+
+    A stage waits for the slowest of its own devices only, which matters where one stage is longer than the others.
+    """
+    chip, n = cluster.accelerator, cluster.devices
+    own = [slowest_of(int(k * n / multiplicity.sum()), chip) for k in multiplicity]
+    return np.array(own) / slowest_of(n, chip)
 
 
 def _late_host(host: Array, device: Array) -> Array:

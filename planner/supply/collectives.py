@@ -7,9 +7,8 @@ scale-up fabric, and across domains over the scale-out network, where every devi
     t = (α^r + (X/(η·W))^r)^(1/r)
 
 with α the latency of the group, X the bytes a rank sends, W the one-way bandwidth a rank can use, η what the
-ring reaches of it. η, α and r are fitted on published measurements (hardware/classes/*.yaml). Where the links are
-about as fast as the cores that drive them, the part of the result that never leaves a rank costs time too: X then
-holds a share of it, see ``handled_volume``.
+ring reaches of it. η, α and r are fitted on published measurements (hardware/classes/*.yaml). Where links are about
+as fast as the cores that drive them, X also holds a share of the part S/n that never leaves a rank.
 
 References
 ----------
@@ -41,12 +40,6 @@ _RING = {
     "broadcast": (0.0, 1.0),
 }
 OPERATIONS = tuple(_RING)
-# Time of handling the part S/n that stays on a rank, over that of sending as much: behind an NVLink switch the kernel
-# of a ring copies or adds it with the same cores. Fitted on NCCL of A100, H100, H200, B200, B300, GB200 and GB300 with
-# 2, 4 and 8 ranks (ai-dynamo/aiconfigurator@095f58a, nccl_perf), where a pure ring is up to 19 % too fast with 2 ranks
-# and 22 % too slow with 8. Slower links hide it, and an all_to_all copies it apart.
-_OWN_SHARE = 0.5
-_KEEPS_OWN_PART = ("all_reduce", "all_gather", "reduce_scatter")
 _SHARED_HOST = 0.12
 _ASSUMED = Provenance("assumption", "assumed")
 _FALLBACK = {
@@ -89,23 +82,6 @@ def ring_volume(op: str, size: ArrayLike, ranks: ArrayLike) -> Floats:
     n = np.maximum(np.asarray(ranks, dtype=np.float64), 1.0)
     share = factor * (n - 1.0) / n + whole
     return np.where(n > 1, share * np.asarray(size, dtype=np.float64), 0.0)
-
-
-def handled_volume(op: str, size: ArrayLike, ranks: ArrayLike, *, topology: str) -> Floats:
-    """Bytes a rank's cores handle, in bytes sent: the ring's, and behind a fast switch half of the part that stays.
-
-    Parameters
-    ----------
-    op : str;  size, ranks : array_like, shape (n,)     as for ``ring_volume``
-    topology : str                                      of the scale-up fabric
-
-    Returns
-    -------
-    ndarray, shape (n,)                                 [byte]; 0 for a single rank
-    """
-    n = np.maximum(np.asarray(ranks, dtype=np.float64), 1.0)
-    stays = _OWN_SHARE * np.asarray(size, dtype=np.float64) / n * (topology == "switched") * (op in _KEEPS_OWN_PART)
-    return ring_volume(op, size, n) + np.where(n > 1, stays, 0.0)
 
 
 def usable_bandwidth(op: str, ranks: ArrayLike, *, fabric: Fabric) -> Floats:
@@ -238,7 +214,7 @@ def _phase(
     chosen = collective_efficiency(op, efficiency=efficiency, kind=fabric_kind(fabric, inside=inner))
     hops = _hops(op, ranks, inner=inner)
     latency = chosen.latency + chosen.latency_per_rank * hops
-    volume = _volume(op, size, ranks, topology=fabric.topology if inner else "network")
+    volume = _volume(op, size, ranks) + chosen.own_share * size / ranks
     transfer = volume / (chosen.bandwidth * usable_bandwidth(base, ranks, fabric=fabric))
     active = (ranks > 1) & (size > 0)
     return _Phase(
@@ -257,13 +233,13 @@ def _hops(op: str, ranks: Floats, *, inner: bool) -> Floats:
     return ranks - 1.0
 
 
-def _volume(op: str, size: Floats, ranks: Floats, *, topology: str) -> Floats:
-    """Bytes handled per rank, flavours of all_reduce too: in-network (n+1)/n·S, one-shot (n-1)·S."""
+def _volume(op: str, size: Floats, ranks: Floats) -> Floats:
+    """Bytes sent per rank, flavours of all_reduce too: in-network (n+1)/n·S, one-shot (n-1)·S."""
     if op == "all_reduce_in_network":
         return np.where(ranks > 1, size * (ranks + 1.0) / np.maximum(ranks, 1.0), 0.0)
     if op == "all_reduce_low_latency":
         return size * np.maximum(ranks - 1.0, 0.0)
-    return handled_volume(op, size, ranks, topology=topology)
+    return ring_volume("all_reduce" if op.startswith("all_reduce") else op, size, ranks)
 
 
 def _combine(up: _Phase, out: _Phase) -> Floats:
