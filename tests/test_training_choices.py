@@ -16,11 +16,11 @@ from planner.demand.workload import Precision
 from planner.errors import BadInputError
 from planner.plan import constants
 from planner.plan.estimate import estimate_scenario
-from planner.plan.kernels import rates, slowest_of
+from planner.plan.kernels import narrow_heads, rates, slowest_of
 from planner.plan.layouts import layouts
 from planner.plan.recompute import MODULES
 from planner.plan.sections import contention, expert_exchange, hidden_behind, training_terms
-from planner.plan.training import exposed_share, training_step
+from planner.plan.training import chunk_window, exchanged_gradient_bytes, exposed_share, training_step
 from planner.supply.collectives import collective_time
 
 TODAY = date(2026, 11, 1)
@@ -112,6 +112,63 @@ def test_fsdp_under_a_pipeline_gathers_weights_once_a_step() -> None:
     assert three.step_time[0] == one.step_time[0] and three.peak_memory[0] == one.peak_memory[0]
     alone = training_step(d, cluster(8), layouts(zero_stage=3, dp=8, micro_batch=1, global_batch=64), run)
     assert alone.memory["weights"][0] < three.memory["weights"][0]
+
+
+def test_interleaved_stages_exchange_while_other_chunks_run() -> None:
+    """All chunks but one have p micro-batches to hide behind; a plain stage has the last one alone."""
+    sizes = {"pp": 4, "micro_batch": 1, "dp": 2}
+    assert chunk_window(layouts(global_batch=64, **sizes)).tolist() == [1.0]
+    assert chunk_window(layouts(vpp=2, global_batch=64, **sizes)).tolist() == [2.5]
+    assert chunk_window(layouts(vpp=2, global_batch=2, **sizes)).tolist() == [1.0]  # a single micro-batch
+    d = demand(gpt(layers=16, hidden=4096, heads=32))
+    plain, interleaved = (
+        training_step(d, cluster(64), layouts(vpp=v, pp=4, dp=16, global_batch=64), training()) for v in (1, 2)
+    )
+    assert interleaved.time["comm.dp.gradients"][0] < plain.time["comm.dp.gradients"][0]
+
+
+def test_what_xla_compiles_reduces_gradients_in_sixteen_bits() -> None:
+    wide = Precision(grad="fp32")
+    assert exchanged_gradient_bytes(training(precision=wide)) == 4.0
+    assert exchanged_gradient_bytes(training(precision=wide, framework="jax")) == 2.0
+    half = Precision(grad="bf16")
+    assert exchanged_gradient_bytes(training(precision=half)) == 2.0
+
+
+def test_only_the_longest_stage_waits_for_its_own_slowest_device() -> None:
+    """With a head on it the last of 4 stages leads; its 16 devices spread less than all 64."""
+    d = demand(gpt(layers=4, hidden=4096, heads=32, vocab=256_000))
+    x = layouts(pp=4, dp=16, micro_batch=1, global_batch=16 * 64)
+    step = training_step(d, cluster(64), x, training())
+    alone = training_step(d, cluster(64), layouts(dp=64, micro_batch=1, global_batch=64 * 64), training())
+    ratio = slowest_of(16, cluster(64).accelerator) / slowest_of(64, cluster(64).accelerator)
+    assert ratio < 1.0
+    head = {k: s.time["backward.all"][0] for k, s in (("staged", step), ("whole", alone))}
+    per_layer = training_terms(d, cluster(64), x, training(), detail=False)["backward.all"][0]
+    roles = np.array([s.role for s in d.sections])
+    last = per_layer[roles == "layer"].sum() + per_layer[roles == "output"].sum()
+    assert head["staged"] == pytest.approx(64 * last * ratio)
+    assert head["whole"] == pytest.approx(64 * (per_layer @ np.array([s.count for s in d.sections])))
+
+
+@pytest.mark.parametrize(
+    ("system", "direction", "slower"),
+    [
+        ("dgx-h100", "forward", (1 + 2 * 0.462) / 1.462),  # 989 TFLOP/s against 66.9/16 of exponentials
+        ("dgx-h100", "backward", (1 + 2 * 0.185) / 1.185),  # five matmuls to an exponential, not two
+        ("dgx-a100-80gb", "forward", (1 + 2 * 0.25) / 1.25),
+        ("tpu-v5p-pod", "forward", 2.0),  # half of the array idle
+    ],
+)
+def test_narrow_heads_pay_for_exponentials_or_an_empty_array(system: str, direction: str, slower: float) -> None:
+    r = rates(cluster(1, system), Precision(), direction=direction, sustained=False)
+    found = {}
+    for width in (64, 128, 256):
+        table = demand(gpt(hidden=2048, heads=2048 // width)).sections[1].table
+        core = next(i for i, o in enumerate(table.ops) if o.kernel == "attention")
+        found[width] = narrow_heads(table, r.exponentials)[core]
+    assert found[128] == found[256] == 1.0
+    assert found[64] == pytest.approx(slower, rel=0.01)
 
 
 def test_an_expert_exchange_sends_a_token_once_to_a_rank() -> None:

@@ -26,7 +26,7 @@ def regime(resolved: Resolved, x: Layouts) -> str:
     """The regime an estimate belongs to, from wide to narrow, joined by dots.
 
     Inference: prefill or decode, weights computed in as stored or expanded first (weight-only quantisation).
-    Training: chips whose kernels were never measured by vendor; else dense or mixture of experts, 16-bit or narrower
+    Training: dense or mixture of experts; chips whose kernels were never measured by vendor, else 16-bit or narrower
     matmuls, inside one scale-up domain or across.
     """
     if resolved.task != "train":
@@ -35,9 +35,9 @@ def regime(resolved: Resolved, x: Layouts) -> str:
         return f"infer.{phase}.{'weight_only' if DTYPES[p.weight].bytes < DTYPES[p.compute].bytes else 'native'}"
     chip = resolved.cluster.accelerator
     found = kernel_efficiency(chip, "matmul", resolved.precision.compute, defaults=resolved.cluster.efficiency)
-    if found.provenance.basis != "measured":
-        return f"train.unmeasured.{chip.vendor.lower()}"
     sparse = resolved.demand.active_parameters < resolved.demand.total_parameters
+    if found.provenance.basis != "measured":
+        return f"train.unmeasured.{'moe' if sparse else 'dense'}.{chip.vendor.lower()}"
     narrow = DTYPES[resolved.precision.compute].bytes < 2
     across = int(x.devices[0]) > resolved.cluster.domain
     return ".".join(("train", "moe" if sparse else "dense", "narrow" if narrow else "wide",
