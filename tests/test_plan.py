@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from datetime import date
 from itertools import product
+from pathlib import Path
 
 import pytest
 from conftest import Cli
@@ -188,3 +190,15 @@ def test_json_of_a_plan_in_which_nothing_fits(cli: Cli) -> None:
 def test_a_search_without_devices_is_refused() -> None:
     with pytest.raises(BadInputError, match="devices"):
         plan({k: v for k, v in SMALL.items() if k != "devices"})
+
+
+def test_the_speed_benchmark_measures_what_it_says() -> None:
+    """Its parts run, on as many layouts as they claim; the limits are for an idle machine and not held here."""
+    path = Path(__file__).parent / "benchmarks" / "bench_speed.py"
+    spec = importlib.util.spec_from_file_location("bench_speed", path)
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    seconds, considered = bench.search_of_a_cluster()
+    assert seconds > 0 and considered > 10_000
+    assert 0 < bench.hundred_thousand_layouts() < 60

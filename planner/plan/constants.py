@@ -9,7 +9,8 @@ from __future__ import annotations
 
 # Spread of the speed of equal devices, over its mean. A synchronous step waits for the slowest of n, which lies about
 # √(2·ln n) spreads out: the extreme of n normal draws. GPUs of one node differ by 5 % and more in the same matmul
-# (stas00/ml-engineering@744d01e, compute/accelerator). Fitted.
+# (stas00/ml-engineering@744d01e, compute/accelerator). Fitted, on a minimum that is flat from 0.026 to 0.033; the lower
+# end, because well-kept single nodes show none at all.
 DEVICE_SPREAD = 0.026
 # CPU time an eager framework spends on one operator: Python, autograd bookkeeping, launches [s]. Fitted on small
 # models that no roof explains.

@@ -40,8 +40,9 @@ AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
 MEASURED_HEAD = 128.0
 # Vector FLOP/s of a GPU over the exponentials it computes a second: 64 or 128 fused multiply-adds a clock and
 # multiprocessor against 16 special functions (CUDA C++ Programming Guide, throughput of native arithmetic
-# instructions; 3.9 TFLOP/s of them on H100, Shah et al. 2024, https://arxiv.org/abs/2407.08608, section 3.2).
-FLOPS_PER_EXPONENTIAL = {"nvidia-volta": 8.0, "nvidia-ampere": 8.0}
+# instructions; 3.9 TFLOP/s of them on H100, Shah et al. 2024, https://arxiv.org/abs/2407.08608, section 3.2). 16 where
+# the class is not named, other vendors' by assumption.
+FLOPS_PER_EXPONENTIAL = {"nvidia-volta": 8.0, "nvidia-turing": 8.0, "nvidia-ampere": 8.0}
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
 
@@ -68,7 +69,8 @@ class Rates:
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
         code = table.kernel
-        flops = flops * narrow_heads(table, self.exponentials)
+        slower = narrow_heads(table, self.exponentials)
+        flops = flops * slower if slower.max(initial=1.0) > 1.0 else flops
         t = kernel_time(
             flops,
             moved,
@@ -85,11 +87,10 @@ class Rates:
 def narrow_heads(table: OpTable, exponentials: float) -> Array:
     """Time of attention at each operator's head width over that at the same FLOPs and ``MEASURED_HEAD``, shape (op,).
 
-    Matmuls and exponentials take turns: (1 + x·128/d)/(1 + x), d the mean width of keys and values. Wider heads run out
-    of registers before they gain.
+    Matmuls and exponentials take turns: (1 + x·128/d)/(1 + x), d the wider of keys and values. Still wider heads run
+    out of registers before they gain.
     """
-    t = table.columns
-    width = (t["qk_dim"] + t["v_dim"]) / 2.0
+    width = np.maximum(table.columns["qk_dim"], table.columns["v_dim"])
     narrow = np.where(width > 0, np.maximum(MEASURED_HEAD / np.maximum(width, 1.0), 1.0), 1.0)
     if math.isinf(exponentials):
         return narrow
@@ -171,8 +172,8 @@ def _exponentials(chip: Accelerator, peak: float, direction: str) -> float:
     if chip.efficiency_class in constants.STATIC_CLASSES:
         return math.inf
     matmuls = 5.0 if direction == "backward" else 2.0
-    special = vector_flops(chip) / FLOPS_PER_EXPONENTIAL.get(chip.efficiency_class, 16.0)
-    return peak / (matmuls * 2.0 * MEASURED_HEAD) / special
+    exponentials = vector_flops(chip) / FLOPS_PER_EXPONENTIAL.get(chip.efficiency_class, 16.0)
+    return peak / (matmuls * 2.0 * MEASURED_HEAD) / exponentials
 
 
 def _attention_reach(chip: Accelerator, attention: AttentionKind, direction: str, *, torch: bool) -> float:

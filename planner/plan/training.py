@@ -121,10 +121,10 @@ def _group_step(
     def on_stages(name: str) -> Array:
         return terms[name] @ distinct.T
 
-    pace = _stage_pace(cluster, multiplicity)
-    ahead = {k: v @ distinct.T * pace for k, v in terms.items() if k.startswith("forward.")}
-    back = {k: v @ distinct.T * pace for k, v in terms.items() if k.startswith("backward.")}
-    repeat = again @ distinct.T * pace
+    paced = distinct.T * _stage_pace(cluster, multiplicity)
+    ahead = {k: v @ paced for k, v in terms.items() if k.startswith("forward.")}
+    back = {k: v @ paced for k, v in terms.items() if k.startswith("backward.")}
+    repeat = again @ paced
     device_ahead, device_back = _total(ahead), _total(back)
     host = on_stages("host")
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
@@ -160,11 +160,11 @@ def _group_step(
     time["pipeline.bubble"] = bubble_time(
         run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
     )
-    dense, expert = on_stages("dense"), on_stages("expert")
-    trained = (dense, expert) if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * expert)
-    time |= _data_parallel_time(cluster, x, run, (dense, expert), trained, f_stage, b_stage, m)
+    held = on_stages("dense"), on_stages("expert")
+    trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
+    time |= _data_parallel_time(cluster, x, run, held, trained, f_stage, b_stage, m)
     time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
-    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, (dense, expert), trained, m)
+    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, held, trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
 
 
@@ -174,7 +174,7 @@ def _stage_pace(cluster: Cluster, multiplicity: Array) -> Array:
     A stage waits for the slowest of its own devices only, which matters where one stage is longer than the others.
     """
     chip, n = cluster.accelerator, cluster.devices
-    own = [slowest_of(int(k * n / multiplicity.sum()), chip) for k in multiplicity]
+    own = [slowest_of(round(k * n / multiplicity.sum()), chip) for k in multiplicity]
     return np.array(own) / slowest_of(n, chip)
 
 
@@ -266,7 +266,7 @@ def _data_parallel_time(
         exchange("reduce_scatter", grad_width, trained),
     )
     gather = exchange("all_gather", weight_width, held)
-    updated = exchange("all_gather", weight_width, trained)
+    updated = gather if trained is held else exchange("all_gather", weight_width, trained)
     every = np.where(zero >= 2, m[:, None], 1.0)
     times = np.where(zero >= 3, m[:, None], 1.0)
     gradients = np.where(zero == 0, reduce, scatter) * every

@@ -207,16 +207,18 @@ def _phase(
     op: str, size: Floats, ranks: Floats, *, fabric: Fabric | None, efficiency: EfficiencyClass, inner: bool
 ) -> _Phase:
     """One level: α + latency of the ranks, and X/(η·W); all zero where the level holds a single rank."""
-    zero = np.zeros(ranks.shape)
-    if fabric is None:
+    active = (ranks > 1) & (size > 0)
+    if fabric is None or not active.any():
+        zero = np.zeros(ranks.shape)
         return _Phase(zero, zero, np.ones(ranks.shape))
     base = "all_reduce" if op.startswith("all_reduce") else op
     chosen = collective_efficiency(op, efficiency=efficiency, kind=fabric_kind(fabric, inside=inner))
     hops = _hops(op, ranks, inner=inner)
     latency = chosen.latency + chosen.latency_per_rank * hops
-    volume = _volume(op, size, ranks) + chosen.own_share * size / ranks
+    volume = _volume(op, size, ranks)
+    if chosen.own_share:
+        volume = volume + chosen.own_share * size / ranks
     transfer = volume / (chosen.bandwidth * usable_bandwidth(base, ranks, fabric=fabric))
-    active = (ranks > 1) & (size > 0)
     return _Phase(
         np.where(active, latency, 0.0),
         np.where(active, transfer, 0.0),
