@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from builders import cluster, gpt, llama, training
 
+from planner.catalogue.schema import Moe
 from planner.demand.memory import state_bytes_per_parameter, update_bytes
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import demand
@@ -177,6 +178,55 @@ def test_an_expert_exchange_sends_a_token_once_to_a_rank() -> None:
     few, many = (expert_exchange(np.array([tokens * k]), k, row, ep, c)[0] for k in (1, 64))
     whole = collective_time("all_to_all", np.array([tokens * 8 * row]), ep, stride=np.ones(1), cluster=c)[0]
     assert few < many <= whole * (1 + 1e-9)  # never more than one copy to each of the eight
+
+
+def test_a_merged_schedule_hides_the_exchange_with_experts_and_holds_a_micro_batch_more() -> None:
+    moe = Moe(width=768, experts=64, top_k=8)
+    d = demand(llama(hidden=4096, heads=32, width=768, moe=moe))
+    x = layouts(dp=8, ep=8, micro_batch=1, global_batch=64)
+    plain, merged = (training_step(d, cluster(8), x, training(overlap_ep=o)) for o in (False, True))
+    hidden = constants.HIDDEN_EXCHANGE_SHARE * plain.time["comm.ep"][0]
+    assert hidden * (1 - 1e-9) <= merged.time["comm.ep"][0] < plain.time["comm.ep"][0]
+    assert merged.memory["activations"][0] == pytest.approx(2.0 * plain.memory["activations"][0])
+
+
+@pytest.mark.parametrize(
+    ("framework", "loss", "per_logit"),
+    [("torch", "eager", 12.0), ("megatron", "eager", 6.0), ("jax", "eager", 4.0), ("torch", "fused", 4.0),
+     ("megatron", "fused", 4.0)],
+)  # fmt: skip
+def test_logits_take_what_the_loss_keeps_of_them(framework: str, loss: str, per_logit: float) -> None:
+    x = layouts(micro_batch=2, global_batch=2)
+    d = demand(gpt(vocab=50_000))
+    step = training_step(d, cluster(1), x, training(seq_len=1024, framework=framework, loss=loss))
+    assert step.memory["logits"][0] == pytest.approx(2 * 1024 * 50_000 * per_logit)
+
+
+def test_a_chunked_loss_takes_as_much_as_its_input_whatever_the_vocabulary() -> None:
+    x = layouts(micro_batch=2, global_batch=2)
+    takes = [training_step(demand(gpt(vocab=v)), cluster(1), x, training(seq_len=1024, loss="chunked")).memory["logits"]
+             for v in (50_000, 250_000)]  # fmt: skip
+    assert takes[0][0] == takes[1][0] == pytest.approx(2 * 1024 * 1024 * 6)
+
+
+def test_fsdp_holds_fp32_shards_and_casts_what_it_gathers() -> None:
+    """16 bytes a parameter under Adam, where a sharded 16-bit copy would make 18."""
+    d, x = demand(gpt(hidden=2048)), layouts(dp=8, zero_stage=3, micro_batch=1, global_batch=8)
+    state = {f: sum(training_step(d, cluster(8), x, training(framework=f)).memory[k][0] * 8 / d.total_parameters
+                    for k in ("weights", "gradients", "optimizer")) for f in ("torch", "jax", "megatron")}  # fmt: skip
+    assert state == pytest.approx({"torch": 16.0, "jax": 16.0, "megatron": 18.0})
+    pure = training(framework="torch", adam="adamw-bf16")
+    assert training_step(d, cluster(8), x, pure).memory["weights"][0] == pytest.approx(2.0 * d.total_parameters / 8)
+
+
+def test_what_xla_compiles_neither_caches_nor_gathers_whole_layers() -> None:
+    moe = Moe(width=768, experts=64, top_k=8)
+    d = demand(llama(hidden=4096, heads=32, width=768, moe=moe))
+    x = layouts(dp=64, zero_stage=3, micro_batch=1, global_batch=64)
+    torch, xla = (training_step(d, cluster(64), x, training(framework=f)) for f in ("torch", "jax"))
+    assert xla.memory["fragmentation"][0] == 0.0 < torch.memory["fragmentation"][0]
+    assert xla.memory["working"][0] == pytest.approx(2 * 2 * 64 * 768 * 4096 * 2)  # gate and up are one matrix
+    assert xla.memory["working"][0] < torch.memory["working"][0]
 
 
 def test_modules_trade_time_for_memory() -> None:

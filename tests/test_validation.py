@@ -85,6 +85,11 @@ def test_peak_memory_stays_close_to_what_was_measured(compared: list[Compared]) 
     assert rows["MooreThreads/SimuMax"]["p90_error"] <= 0.08
 
 
+def test_most_runs_that_ran_are_said_to_fit(compared: list[Compared]) -> None:
+    """What is left accumulated gradients in 16 bits or offloaded more than its publication says."""
+    assert study.said_to_fit(compared) >= 0.91 * sum(c.estimate is not None for c in compared)
+
+
 def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inferred: list[Compared]) -> None:
     assert len(inferred) > 150 and not any(c.error for c in inferred)
     rows = {r["engine"]: r for r in study.error_rows(inferred, lambda c: c.case.source, "engine")}

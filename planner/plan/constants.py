@@ -25,9 +25,9 @@ OVERLAPPED_TP = 0.15
 # from the compute it hides behind; across domains bursts, late peers and the first and last exchange show. Both fitted.
 CONTENTION_INSIDE = 0.05
 CONTENTION_ACROSS = 0.6
-# Part of the time of expert exchange under DualPipe that is taken from compute: its kernels hold 20 of 132
+# Part of the time of expert exchange hidden behind compute that is taken from it: its kernels hold 20 of 132
 # multiprocessors (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.2). Published, not fitted.
-DUALPIPE_SHARE = 20.0 / 132.0
+HIDDEN_EXCHANGE_SHARE = 20.0 / 132.0
 # Chips that run compiled programs at a fixed clock, with engines of their own for the links: they are alike in speed,
 # and traffic takes nothing from compute.
 STATIC_CLASSES = ("google-tpu", "aws-neuron", "intel-gaudi")

@@ -302,6 +302,8 @@ def remedies(
             out.append(f"{key} = {value}")
     if original.task == "train":
         tries: list[dict[str, Value]] = [
+            {"loss": "fused"},
+            {"grad_dtype": "bf16"},
             {"optimizer": "adam8bit"},
             {"offload": "optimizer"},
             {"optimizer": "adafactor"},

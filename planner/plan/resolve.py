@@ -312,6 +312,8 @@ def _training_run(
     _refuse_narrow_training(precision)
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
+    if "grad_dtype" not in given and precision.grad == "fp32" and precision.activation == "bf16":
+        assumed.notes.append("grad_dtype = fp32 (Megatron-LM's accumulator; NeMo's is bf16)")
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
     default = default_framework(chip, zero_stage)
@@ -323,6 +325,8 @@ def _training_run(
         assumed.notes.append(f"overlap_tp = {overlap_tp} (all with sequence parallelism on Hopper or newer)")
     if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
+    if given.get("offload") == "activations" and chip.host is None:
+        assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
     keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
              "offload": str(given.get("offload", "none")),
              "recompute_modules": ",".join(_modules(given, attention))}  # fmt: skip
@@ -333,7 +337,8 @@ def _training_run(
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
         lora_rank=int(given.get("lora_rank", 0)), recompute_modules=_modules(given, attention),
-        context_exchange=str(given.get("context_exchange", "ring")),
+        context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
+        loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
 
 

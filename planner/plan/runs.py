@@ -24,6 +24,7 @@ class TrainingRun:
     offload : none, optimizer or activations
     overlap_dp : whether data-parallel communication hides behind compute
     overlap_tp : which part of tensor-parallel communication does: none, backward or all
+    overlap_ep : whether the exchange with experts hides behind the compute of another micro-batch
     context_exchange : how context parallelism moves keys and values: ring, all_gather or all_to_all
     compiled : whether launches are fused by a compiler or replayed
     imbalance : load of the busiest expert rank over the mean
@@ -31,6 +32,7 @@ class TrainingRun:
     framework : megatron, megatron-deepspeed, torch or jax: whose kernels, checkpointing and pipeline sends
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     recompute_modules : what Megatron-LM's selective recomputation repeats, names of ``recompute.MODULES``
+    loss : eager, fused or chunked cross-entropy, which decides what logits take
     """
 
     seq_len: int
@@ -41,6 +43,7 @@ class TrainingRun:
     offload: str = "none"
     overlap_dp: bool = True
     overlap_tp: str = "none"
+    overlap_ep: bool = False
     context_exchange: str = "ring"
     compiled: bool = False
     imbalance: float = 1.0
@@ -48,3 +51,4 @@ class TrainingRun:
     framework: str = "megatron"
     lora_rank: int = 0
     recompute_modules: tuple[str, ...] = ("core_attn",)
+    loss: str = "eager"

@@ -68,6 +68,8 @@ KEYS: dict[str, Key] = {
             "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
         Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
             "score matrix)", ("flash", "flash-1", "eager")),
+        Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
+            "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", SCHEDULES),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)"),
@@ -88,6 +90,8 @@ KEYS: dict[str, Key] = {
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
         Key("overlap_tp", "choice", "tensor-parallel communication hidden behind matmuls: none, that of the backward "
             "pass behind weight gradients, or all", ("none", "backward", "all")),
+        Key("overlap_ep", "bool", "exchange with experts hidden behind another micro-batch, as DualPipe always "
+            "does"),
         Key("context_exchange", "choice", "how context parallelism moves keys and values: ring, all_gather (Llama 3) "
             "or all_to_all (Ulysses)", ("ring", "all_gather", "all_to_all")),
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
@@ -100,8 +104,8 @@ KEYS: dict[str, Key] = {
 _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
-     "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange"), ("train",),
+     "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
+     "recompute_modules", "context_exchange", "loss"), ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

@@ -164,11 +164,25 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, *, hidden: int) -> Terms
     transient = np.zeros(len(w.tp))
     for op in s.table.ops:
         if op.name == "head.logits":
-            # In the activation dtype and once in fp32 for the loss, whose gradient overwrites it; PyTorch's own loss
-            # keeps the fp32 logits, their log-softmax or gradient, and the gradient in the activation dtype apart.
-            per_logit = 2.0 * (width + 4.0) if run.framework == "torch" else width + 4.0
-            transient = w.tokens * op.n / w.tp * per_logit
+            transient = _loss_bytes(w, run, width, hidden=hidden, outputs=op.n)
     return {"saved": everything, "saved_selective": selective, "input": layer_input, "transient": transient}
+
+
+def _loss_bytes(w: Work, run: TrainingRun, width: float, *, hidden: int, outputs: float) -> Array:
+    """What logits, their copies and gradients take at once, shape (n,) [byte].
+
+    eager: in the activation dtype and once in fp32 for the loss, whose gradient overwrites it; PyTorch's own loss keeps
+    the fp32 logits, their log-softmax or gradient, and the gradient in the activation dtype apart. XLA fuses the
+    widening into the reductions, as a fused kernel does: logits and their gradient in the activation dtype. chunked:
+    a chunk has as many logits as the input has values, in the activation dtype and in fp32 (Liger Kernel,
+    https://arxiv.org/abs/2410.10989, section 3.2).
+    """
+    if run.loss == "chunked":
+        return np.asarray(w.tokens * hidden * (width + 4.0))
+    per_logit = 2.0 * (width + 4.0) if run.framework == "torch" else width + 4.0
+    if run.loss == "fused" or run.framework == "jax":
+        per_logit = 2.0 * width
+    return np.asarray(w.tokens * outputs / w.tp * per_logit)
 
 
 def communication_terms(

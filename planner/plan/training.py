@@ -14,7 +14,7 @@ from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, stat
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.plan.constants import DUALPIPE_SHARE
+from planner.plan.constants import HIDDEN_EXCHANGE_SHARE
 from planner.plan.kernels import attention_dtype, slowest_of
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
@@ -34,6 +34,9 @@ COMMUNICATOR_BYTES = 0.4 * 2**30
 # Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
 # published peaks of planner/validation, of which it leaves 5 % in the median.
 FRAGMENTATION = 0.10
+# Frameworks whose ZeRO 3 holds fp32 shards alone and casts what it gathers: FSDP's mixed precision
+# (https://pytorch.org/docs/stable/fsdp.html, MixedPrecision) and XLA.
+KEEPS_MASTER_ONLY = ("torch", "jax")
 NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
 
 
@@ -186,21 +189,25 @@ def _late_host(host: Array, device: Array) -> Array:
 def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     """Part of the dispatch and combine of a micro-batch that is on the critical path.
 
-    Experts wait for their tokens, so nothing hides the exchange but DualPipe, where the chunk of one direction computes
-    while that of the other exchanges (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.1).
+    Experts wait for their tokens, so nothing hides the exchange but the compute of another micro-batch: that of the
+    other direction under DualPipe (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.1), or the next one
+    where the framework merges their passes (Megatron-LM, ``--overlap-moe-expert-parallel-comm``).
 
     Parameters
     ----------
     exchange, compute : time of one micro-batch forward and back, any shape [s]
     """
-    if run.schedule != "dualpipe":
+    if run.schedule != "dualpipe" and not run.overlap_ep:
         return np.ones_like(exchange)
-    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, DUALPIPE_SHARE))
+    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, HIDDEN_EXCHANGE_SHARE))
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
 
 
 def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
-    """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind."""
+    """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind; nothing
+    where the catalogue lists no link to the host, which the estimate says."""
+    if cluster.accelerator.host is None:
+        return np.zeros_like(f_stage)
     there = host_transfer_time(kept, cluster=cluster)
     return np.asarray(np.maximum(there - f_stage, 0.0) + np.maximum(there - b_stage, 0.0))
 
@@ -342,6 +349,8 @@ def _memory(
     expert_ranks = x.expert_dp[:, None]
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
+    if run.framework in KEEPS_MASTER_ONLY and per.master:
+        state["weights"] = state["weights"] * (zero < 3)
     if run.lora_rank:
         over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
         state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
@@ -356,6 +365,8 @@ def _memory(
         state["optimizer"] = state["optimizer"] * 0.0
     flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],
                        micro_batches=m[:, None])  # fmt: skip
+    if run.overlap_ep and run.schedule != "dualpipe":
+        flying = np.minimum(flying + 1.0, m[:, None])  # the next one runs forward while this one runs back
     activations = (kept @ distinct.T) * flying
     if run.offload == "activations":
         activations = activations / np.maximum((distinct.sum(axis=1))[None, :], 1.0)
@@ -363,7 +374,7 @@ def _memory(
     full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
     # One layer is rebuilt whole, and its activation gradients stand beside it.
     working = 2.0 * np.max(terms["saved"] * layers, axis=1)[:, None] * full
-    gathered = np.max((terms["dense"] + terms["expert"]) * layers, axis=1)[:, None] * per.weight * 2.0 * (zero >= 3)
+    gathered = _gathered_weights(d, terms, run)[:, None] * per.weight * 2.0 * (zero >= 3)
     logits = terms["transient"] @ distinct.T
     ledger = {
         **state,
@@ -371,12 +382,25 @@ def _memory(
         "working": working + gathered + np.zeros_like(activations),
         "logits": logits,
     }
-    used = _total(ledger)
-    ledger["fragmentation"] = used * FRAGMENTATION
-    groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)
+    # XLA lays buffers out when it compiles: no caching allocator, no communicators of their own.
+    caches = run.framework != "jax"
+    ledger["fragmentation"] = _total(ledger) * FRAGMENTATION * caches
+    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
     ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
     worst = np.argmax(_total(ledger), axis=1)
     return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
+
+
+def _gathered_weights(d: Demand, terms: Terms, run: TrainingRun) -> Array:
+    """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a single matrix where XLA schedules it."""
+    layers = [i for i, s in enumerate(d.sections) if s.role == "layer"]
+    whole = terms["dense"] + terms["expert"]
+    if run.framework == "jax":
+        largest = [max((o.parameters for o in d.sections[i].table.ops), default=0.0) for i in layers]
+        totals = [max(sum(o.parameters for o in d.sections[i].table.ops), 1.0) for i in layers]
+        whole = whole[:, layers] * (np.array(largest) / np.array(totals))
+        return np.asarray(whole.max(axis=1))
+    return np.asarray(whole[:, layers].max(axis=1))
 
 
 def run_state(d: Demand, run: TrainingRun) -> StateBytes:

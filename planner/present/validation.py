@@ -43,11 +43,12 @@ def show_validation(*, fmt: str, figure: str | None, style: Mapping[str, Any], s
     if figure is not None:
         say(f"figure: {draw(compared, figure)}")
     if fmt == "json":
-        return to_json({"runs": len(compared), "refused": len(refused), **found})
+        return to_json({"runs": len(compared), "refused": len(refused), "fit": study.said_to_fit(compared), **found})
     if fmt == "csv":
         return to_csv([run_row(c) for c in compared]).rstrip("\n")
     looks = dict(style) if fmt == "table" else {}
-    parts = [f"{len(compared) - len(refused)} of {len(compared)} published runs predicted."]
+    predicted, fit = len(compared) - len(refused), study.said_to_fit(compared)
+    parts = [f"{predicted} of {len(compared)} published runs predicted; {fit} said to fit the memory they ran in."]
     for name, rows in found.items():
         shown = [_percent(r) for r in rows]
         parts.append(render(shown, fmt, title=name, **looks) if looks else f"**{name}**\n\n{render(shown, fmt)}")
@@ -66,7 +67,8 @@ def run_row(c: Compared) -> dict[str, Any]:
         "id": c.case.id, "source": c.case.source, "name": c.case.name, **c.case.scenario,
         "measured_step_s": c.case.measured_s, "step_time_s": e.results["step_time_s"] if e else None,
         "step_time_low_s": e.results["step_time_low_s"] if e else None,
-        "step_time_high_s": e.results["step_time_high_s"] if e else None, "where": c.case.where, "error": c.error,
+        "step_time_high_s": e.results["step_time_high_s"] if e else None,
+        "fits": e.results["fits"] if e else None, "where": c.case.where, "error": c.error,
     }  # fmt: skip
 
 
@@ -103,7 +105,8 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -
     predicted = sum(c.estimate is not None for c in compared)
     parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
              "and are refused. The few global constants of `planner/plan/constants.py` were set on these runs, so the "
-             "errors are those of the fit; the intervals are made without the source they are tested on."]  # fmt: skip
+             "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
+             f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
     for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
                  "layout choice", "peak memory",
                  "interval coverage, every source predicted from the others"):  # fmt: skip

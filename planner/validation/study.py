@@ -167,6 +167,11 @@ def memory_rows(compared: Sequence[Compared]) -> Rows:
     return [*rows, {"source": "all", "measured": "", **_errors("source", "all", every)}]
 
 
+def said_to_fit(compared: Sequence[Compared]) -> int:
+    """How many runs, all of which ran, are predicted to fit the memory of their devices."""
+    return sum(bool(c.estimate.results["fits"]) for c in compared if c.estimate is not None)
+
+
 def predicted_memory(c: Compared) -> float:
     """Predicted bytes of the kind that was measured: context is no tensor, fragmentation is not allocated."""
     assert c.estimate is not None
