@@ -32,13 +32,16 @@ def answer(e: Estimate) -> str:
     memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.resolved.cluster.accelerator.capacity)}"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
     fit = memory if r["fits"] else f"{memory}: does not fit"
+    more = "" if r["fits"] else " `planner plan` looks for a layout that fits."
     time = format_quantity(_f(r["step_time_s"]), "s")
     if e.resolved.task == "train":
         return (f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} a step ({span}), "
-                f"{_f(r['tokens_per_s']):,.0f} tokens/s, MFU {_f(r['mfu']):.1%}, {fit} a device.")  # fmt: skip
+                f"{_f(r['tokens_per_s']):,.0f} tokens/s, MFU {_f(r['mfu']):.1%}, {fit} a device.{more}")  # fmt: skip
     unit = {"prefill": "for the first token", "forward": "a pass"}.get(e.resolved.task, "a token")
     rate = f"{_f(r['tokens_per_s']):,.0f} tokens/s"
-    return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device."
+    return (
+        f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device.{more}"
+    )
 
 
 def _f(value: object) -> float:
