@@ -327,10 +327,7 @@ def _training_run(
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
         assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
-    keys |= {"seq_len": seq_len, "optimizer": opt.name, "schedule": schedule,
-             "offload": str(given.get("offload", "none")),
-             "recompute_modules": ",".join(_modules(given, attention))}  # fmt: skip
-    return TrainingRun(
+    run = TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
@@ -340,6 +337,13 @@ def _training_run(
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
+    keys |= {"seq_len": seq_len, "optimizer": opt.name, "recompute_modules": ",".join(run.recompute_modules)}
+    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS}
+    return run
+
+
+_SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
+                  "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
 
 
 def _modules(given: Mapping[str, Value], attention: str) -> tuple[str, ...]:
