@@ -215,6 +215,9 @@ def test_fsdp_holds_fp32_shards_and_casts_what_it_gathers() -> None:
     state = {f: sum(training_step(d, cluster(8), x, training(framework=f)).memory[k][0] * 8 / d.total_parameters
                     for k in ("weights", "gradients", "optimizer")) for f in ("torch", "jax", "megatron")}  # fmt: skip
     assert state == pytest.approx({"torch": 16.0, "jax": 16.0, "megatron": 18.0})
+    assert training_step(d, cluster(8), x, training(framework="torch")).memory["weights"][0] == pytest.approx(
+        4.0 * d.total_parameters / 8
+    )
     pure = training(framework="torch", adam="adamw-bf16")
     assert training_step(d, cluster(8), x, pure).memory["weights"][0] == pytest.approx(2.0 * d.total_parameters / 8)
 

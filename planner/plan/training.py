@@ -350,7 +350,9 @@ def _memory(
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
     if run.framework in KEEPS_MASTER_ONLY and per.master:
-        state["weights"] = state["weights"] * (zero < 3)
+        shards = state["optimizer"] * (per.master / per.optimizer)
+        state["weights"] = np.where(zero >= 3, shards, state["weights"])
+        state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
     if run.lora_rank:
         over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
         state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
