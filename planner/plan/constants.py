@@ -21,10 +21,12 @@ EAGER_LAUNCHES = 6.0
 COMPILED_SHARE = 0.25
 # Part of tensor-parallel traffic still exposed when matmuls are pipelined with it. Fitted.
 OVERLAPPED_TP = 0.15
-# Part of the time of hidden traffic that is paid all the same. Inside a scale-up domain it takes cores and bandwidth
-# from the compute it hides behind; across domains bursts, late peers and the first and last exchange show. Both fitted.
-CONTENTION_INSIDE = 0.05
-CONTENTION_ACROSS = 0.6
+# Part of the time of hidden traffic that is paid all the same. Tensor-parallel exchange takes a little from the matmul
+# beside it. Data-parallel exchange takes cores and bandwidth from compute for as long as it runs, comes in bursts,
+# waits for late peers, and shows with its first and last bucket; so does what crosses domains. Both fitted: steps of
+# FSDP on one node exceed their compute by 0.7 of their traffic's time, much as on many.
+CONTENTION_TENSOR = 0.05
+CONTENTION_DATA = 0.6
 # Part of the time of expert exchange hidden behind compute that is taken from it: its kernels hold 20 of 132
 # multiprocessors (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.2). Published, not fitted.
 HIDDEN_EXCHANGE_SHARE = 20.0 / 132.0

@@ -14,7 +14,7 @@ from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, stat
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.plan.constants import HIDDEN_EXCHANGE_SHARE
+from planner.plan import constants
 from planner.plan.kernels import attention_dtype, slowest_of
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time, in_flight
@@ -199,7 +199,7 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     """
     if run.schedule != "dualpipe" and not run.overlap_ep:
         return np.ones_like(exchange)
-    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, HIDDEN_EXCHANGE_SHARE))
+    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
 
 
@@ -283,7 +283,7 @@ def _data_parallel_time(
         window_b, window_f = b_stage * np.maximum(every, once), f_stage * np.maximum(times, once)
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        part = contention(dense_ranks, stride, cluster)
+        part = contention(dense_ranks, stride, cluster, inside=constants.CONTENTION_DATA)
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
         parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
