@@ -12,6 +12,7 @@ runs = {
         devices=64,
         tp=8,
         pp=8,
+        micro_batch=1,
         global_batch=64,
         seq_len=2048,
         recompute=recompute,

@@ -13,7 +13,9 @@ runs = {
         devices=64,
         tp=8,
         zero_stage=stage,
+        framework="megatron",  # one framework's activations under every stage
         recompute="selective",
+        micro_batch=1,
         global_batch=64,
         seq_len=4096,
     )
@@ -23,6 +25,6 @@ figure = memory_figure(
     {label: run.memory for label, run in runs.items()},
     capacity=runs["no ZeRO"].resolved.cluster.accelerator.capacity,
     title="What ZeRO saves: Llama 3.1 70B on 64 × A100 80GB",
-    subtitle="tp 8, dp 8, selective recompute, micro-batches of one sequence of 4,096 tokens, AdamW",
+    subtitle="tp 8, dp 8, Megatron-LM, selective recompute, micro-batches of one sequence of 4,096 tokens, AdamW",
 )
 write(figure, "memory_zero")
