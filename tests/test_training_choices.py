@@ -107,6 +107,19 @@ def test_deepspeed_sends_the_whole_activation_from_every_rank() -> None:
     assert sends["megatron-deepspeed"] > 3.0 * sends["megatron"]
 
 
+def test_deepspeed_adds_gradients_in_a_kernel_of_its_own() -> None:
+    """Once a micro-batch, and more than the accumulator's bytes at the speed of the memory."""
+    d, c = demand(gpt(hidden=4096, heads=32)), cluster(1)
+    few, many = (training_step(d, c, layouts(micro_batch=1, global_batch=n),
+                               training(framework="megatron-deepspeed")).time["backward.accumulation"][0]
+                 for n in (1, 4))  # fmt: skip
+    assert many == pytest.approx(4 * few)
+    moved = d.total_parameters * (2 + 2 + 4 + 4)
+    assert moved / c.accelerator.bandwidth < few < 2.0 * moved / c.accelerator.bandwidth
+    plain = training_step(d, c, layouts(micro_batch=1, global_batch=4), training())
+    assert "backward.accumulation" not in plain.time
+
+
 def test_fsdp_under_a_pipeline_gathers_weights_once_a_step() -> None:
     """torchtitan keeps weights gathered between micro-batches, which is ZeRO 1 in time and memory."""
     d, run = demand(gpt(hidden=4096, heads=32)), training(framework="torch")

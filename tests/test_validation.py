@@ -41,10 +41,10 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.058, 0.26),
+    "all": (0.056, 0.255),
     "MooreThreads/SimuMax": (0.045, 0.085),
     "mosaicml/llm-foundry": (0.03, 0.08),
-    "bigscience-workshop/bigscience": (0.08, 0.235),
+    "bigscience-workshop/bigscience": (0.06, 0.225),
     "Korthikanti 2022 via calculon-ai/calculon": (0.03, 0.05),
     "NVIDIA/Megatron-LM": (0.035, 0.15),
     "NVIDIA/NeMo-Framework-Launcher": (0.06, 0.25),

@@ -143,8 +143,11 @@ def _group_step(
     experts, experts_back = shown * experts, shown * experts_back
     repeat = repeat - (1.0 - shown) * experts_again
     parallel = {"tp": on_stages("tp") + on_stages("tp_back"), "cp": ring + ring_back, "ep": experts + experts_back}
+    held = on_stages("dense"), on_stages("expert")
+    trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
+    adds = _accumulation_time(cluster, run, trained)
     f_stage = device_ahead + waits + ring + on_stages("tp") + experts
-    b_stage = device_back + waits_back + repeat + ring_back + on_stages("tp_back") + experts_back
+    b_stage = device_back + waits_back + repeat + adds + ring_back + on_stages("tp_back") + experts_back
     send = _send_time(d, cluster, x, run)
     slow = np.argmax(f_stage + b_stage, axis=1)
     m = x.micro_batches.astype(np.float64)
@@ -155,6 +158,8 @@ def _group_step(
 
     time = {k: m * v[at] for k, v in (ahead | back).items()}
     time["recompute"] = m * repeat[at]
+    if adds.any():
+        time["backward.accumulation"] = m * adds[at]
     time["host.launch"] = m * (waits + waits_back)[at]
     time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
     time["comm.pp"] = _exposed_sends(x, run, send, m)
@@ -163,8 +168,6 @@ def _group_step(
     time["pipeline.bubble"] = bubble_time(
         run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
     )
-    held = on_stages("dense"), on_stages("expert")
-    trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
     time |= _data_parallel_time(cluster, x, run, held, trained, f_stage, b_stage, m)
     time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
     memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, held, trained, m)
@@ -201,6 +204,19 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
         return np.ones_like(exchange)
     shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
+
+
+def _accumulation_time(cluster: Cluster, run: TrainingRun, trained: Pair) -> Array:
+    """Time of adding a micro-batch's gradients to the accumulator where a kernel of its own does it, (n, stage) [s].
+
+    Megatron-LM's matmuls accumulate as they write. DeepSpeed adds what autograd wrote in 16 bits: written, read, and
+    the accumulator read and written (``BF16_Optimizer``, https://github.com/deepspeedai/DeepSpeed).
+    """
+    if run.framework != "megatron-deepspeed":
+        return 0.0 * trained[0]
+    reach = kernel_efficiency(cluster.accelerator, "vector", "fp32", defaults=cluster.efficiency).memory
+    moved = 2.0 * run.precision.bytes_of("activation") + 2.0 * run.precision.bytes_of("grad")
+    return np.asarray((trained[0] + trained[1]) * moved / (cluster.accelerator.bandwidth * min(reach, 1.0)))
 
 
 def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
