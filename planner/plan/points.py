@@ -19,6 +19,7 @@ from planner.demand.ops import Array, OpTable
 from planner.demand.transformer import Section
 from planner.demand.workload import Work, work
 from planner.errors import unknown
+from planner.plan.held import run_state
 from planner.plan.inference import FUSED, InferenceRun, inference_pass
 from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates
 from planner.plan.layouts import Layouts
@@ -28,7 +29,7 @@ from planner.plan.roofs import VECTOR, Roof, roofs
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import section_precision, training_rates, training_terms
-from planner.plan.training import exposed_share, run_state, running_layers, stage_counts, training_step
+from planner.plan.training import exposed_share, running_layers, stage_counts, training_step
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
 __all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]

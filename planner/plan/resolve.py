@@ -24,12 +24,13 @@ from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
+from planner.plan.held import held_zero_stage
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, divisors, layouts, rules
 from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
-from planner.plan.training import held_zero_stage, training_step
+from planner.plan.training import training_step
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.demand.memory import StateBytes, newton_schulz_flops, sharded, state_bytes_per_parameter, update_bytes
+from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array
-from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
 from planner.plan import constants
+from planner.plan.held import Pair, held_zero_stage, memory_ledger, run_state, total
 from planner.plan.kernels import attention_dtype, slowest_of
 from planner.plan.layouts import Layouts, stage_sections
-from planner.plan.pipeline import bubble_time, in_flight
+from planner.plan.pipeline import bubble_time
 from planner.plan.recompute import SPARES_LAST_MATMUL, recomputed
 from planner.plan.runs import Terms, TrainingRun
 from planner.plan.scenario import RECOMPUTE
@@ -27,20 +27,7 @@ from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
 
-# What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
-# Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
-CONTEXT_BYTES = 0.6 * 2**30
-COMMUNICATOR_BYTES = 0.4 * 2**30
-# Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
-# published peaks of planner/validation, of which it leaves 5 % in the median.
-FRAGMENTATION = 0.10
-# Frameworks whose ZeRO 3 holds fp32 shards alone and casts what it gathers: FSDP's mixed precision
-# (https://pytorch.org/docs/stable/fsdp.html, MixedPrecision) and XLA.
-KEEPS_MASTER_ONLY = ("torch", "jax")
 NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
-
-
-Pair = tuple[Array, Array]  # dense and expert parameters of a stage
 
 
 @dataclass(frozen=True)
@@ -128,7 +115,7 @@ def _group_step(
     ahead = {k: v @ paced for k, v in terms.items() if k.startswith("forward.")}
     back = {k: v @ paced for k, v in terms.items() if k.startswith("backward.")}
     repeat = again @ paced
-    device_ahead, device_back = _total(ahead), _total(back)
+    device_ahead, device_back = total(ahead), total(back)
     host = on_stages("host")
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
     # Tensor-parallel exchange is launched like any kernel, so the host runs ahead of it too.
@@ -170,7 +157,7 @@ def _group_step(
     )
     time |= _data_parallel_time(cluster, x, run, held, trained, f_stage, b_stage, m)
     time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
-    memory = _memory(d, cluster, x, run, distinct, first_at, terms, kept, held, trained, m)
+    memory = memory_ledger(d, x, run, distinct, first_at, terms, kept, held, trained, m)
     return Step(time, memory, first_at[slow].astype(np.float64))
 
 
@@ -232,10 +219,6 @@ def _distinct_stages(counts: Array) -> tuple[Array, Array, Array]:
     """Stages of different content: their counts, the earliest position of each, and how many there are."""
     distinct, first_at, multiplicity = np.unique(counts, axis=0, return_index=True, return_counts=True)
     return distinct, first_at, multiplicity.astype(np.float64)
-
-
-def _total(parts: Terms) -> Array:
-    return np.asarray(np.sum(list(parts.values()), axis=0), dtype=np.float64)
 
 
 def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
@@ -325,18 +308,6 @@ def chunk_window(x: Layouts) -> Array:
     return np.where(v > 1, (1.0 + (v - 1.0) * turns) / v, 1.0)
 
 
-def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
-    """ZeRO stage by which a rank holds weights and gradients during the step, shape (n,).
-
-    Under a pipeline gradients are kept whole from the first micro-batch to the last, so that they are exchanged once a
-    step: stage 2 is stage 1 (DeepSpeed refuses it, https://github.com/deepspeedai/DeepSpeed/issues/823). PyTorch's FSDP
-    keeps weights gathered too: stage 3 is stage 1 (torchtitan, ``fsdp_reshard_after_forward`` default,
-    https://github.com/pytorch/torchtitan).
-    """
-    whole = (x.zero_stage == 2) | ((x.zero_stage == 3) & (run.framework == "torch"))
-    return np.where((x.pp > 1) & whole, 1, x.zero_stage)
-
-
 def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
     """Update of the parameters a rank owns [s]."""
     per = run_state(d, run)
@@ -352,95 +323,6 @@ def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, d
     if run.offload == "optimizer":
         time = time + host_transfer_time(owned * (per.grad + per.weight), cluster=cluster)
     return np.asarray(time.max(axis=1), dtype=np.float64)
-
-
-def _memory(
-    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, distinct: Array, first_at: Array, terms: Terms,
-    kept: Array, held: Pair, trained: Pair, m: Array,
-) -> Terms:  # fmt: skip
-    """Memory ledger of the fullest stage [byte]."""
-    per = run_state(d, run)
-    ranks = (x.dp * x.cp).astype(np.float64)[:, None]
-    zero = held_zero_stage(x, run)[:, None]
-    expert_ranks = x.expert_dp[:, None]
-    a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
-    state = {k: a[k] + b[k] for k in a}
-    if run.framework in KEEPS_MASTER_ONLY and per.master:
-        shards = state["optimizer"] * (per.master / per.optimizer)
-        state["weights"] = np.where(zero >= 3, shards, state["weights"])
-        state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
-    if run.lora_rank:
-        over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
-        state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
-    width = run.precision.bytes_of("activation")
-    if run.framework == "megatron-deepspeed" and per.grad > width:
-        # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
-        state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
-    if run.schedule == "dualpipe":
-        # Each rank holds a stage of either direction (DeepSeek-V3, https://arxiv.org/abs/2412.19437, table 1).
-        state |= {"weights": 2.0 * state["weights"], "gradients": 2.0 * state["gradients"]}
-    if run.offload == "optimizer":
-        state["optimizer"] = state["optimizer"] * 0.0
-    flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],
-                       micro_batches=m[:, None])  # fmt: skip
-    if run.overlap_ep and run.schedule != "dualpipe":
-        flying = np.minimum(flying + 1.0, m[:, None])  # the next one runs forward while this one runs back
-    activations = (kept @ distinct.T) * flying
-    if run.offload == "activations":
-        activations = activations / np.maximum((distinct.sum(axis=1))[None, :], 1.0)
-    layers = np.array([s.role == "layer" for s in d.sections])
-    full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
-    # One layer is rebuilt whole, and its activation gradients stand beside it.
-    working = 2.0 * np.max(terms["saved"] * layers, axis=1)[:, None] * full
-    gathered = _gathered_weights(d, terms, run)[:, None] * per.weight * 2.0 * (zero >= 3)
-    logits = terms["transient"] @ distinct.T
-    ledger = {
-        **state,
-        "activations": activations,
-        "working": working + gathered + np.zeros_like(activations),
-        "logits": logits,
-    }
-    # XLA lays buffers out when it compiles: no caching allocator, no communicators of their own.
-    caches = run.framework != "jax"
-    ledger["fragmentation"] = _total(ledger) * FRAGMENTATION * caches
-    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
-    ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
-    worst = np.argmax(_total(ledger), axis=1)
-    return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
-
-
-def _gathered_weights(d: Demand, terms: Terms, run: TrainingRun) -> Array:
-    """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a single matrix where XLA schedules it."""
-    layers = [i for i, s in enumerate(d.sections) if s.role == "layer"]
-    whole = terms["dense"] + terms["expert"]
-    if run.framework == "jax":
-        largest = [max((o.parameters for o in d.sections[i].table.ops), default=0.0) for i in layers]
-        totals = [max(sum(o.parameters for o in d.sections[i].table.ops), 1.0) for i in layers]
-        whole = whole[:, layers] * (np.array(largest) / np.array(totals))
-        return np.asarray(whole.max(axis=1))
-    return np.asarray(whole[:, layers].max(axis=1))
-
-
-def run_state(d: Demand, run: TrainingRun) -> StateBytes:
-    """Bytes a parameter, moments averaged over the model where an optimizer treats matrices and vectors apart."""
-    opt = run.optimizer
-    if not (opt.factored or opt.matrices_only):
-        return state_bytes_per_parameter(run.precision, opt)
-    moments = moment_bytes(d, opt) / max(d.total_parameters, 1)
-    return state_bytes_per_parameter(run.precision, opt, moments=moments)
-
-
-def moment_bytes(d: Demand, opt: Optimizer) -> float:
-    """Moment bytes of the whole model [byte]: rows + columns for factored, AdamW outside hidden matrices for Muon."""
-    matrices = factors = others = 0.0
-    for s in d.sections:
-        for op in s.table.ops:
-            weights = op.parameters - op.bias
-            hidden_matrix = s.role == "layer"
-            matrices += weights * s.count * hidden_matrix
-            others += (weights * (not hidden_matrix) + op.bias) * s.count
-            factors += ((op.k + op.n) * op.experts * s.count if weights else 0.0) + op.bias * s.count
-    return state_bytes(opt, matrices=matrices, others=others, factors=factors)
 
 
 def _merge(parts: list[tuple[Array, Step]], n: int) -> Step:
