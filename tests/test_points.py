@@ -41,6 +41,8 @@ TRAINING = [
     {"model": "llama-3.1-8b", "devices": 1, "compute_dtype": "fp8", "seq_len": 1024},
     {"model": "llama-3.1-8b", "devices": 4, "zero_stage": 3, "recompute": "full", "framework": "torch"},
     {"model": "llama-3.1-8b", "devices": 2, "lora_rank": 16, "global_batch": 4},
+    {"model": "llama-3.1-8b", "devices": 2, "framework": "megatron-deepspeed", "global_batch": 8},
+    {"model": "mixtral-8x7b", "devices": 8, "ep": 8, "global_batch": 16, "seq_len": 4096, "overlap_ep": True},
 ]
 INFERENCE = [
     {"task": task, "model": model, **sizes}

@@ -18,7 +18,7 @@ from planner.plan.scenario import RECOMPUTE
 CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
 # Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
-# published peaks of planner/validation, of which it leaves 5 % in the median.
+# published peaks of planner/validation, of which it leaves 7 % in the median.
 FRAGMENTATION = 0.10
 # Frameworks whose ZeRO 3 holds fp32 shards alone and casts what it gathers: FSDP's mixed precision
 # (https://pytorch.org/docs/stable/fsdp.html, MixedPrecision) and XLA.

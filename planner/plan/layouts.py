@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.demand.ops import Array
-from planner.plan.scenario import RECOMPUTE
+from planner.errors import BadInputError
+from planner.plan.scenario import RECOMPUTE, Value
 
 Ints = NDArray[np.int64]
 
@@ -182,3 +183,41 @@ def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) 
     chunk_of = np.repeat(np.arange(chunks), sizes)
     np.add.at(counts, (chunk_of % pp, np.asarray(order, dtype=np.int64)), 1.0)
     return counts
+
+
+def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Sizes of the parallel axes; dp follows from devices, or devices from dp."""
+    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep", "vpp")}
+    inner = sizes["tp"] * sizes["pp"] * sizes["cp"]
+    if "dp" in given and "devices" in given:
+        if int(given["dp"]) * inner != int(given["devices"]):
+            raise BadInputError(
+                f"dp {given['dp']} x tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = "
+                f"{int(given['dp']) * inner} does not make {given['devices']} devices"
+            )
+        dp = int(given["dp"])
+    elif "devices" in given:
+        dp, rest = divmod(int(given["devices"]), inner)
+        if rest or dp < 1:
+            raise BadInputError(
+                f"tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = {inner} does not divide "
+                f"{given['devices']} devices"
+            )
+    else:
+        dp = int(given.get("dp", 1))
+    return {**sizes, "dp": dp, "devices": dp * inner}
+
+
+def layout_columns(given: Mapping[str, Value], sizes: Mapping[str, Value], task: str) -> dict[str, int]:
+    """The layout of one scenario as integers; what is not given takes the common choice."""
+    dp, tp = int(sizes["dp"]), int(sizes["tp"])
+    micro = int(given.get("micro_batch", 1))
+    batch = int(given.get("global_batch", dp * micro * (4 * int(sizes["pp"]) if int(sizes["pp"]) > 1 else 1)))
+    return {
+        **{k: int(sizes[k]) for k in ("dp", "tp", "pp", "cp", "ep", "vpp")},
+        "micro_batch": micro,
+        "global_batch": batch if task == "train" else dp * micro,
+        "zero_stage": int(given.get("zero_stage", 1 if task == "train" and dp > 1 else 0)),
+        "sequence_parallel": int(bool(given.get("sequence_parallel", tp > 1 and task == "train"))),
+        "recompute": RECOMPUTE.index(str(given.get("recompute", "none"))),
+    }

@@ -29,7 +29,14 @@ from planner.plan.roofs import VECTOR, Roof, roofs
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import section_precision, training_rates, training_terms
-from planner.plan.training import exposed_share, running_layers, stage_counts, training_step
+from planner.plan.training import (
+    accumulation_bytes,
+    accumulation_time,
+    exposed_share,
+    running_layers,
+    stage_counts,
+    training_step,
+)
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
 __all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
@@ -149,6 +156,7 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         yield from (replace(p, phase="recompute") for p in again)
         timer = _backward_timer(replace(run, precision=precision), s.table, c)
         yield from _op_points(here_resolved, s, timer, back, "backward", count)
+    yield from _accumulation_point(resolved, x, run)
     yield _optimizer_point(resolved, x, run)
 
 
@@ -270,6 +278,20 @@ def _point(
 ) -> Point:
     intensity = flops / moved if moved > 0 else np.nan
     return Point(name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count)
+
+
+def _accumulation_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
+    """The adding of gradients where a kernel of its own does it, over all stages, once a micro-batch."""
+    d = resolved.demand
+    terms = training_terms(d, resolved.cluster, x, run, detail=False)
+    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).sum(axis=0)
+    held = terms["dense"] @ counts, terms["expert"] @ counts
+    trained = held if run.lora_rank == 0 else (terms["adapter"] @ counts, 0.0 * held[1])
+    seconds = float(accumulation_time(resolved.cluster, run, trained)[0])
+    if seconds > 0:
+        moved = float(sum(trained)[0]) * accumulation_bytes(run)
+        yield _point("gradient accumulation", "backward", "vector", 0.0, moved, seconds, float(x.micro_batches[0]),
+                     bound="memory", dtype=VECTOR)  # fmt: skip
 
 
 def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:

@@ -26,7 +26,7 @@ from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.plan.held import held_zero_stage
 from planner.plan.inference import InferenceRun
-from planner.plan.layouts import Layouts, divisors, layouts, rules
+from planner.plan.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
 from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
@@ -197,29 +197,6 @@ def fastest_that_fits(
     fits = step.peak_memory <= resolved.cluster.accelerator.capacity
     best = np.argmin(np.where(fits, step.step_time, np.inf)) if fits.any() else np.argmin(step.peak_memory)
     return columns | {"micro_batch": int(x.micro_batch[best]), "recompute": int(x.recompute[best])}
-
-
-def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
-    """Sizes of the parallel axes; dp follows from devices, or devices from dp."""
-    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep", "vpp")}
-    inner = sizes["tp"] * sizes["pp"] * sizes["cp"]
-    if "dp" in given and "devices" in given:
-        if int(given["dp"]) * inner != int(given["devices"]):
-            raise BadInputError(
-                f"dp {given['dp']} x tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = "
-                f"{int(given['dp']) * inner} does not make {given['devices']} devices"
-            )
-        dp = int(given["dp"])
-    elif "devices" in given:
-        dp, rest = divmod(int(given["devices"]), inner)
-        if rest or dp < 1:
-            raise BadInputError(
-                f"tp {sizes['tp']} x pp {sizes['pp']} x cp {sizes['cp']} = {inner} does not divide "
-                f"{given['devices']} devices"
-            )
-    else:
-        dp = int(given.get("dp", 1))
-    return {**sizes, "dp": dp, "devices": dp * inner}
 
 
 def resolve_run(
@@ -441,18 +418,3 @@ def _inference_run(
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
     )  # fmt: skip
-
-
-def layout_columns(given: Mapping[str, Value], sizes: Mapping[str, Value], task: str) -> dict[str, int]:
-    """The layout of one scenario as integers; what is not given takes the common choice."""
-    dp, tp = int(sizes["dp"]), int(sizes["tp"])
-    micro = int(given.get("micro_batch", 1))
-    batch = int(given.get("global_batch", dp * micro * (4 * int(sizes["pp"]) if int(sizes["pp"]) > 1 else 1)))
-    return {
-        **{k: int(sizes[k]) for k in ("dp", "tp", "pp", "cp", "ep", "vpp")},
-        "micro_batch": micro,
-        "global_batch": batch if task == "train" else dp * micro,
-        "zero_stage": int(given.get("zero_stage", 1 if task == "train" and dp > 1 else 0)),
-        "sequence_parallel": int(bool(given.get("sequence_parallel", tp > 1 and task == "train"))),
-        "recompute": RECOMPUTE.index(str(given.get("recompute", "none"))),
-    }

@@ -132,7 +132,7 @@ def _group_step(
     parallel = {"tp": on_stages("tp") + on_stages("tp_back"), "cp": ring + ring_back, "ep": experts + experts_back}
     held = on_stages("dense"), on_stages("expert")
     trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
-    adds = _accumulation_time(cluster, run, trained)
+    adds = accumulation_time(cluster, run, trained)
     f_stage = device_ahead + waits + ring + on_stages("tp") + experts
     b_stage = device_back + waits_back + repeat + adds + ring_back + on_stages("tp_back") + experts_back
     send = _send_time(d, cluster, x, run)
@@ -193,17 +193,21 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
 
 
-def _accumulation_time(cluster: Cluster, run: TrainingRun, trained: Pair) -> Array:
-    """Time of adding a micro-batch's gradients to the accumulator where a kernel of its own does it, (n, stage) [s].
+def accumulation_bytes(run: TrainingRun) -> float:
+    """What adding a micro-batch's gradient to the accumulator moves in a kernel of its own [byte a parameter].
 
     Megatron-LM's matmuls accumulate as they write. DeepSpeed adds what autograd wrote in 16 bits: written, read, and
     the accumulator read and written (``BF16_Optimizer``, https://github.com/deepspeedai/DeepSpeed).
     """
-    if run.framework != "megatron-deepspeed":
-        return 0.0 * trained[0]
-    reach = kernel_efficiency(cluster.accelerator, "vector", "fp32", defaults=cluster.efficiency).memory
     moved = 2.0 * run.precision.bytes_of("activation") + 2.0 * run.precision.bytes_of("grad")
-    return np.asarray((trained[0] + trained[1]) * moved / (cluster.accelerator.bandwidth * min(reach, 1.0)))
+    return moved * (run.framework == "megatron-deepspeed")
+
+
+def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Pair) -> Array:
+    """Time of that kernel for so many parameters, shape of ``trained`` [s]."""
+    reach = kernel_efficiency(cluster.accelerator, "vector", "fp32", defaults=cluster.efficiency).memory
+    moved = (trained[0] + trained[1]) * accumulation_bytes(run)
+    return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)))
 
 
 def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
