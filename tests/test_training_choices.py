@@ -84,10 +84,10 @@ def test_host_and_device_run_side_by_side() -> None:
 
 def test_hidden_traffic_shows_in_part_and_more_across_domains() -> None:
     c, ranks = cluster(64), np.array([8.0, 64.0])
-    parts = contention(ranks, np.ones(2), c, inside=constants.CONTENTION_TENSOR)
-    assert parts.tolist() == [constants.CONTENTION_TENSOR, constants.CONTENTION_DATA]
+    parts = contention(ranks, np.ones(2), c, inside=0.0)
+    assert parts.tolist() == [0.0, constants.CONTENTION]
     tpu = cluster(64, "tpu-v5p-pod")
-    assert contention(ranks, np.ones(2), tpu, inside=constants.CONTENTION_DATA).tolist() == [0.0, 0.0]
+    assert contention(ranks, np.ones(2), tpu, inside=constants.CONTENTION).tolist() == [0.0, 0.0]
     assert hidden_behind(np.array([3.0]), np.array([2.0]), contention=np.array([0.5])) == pytest.approx(2.0)
 
 

@@ -214,7 +214,7 @@ def communication_terms(
     ahead = back = blocks * np.where(split, gather + scatter, reduce)
     zero = np.zeros(len(u))
     if overlap_tp != "none" and behind is not None:
-        part = contention(u.tp, np.ones(len(u)), cluster, inside=constants.CONTENTION_TENSOR)
+        part = contention(u.tp, np.ones(len(u)), cluster, inside=0.0)
         late = hidden_behind(blocks * np.where(split, scatter, reduce), behind.weight_gradient, contention=part)
         back = late + np.where(split, blocks * gather * (1.0 + part), 0.0)
     if overlap_tp == "all" and behind is not None:
@@ -241,7 +241,7 @@ def contention(ranks: Array, stride: Array, cluster: Cluster, *, inside: float) 
     domain it is none on chips whose links have engines of their own."""
     across = domains_spanned(ranks, stride, domain=cluster.domain) > 1
     inside *= cluster.accelerator.efficiency_class not in constants.STATIC_CLASSES
-    return np.where(across, constants.CONTENTION_DATA, inside)
+    return np.where(across, constants.CONTENTION, inside)
 
 
 def hidden_behind(traffic: Array, window: Array, *, contention: Array) -> Array:

@@ -286,7 +286,7 @@ def _data_parallel_time(
         window_b, window_f = b_stage * np.maximum(every, once), f_stage * np.maximum(times, once)
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        part = contention(dense_ranks, stride, cluster, inside=constants.CONTENTION_DATA)
+        part = contention(dense_ranks, stride, cluster, inside=constants.CONTENTION)
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
         parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
