@@ -35,7 +35,8 @@ def test_the_slowest_of_many_is_slower_and_static_chips_are_alike() -> None:
     gpu, tpu = cluster(8).accelerator, cluster(4, "tpu-v5p-pod").accelerator
     times = [slowest_of(n, gpu) for n in (1, 8, 64, 4096)]
     assert times[0] == 1.0 and times == sorted(times)
-    assert times[2] == pytest.approx(1.0 + constants.DEVICE_SPREAD * np.sqrt(2.0 * np.log(64)))
+    drawn = np.random.default_rng(0).normal(1.0, constants.DEVICE_SPREAD, (20_000, 64)).max(axis=1)
+    assert times[2] == pytest.approx(drawn.mean(), abs=0.001)
     assert slowest_of(4096, tpu) == 1.0
 
 
@@ -149,6 +150,29 @@ def test_what_xla_compiles_reduces_gradients_in_sixteen_bits() -> None:
     assert exchanged_gradient_bytes(training(precision=wide, framework="jax")) == 2.0
     half = Precision(grad="bf16")
     assert exchanged_gradient_bytes(training(precision=half)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("term", "share", "shape"),
+    [
+        ("comm.dp.parameters", 0.5, {"dp": 64, "zero_stage": 3, "global_batch": 64}),
+        (
+            "comm.tp",
+            0.75,
+            {"dp": 8, "tp": 8, "sequence_parallel": 1, "global_batch": 8},
+        ),  # scatters stay wide, as does the head
+    ],
+)
+def test_torch_gathers_in_float8_what_it_multiplies_in_float8(term: str, share: float, shape: dict[str, int]) -> None:
+    """torchtitan, docs/float8.md; Transformer Engine casts after it has gathered."""
+    d, c, x = demand(gpt(hidden=8192, heads=64)), cluster(64), layouts(micro_batch=1, **shape)
+
+    def exposed(framework: str, compute: str) -> float:
+        run = training(overlap_dp=False, framework=framework, precision=Precision(compute=compute))
+        return float(training_step(d, c, x, run).time[term][0])
+
+    assert exposed("torch", "fp8") == pytest.approx(share * exposed("megatron", "fp8"), rel=0.1)
+    assert exposed("torch", "bf16") == pytest.approx(exposed("megatron", "bf16"))
 
 
 def test_only_the_longest_stage_waits_for_its_own_slowest_device() -> None:

@@ -20,7 +20,7 @@ from planner.plan import constants
 from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates, weight_gradient_time
 from planner.plan.layouts import Layouts
 from planner.plan.recompute import kept_bytes, last_matmul_time, selective_time
-from planner.plan.runs import Terms, TrainingRun
+from planner.plan.runs import Terms, TrainingRun, gathered_bytes
 from planner.precision import DTYPES
 from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time
@@ -130,8 +130,9 @@ def _section_terms(
     width = run.precision.bytes_of("activation")
     matmul = np.array([o.kernel in ("matmul", "grouped_matmul") for o in s.table.ops])
     behind = Behind((ahead_time * matmul).sum(axis=1), terms["wgrad"])
-    terms |= communication_terms(d, s, w, u, cluster, width=width, core=terms["core"], overlap_tp=run.overlap_tp,
-                                 context_exchange=run.context_exchange, behind=behind)  # fmt: skip
+    terms |= communication_terms(d, s, w, u, cluster, width=width, gathered=gathered_bytes(run, width),
+                                 core=terms["core"], overlap_tp=run.overlap_tp, behind=behind,
+                                 context_exchange=run.context_exchange)  # fmt: skip
     terms["last"] = last_matmul_time(s.table, ahead_time) + terms["tp_last"] + terms["ep_last"]
     terms["selective"] = selective_time(s.table, ahead_time, terms["ep"], run)
     terms |= _saved_terms(s, w, run, hidden=stack.hidden)
@@ -187,6 +188,7 @@ def _loss_bytes(w: Work, run: TrainingRun, width: float, *, hidden: int, outputs
 
 def communication_terms(
     d: Demand, s: Section, w: Work, u: Layouts, cluster: Cluster, *, width: float, core: Array,
+    gathered: float = 0.0,
     overlap_tp: str = "none",
     context_exchange: str = "ring",
     behind: Behind | None = None,
@@ -198,7 +200,8 @@ def communication_terms(
     sequence parallelism the same volume travels as reduce-scatter and all-gather. ``overlap_tp`` backward hides the
     exchange of the input gradient behind the weight gradient, and gathers the saved input once more behind the input
     gradient; all pipelines every exchange with its matmul, inside a scale-up domain: Transformer Engine's overlap maps
-    the buffers of its peers. Keys in ``_last`` follow a layer's last matmul.
+    the buffers of its peers. A gathered value is ``gathered`` bytes wide, as wide as the others (``width``) if 0. Keys
+    in ``_last`` follow a layer's last matmul.
     """
     stack = d.model.stacks[s.stack]
     message = w.tokens * stack.hidden * width
@@ -208,7 +211,8 @@ def communication_terms(
         blocks = min(blocks, 1)
     reduce = collective_time("all_reduce", message, u.tp, stride=np.ones(len(u)), cluster=cluster,
                              low_latency=low_latency)  # fmt: skip
-    gather = collective_time("all_gather", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
+    narrow = (gathered or width) / width
+    gather = collective_time("all_gather", narrow * message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     scatter = collective_time("reduce_scatter", message, u.tp, stride=np.ones(len(u)), cluster=cluster)
     split = u.sequence_parallel > 0
     ahead = back = blocks * np.where(split, gather + scatter, reduce)

@@ -19,7 +19,7 @@ from planner.plan.kernels import attention_dtype, slowest_of
 from planner.plan.layouts import Layouts, stage_sections
 from planner.plan.pipeline import bubble_time
 from planner.plan.recompute import SPARES_LAST_MATMUL, recomputed
-from planner.plan.runs import Terms, TrainingRun
+from planner.plan.runs import Terms, TrainingRun, gathered_bytes
 from planner.plan.scenario import RECOMPUTE
 from planner.plan.sections import contention, hidden_behind, training_terms
 from planner.supply.accelerator import peak_flops
@@ -252,7 +252,8 @@ def _data_parallel_time(
     micro-batch; 3 gathers parameters forward and again backward too. What overlaps hides behind a micro-batch's
     backward (gradients) or forward (parameters) pass, once a step behind as many as ``chunk_window`` says.
     """
-    grad_width, weight_width = exchanged_gradient_bytes(run), max(run.precision.bytes_of("weight"), 2.0)
+    grad_width = exchanged_gradient_bytes(run)
+    weight_width = gathered_bytes(run, max(run.precision.bytes_of("weight"), 2.0))
     dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
     expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
 
