@@ -156,11 +156,8 @@ def test_what_xla_compiles_reduces_gradients_in_sixteen_bits() -> None:
     ("term", "share", "shape"),
     [
         ("comm.dp.parameters", 0.5, {"dp": 64, "zero_stage": 3, "global_batch": 64}),
-        (
-            "comm.tp",
-            0.75,
-            {"dp": 8, "tp": 8, "sequence_parallel": 1, "global_batch": 8},
-        ),  # scatters stay wide, as does the head
+        # scatters stay wide, as does the head
+        ("comm.tp", 0.75, {"dp": 8, "tp": 8, "sequence_parallel": 1, "global_batch": 8}),
     ],
 )
 def test_torch_gathers_in_float8_what_it_multiplies_in_float8(term: str, share: float, shape: dict[str, int]) -> None:
