@@ -279,6 +279,28 @@ def test_modules_trade_time_for_memory() -> None:
     assert dense.memory["activations"][0] < 0.6 * base.memory["activations"][0]
 
 
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_named_modules_replace_the_policy_of_a_framework(framework: str) -> None:
+    d, x = demand(llama(hidden=4096, heads=32, width=11008)), layouts(micro_batch=1, global_batch=1, recompute=1)
+    own = training_step(d, cluster(1), x, training(framework=framework))
+    named = {
+        m: training_step(d, cluster(1), x, training(framework=framework, recompute_modules=(m,), modules_named=True))
+        for m in ("mlp", "core_attn")
+    }
+    again = {m: step.time["recompute"][0] for m, step in named.items()}
+    whole = training_step(d, cluster(1), x, training(framework=framework), detail=True).time
+    assert whole["forward.mlp"][0] * 0.6 < again["mlp"] < whole["forward.mlp"][0]  # all but the last of three matmuls
+    assert again["core_attn"] < whole["forward.attention"][0]
+    assert own.time["recompute"][0] not in again.values()
+
+
+def test_rows_name_modules_only_where_they_are_what_is_repeated() -> None:
+    common = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 8}
+    assert estimate(**common, zero_stage=3).inputs["recompute_modules"] == ""
+    assert estimate(**common, zero_stage=3, recompute_modules="mlp").inputs["recompute_modules"] == "mlp"
+    assert "core_attn" in estimate(**common, zero_stage=1, recompute="selective").inputs["recompute_modules"]
+
+
 def test_an_update_passes_over_gradients_five_times() -> None:
     adam = optimizer("adamw")
     bf16 = Precision(grad="fp32")

@@ -16,7 +16,6 @@ from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.recompute import default_modules
 from planner.plan.resolve import HardwareDirs, Resolved, resolve_run
 from planner.plan.scenario import RECOMPUTE, Value, parse_scenario
 from planner.plan.search import Found, Progress, search
@@ -280,8 +279,10 @@ def _full(
     if scenario.get("task", "train") != "train":
         layout = {k: v for k, v in layout.items() if k not in ("global_batch", "micro_batch")}
     elif "recompute" not in scenario:
-        modules = default_modules(str(scenario.get("attention", "flash")), asked=False)
-        layout = {"recompute_modules": ",".join(modules), **layout}
+        unasked = {k: v for k, v in layout.items() if k != "recompute"}  # whoever asks gets a framework's own modules
+        own = resolve_run({**scenario, **choice.overrides, **unasked}, dirs=dirs, folder=folder)
+        if own.keys["recompute_modules"]:
+            layout["recompute_modules"] = own.keys["recompute_modules"]
     return estimate_scenario({**scenario, **choice.overrides, **layout}, dirs=dirs, folder=folder, today=today)
 
 

@@ -1,7 +1,7 @@
 """Recomputation: what the backward pass repeats of the forward one, and what a layer keeps for it.
 
-Full recomputation keeps a layer's input. What selective recomputation keeps is the framework's choice: PyTorch and XLA
-save matmul outputs by a policy, Megatron-LM repeats the modules that are named.
+Full recomputation keeps a layer's input. Selective recomputation repeats the modules that are named; where none are,
+it is the framework's choice: PyTorch and XLA save matmul outputs by a policy, Megatron-LM repeats the attention core.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
     return ("core_attn",) if asked or attention == "eager" else CHEAP_MODULES
 
 
+def repeats_modules(run: TrainingRun) -> bool:
+    """Whether selective recomputation repeats modules, and not whatever a policy has not saved."""
+    return run.modules_named or run.framework not in SAVED_MATMULS
+
+
 def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
     """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
 
@@ -77,10 +82,10 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, laye
 
 def repeated_share(op: Op, run: TrainingRun) -> float:
     """Part of a forward operator that selective recomputation repeats, 0 to 1."""
-    keeps = SAVED_MATMULS.get(run.framework)
-    if keeps is not None:
-        return {"matmul": 1.0 - keeps, "grouped_matmul": 1.0 - keeps, "attention": 0.0}.get(op.kernel, 1.0)
-    return float(any(_is_in(op, MODULES[m].again) for m in run.recompute_modules))
+    if repeats_modules(run):
+        return float(any(_is_in(op, MODULES[m].again) for m in run.recompute_modules))
+    dropped = 1.0 - SAVED_MATMULS[run.framework]
+    return {"matmul": dropped, "grouped_matmul": dropped, "attention": 0.0}.get(op.kernel, 1.0)
 
 
 def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingRun) -> Array:
@@ -89,7 +94,7 @@ def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingR
     ``times`` (n, op) of the forward pass; ``exchange`` (n,) of the experts, repeated with the whole module.
     """
     again = times @ np.array([repeated_share(op, run) for op in table.ops])
-    whole_moe = run.framework not in SAVED_MATMULS and "moe" in run.recompute_modules
+    whole_moe = repeats_modules(run) and "moe" in run.recompute_modules
     return np.asarray(again + exchange * whole_moe)
 
 
@@ -106,9 +111,9 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     if run.framework == "torch" and not run.compiled:
         saved = saved + _unfused_gate_bytes(table, w, width)
     everything = saved.sum(axis=1)
-    keeps = SAVED_MATMULS.get(run.framework)
-    if keeps is not None:
-        return everything, np.minimum(_policy_bytes(table, w, width, hidden=hidden, saved=keeps), everything)
+    if not repeats_modules(run):
+        saves = SAVED_MATMULS[run.framework]
+        return everything, np.minimum(_policy_bytes(table, w, width, hidden=hidden, saved=saves), everything)
     if "core_attn" in run.recompute_modules:
         saved = saved_bytes(table, w, width=width, attention=run.attention, recompute_core=True)
         saved = saved * _saved_width(table, run)

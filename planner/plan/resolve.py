@@ -27,7 +27,7 @@ from planner.errors import BadInputError, unknown
 from planner.plan.held import held_zero_stage
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
-from planner.plan.recompute import MODULES, SAVED_MATMULS, default_modules
+from planner.plan.recompute import MODULES, default_modules, repeats_modules
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import KEYS, RECOMPUTE, Value
 from planner.plan.training import training_step
@@ -166,7 +166,7 @@ def placement(x: Layouts, cluster: Cluster) -> list[str]:
 
 
 def _said_recompute(mode: int, run: TrainingRun | InferenceRun) -> str:
-    modules = run.recompute_modules if isinstance(run, TrainingRun) and run.framework not in SAVED_MATMULS else ()
+    modules = run.recompute_modules if isinstance(run, TrainingRun) and repeats_modules(run) else ()
     return RECOMPUTE[mode] + (f" of {', '.join(modules)}" if modules and RECOMPUTE[mode] == "selective" else "")
 
 
@@ -311,11 +311,13 @@ def _training_run(
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
         compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
-        lora_rank=int(given.get("lora_rank", 0)), recompute_modules=_modules(given, attention),
+        lora_rank=int(given.get("lora_rank", 0)),
+        recompute_modules=_modules(given, attention), modules_named="recompute_modules" in given,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
-    keys |= {"seq_len": seq_len, "optimizer": opt.name, "recompute_modules": ",".join(run.recompute_modules)}
+    keys |= {"seq_len": seq_len, "optimizer": opt.name}
+    keys["recompute_modules"] = ",".join(run.recompute_modules) if repeats_modules(run) else ""
     keys |= {k: getattr(run, k) for k in _SAID_SETTINGS}
     return run
 
@@ -325,7 +327,7 @@ _SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp"
 
 
 def _modules(given: Mapping[str, Value], attention: str) -> tuple[str, ...]:
-    """Modules of Megatron-LM's selective recomputation, as named or by default."""
+    """Modules of selective recomputation, as named or by default."""
     if "recompute_modules" not in given:
         return default_modules(attention, asked="recompute" in given)
     names = tuple(m.strip() for m in str(given["recompute_modules"]).split(","))

@@ -31,7 +31,8 @@ class TrainingRun:
     encoder_len : tokens of the encoder's sequence
     framework : megatron, megatron-deepspeed, torch or jax: whose kernels, checkpointing and pipeline sends
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
-    recompute_modules : what Megatron-LM's selective recomputation repeats, names of ``recompute.MODULES``
+    recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
+    modules_named : whether they were asked for; else frameworks with a policy of their own follow that
     loss : eager, fused or chunked cross-entropy, which decides what logits take
     """
 
@@ -51,6 +52,7 @@ class TrainingRun:
     framework: str = "megatron"
     lora_rank: int = 0
     recompute_modules: tuple[str, ...] = ("core_attn",)
+    modules_named: bool = False
     loss: str = "eager"
 
 

@@ -64,7 +64,7 @@ KEYS: dict[str, Key] = {
             searched=True),
         Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
-        Key("recompute_modules", "text", "what Megatron-LM's selective recomputation repeats, names with commas: "
+        Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
             "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
         Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
             "score matrix)", ("flash", "flash-1", "eager")),
