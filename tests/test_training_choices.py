@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from builders import cluster, gpt, llama, training
 
+import planner
 from planner.catalogue.schema import Moe
 from planner.demand.memory import state_bytes_per_parameter, update_bytes
 from planner.demand.optimizer import optimizer
@@ -161,7 +162,7 @@ def test_what_xla_compiles_reduces_gradients_in_sixteen_bits() -> None:
     ],
 )
 def test_torch_gathers_in_float8_what_it_multiplies_in_float8(term: str, share: float, shape: dict[str, int]) -> None:
-    """torchtitan, docs/float8.md; Transformer Engine casts after it has gathered."""
+    """torchtitan, docs/float8.md; Megatron-LM does not unless asked."""
     d, c, x = demand(gpt(hidden=8192, heads=64)), cluster(64), layouts(micro_batch=1, **shape)
 
     def exposed(framework: str, compute: str) -> float:
@@ -292,6 +293,38 @@ def test_named_modules_replace_the_policy_of_a_framework(framework: str) -> None
     assert whole["forward.mlp"][0] * 0.6 < again["mlp"] < whole["forward.mlp"][0]  # all but the last of three matmuls
     assert again["core_attn"] < whole["forward.attention"][0]
     assert own.time["recompute"][0] not in again.values()
+
+
+@pytest.mark.parametrize(
+    ("keys", "grad"),
+    [
+        ({}, "fp32"),
+        ({"compute_dtype": "fp8"}, "bf16"),
+        ({"compute_dtype": "fp8", "zero_stage": 3}, "fp32"),  # PyTorch's FSDP
+        ({"compute_dtype": "fp8", "grad_dtype": "fp32"}, "fp32"),
+        ({"compute_dtype": "fp16"}, "fp16"),
+    ],
+)
+def test_gradients_are_as_wide_as_the_frameworks_recipes_have_them(keys: dict[str, object], grad: str) -> None:
+    common = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 8}
+    e = estimate(**common, **keys)
+    assert e.inputs["grad_dtype"] == grad
+    assert e.results["memory_gradients_bytes"] == pytest.approx(
+        e.resolved.demand.total_parameters
+        * {"fp32": 4, "bf16": 2, "fp16": 2}[grad]
+        / (8 if "zero_stage" in keys else 1)
+    )
+    said = [a for a in e.assumed if a.startswith("grad_dtype")]
+    assert len(said) == ("grad_dtype" not in keys and grad != "fp16")
+
+
+def test_a_search_gives_each_framework_its_own_gradients() -> None:
+    plan = planner.plan(model="llama-3.1-70b", hardware="dgx-h100", devices=64, global_batch=64, compute_dtype="fp8")
+    assert plan.rows
+    for e in plan.rows:
+        again = estimate(**{k: v for k, v in e.inputs.items() if v != "" and k != "accelerator"})
+        assert again.results["step_time_s"] == pytest.approx(e.results["step_time_s"])
+        assert e.inputs["grad_dtype"] == ("fp32" if e.inputs["framework"] == "torch" else "bf16")
 
 
 def test_rows_name_modules_only_where_they_are_what_is_repeated() -> None:

@@ -233,6 +233,7 @@ def resolve_run(
     run: TrainingRun | InferenceRun
     if task == "train":
         run = _training_run(given, model, cluster.accelerator, precision, assumed, keys)
+        precision = run.precision
     else:
         run = _inference_run(given, task, model, precision, assumed, keys)
     keys |= {
@@ -240,7 +241,7 @@ def resolve_run(
         "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
         "attention": run.attention,
     }  # fmt: skip
-    free = frozenset({"framework", "overlap_tp"} - set(given))
+    free = frozenset({"framework", "overlap_tp", "grad_dtype"} - set(given))
     return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
 
 
@@ -253,7 +254,7 @@ def _hardware_name(cluster: Cluster) -> str:
 def resolve_precision(
     given: Mapping[str, Value], task: str, model: Model, chip: Accelerator, assumed: Assumed
 ) -> Precision:
-    """Dtypes of a run: what is given, else 16-bit for all the chip has; gradients in fp32, beside fp16 in fp16."""
+    """Dtypes of a run: what is given, else 16-bit for all the chip has; gradients are ``default_gradients``' to say."""
     wide = next((d for d in ("bf16", "fp16", "fp32") if d in chip.peak_flops), next(iter(chip.peak_flops)))
     weight = str(given.get("weight_dtype", wide if task == "train" else model.weight_dtype))
     if weight == "bf16" and "weight_dtype" not in given:
@@ -277,7 +278,7 @@ def resolve_precision(
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
     return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
-                     str(given.get("grad_dtype", "fp16" if activation == "fp16" else "fp32")), sparsity)  # fmt: skip
+                     str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
 
 
 def _training_run(
@@ -290,13 +291,17 @@ def _training_run(
     _refuse_narrow_training(precision)
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
-    if "grad_dtype" not in given and precision.grad == "fp32" and precision.activation == "bf16":
-        assumed.notes.append("grad_dtype = fp32 (Megatron-LM's accumulator; NeMo's is bf16)")
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
     default = default_framework(chip, zero_stage)
     why = "what compiles for the chip" if default == "jax" else "torch where zero_stage is 3"
     framework = str(assumed.default(given, "framework", default, why))
+    if "grad_dtype" not in given:
+        precision = replace(precision, grad=default_gradients(framework, precision))
+        if precision.activation == "bf16":
+            other = "fp32" if precision.grad == "bf16" else "bf16"
+            whose = "Megatron-LM alone keeps" if other == "fp32" else "NeMo and Megatron-Bridge benchmark with"
+            assumed.notes.append(f"grad_dtype = {precision.grad} ({whose} {other})")
     settings = settings_of_layout(chip, framework, bool(given.get("sequence_parallel", tp > 1)))
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
@@ -362,6 +367,16 @@ def default_framework(chip: Accelerator, zero_stage: int) -> str:
     return "torch" if zero_stage == 3 else "megatron"
 
 
+def default_gradients(framework: str, precision: Precision) -> str:
+    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; Megatron Core beside
+    8- and 4-bit matmuls bf16, as the recipes that NeMo and Megatron-Bridge benchmark with have it
+    (``grad_reduce_in_fp32 = False``, https://github.com/NVIDIA-NeMo/Megatron-Bridge, scripts/performance)."""
+    if precision.activation == "fp16":
+        return "fp16"
+    narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
+    return "bf16" if narrow and framework == "megatron" else "fp32"
+
+
 def settings_of_layout(chip: Accelerator, framework: str, sequence_parallel: bool) -> dict[str, Value]:
     """What a framework does by default: tensor-parallel traffic is pipelined with its matmuls under sequence
     parallelism on chips whose libraries offer it; elsewhere Megatron-LM exchanges input gradients behind weight
@@ -380,7 +395,9 @@ def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np
         framework = default_framework(chip, 3 if k >= 2 else 0) if "framework" in resolved.free else run.framework
         settings = settings_of_layout(chip, framework, bool(k % 2))
         chosen = {name: value for name, value in settings.items() if name in resolved.free}
-        yield np.flatnonzero(key == k), replace(run, **chosen)  # type: ignore[arg-type]
+        grad = default_gradients(framework, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
+        own = replace(run, precision=replace(run.precision, grad=grad), **chosen)  # type: ignore[arg-type]
+        yield np.flatnonzero(key == k), own
 
 
 def _inference_run(

@@ -60,6 +60,7 @@ def gathered_bytes(run: TrainingRun, width: float) -> float:
     """Width of a weight or an activation that a matmul's ranks gather [byte], ``width`` where nothing is said.
 
     torchao casts to float8 first, weights for FSDP as activations for tensor parallelism
-    (https://github.com/pytorch/torchtitan, docs/float8.md). Transformer Engine casts what it has gathered.
+    (https://github.com/pytorch/torchtitan, docs/float8.md). Megatron-LM gathers 16 bits unless asked
+    (``--fp8-param-gather``).
     """
     return min(1.0, width) if run.framework == "torch" and run.precision.compute == "fp8" else width
