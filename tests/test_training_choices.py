@@ -467,3 +467,30 @@ def test_pytorch_spares_the_exchange_after_the_last_matmul_of_a_recomputed_layer
     message = np.array([4096.0 * 4096 * 2])
     scatter = collective_time("reduce_scatter", message, x.tp, stride=np.ones(1), cluster=c)
     assert terms["tp_last"][0, layer] == pytest.approx(scatter[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "framework", "overlap_tp"),
+    [
+        ({"hardware": "dgx-h100", "tp": 8, "sequence_parallel": True}, "megatron", "all"),
+        ({"hardware": "dgx-h100", "tp": 8, "sequence_parallel": True, "zero_stage": 3}, "torch", "none"),
+        ({"hardware": "dgx-a100-80gb", "tp": 8, "sequence_parallel": True}, "megatron", "backward"),
+        ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager"}, "megatron", "backward"),
+        ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager", "zero_stage": 1}, "megatron-deepspeed", "none"),
+        ({"hardware": "tpu-v5p-pod", "attention": "eager", "zero_stage": 1}, "jax", "none"),
+    ],
+)
+def test_a_run_that_names_no_framework_gets_the_defaults_of_the_likely_one(
+    keys: dict[str, object], framework: str, overlap_tp: str
+) -> None:
+    e = estimate(model="llama-3.1-8b", devices=16, global_batch=64, seq_len=2048, **keys)
+    assert (e.inputs["framework"], e.inputs["overlap_tp"]) == (framework, overlap_tp)
+    asked = estimate(model="llama-3.1-8b", devices=16, global_batch=64, seq_len=2048, overlap_tp="all", **keys)
+    assert asked.inputs["overlap_tp"] == "all"
+
+
+def test_a_search_over_zero_stages_compares_them_under_one_framework() -> None:
+    plan = planner.plan(model="llama-3.1-8b", hardware="dgx-a100-80gb", devices=16, global_batch=64, seq_len=2048,
+                        attention="eager", top=200)  # fmt: skip
+    used = {(e.inputs["zero_stage"] == 3, e.inputs["framework"]) for e in plan.rows}
+    assert used == {(False, "megatron"), (True, "torch")} or used == {(False, "megatron")}

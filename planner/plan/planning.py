@@ -278,12 +278,26 @@ def _full(
                                 "sequence_parallel": bool(columns["sequence_parallel"])}  # fmt: skip
     if scenario.get("task", "train") != "train":
         layout = {k: v for k, v in layout.items() if k not in ("global_batch", "micro_batch")}
-    elif "recompute" not in scenario:
-        unasked = {k: v for k, v in layout.items() if k != "recompute"}  # whoever asks gets a framework's own modules
-        own = resolve_run({**scenario, **choice.overrides, **unasked}, dirs=dirs, folder=folder)
-        if own.keys["recompute_modules"]:
-            layout["recompute_modules"] = own.keys["recompute_modules"]
+    else:
+        layout |= _as_searched(scenario, choice, layout, dirs, folder)
     return estimate_scenario({**scenario, **choice.overrides, **layout}, dirs=dirs, folder=folder, today=today)
+
+
+def _as_searched(
+    scenario: Mapping[str, Value], choice: Choice, layout: Mapping[str, Value], dirs: HardwareDirs, folder: str | None
+) -> dict[str, Value]:
+    """Settings of a training row as the search had them, where asking for its ZeRO stage or recomputation by name
+    would mean another framework, or that framework's own modules."""
+    common = {**scenario, **choice.overrides, **{k: v for k, v in layout.items() if k != "recompute"}}
+    own = resolve_run(common, dirs=dirs, folder=folder).keys
+    out: dict[str, Value] = {}
+    if "zero_stage" not in scenario and layout["zero_stage"] in (1, 2):
+        searched = resolve_run({**common, "zero_stage": 0}, dirs=dirs, folder=folder).keys
+        out = {} if searched["framework"] == own["framework"] else {"framework": searched["framework"]}
+        own = searched
+    if "recompute" not in scenario and own["recompute_modules"]:
+        out["recompute_modules"] = own["recompute_modules"]
+    return out
 
 
 def remedies(

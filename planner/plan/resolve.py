@@ -293,9 +293,8 @@ def _training_run(
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
-    default = default_framework(chip, zero_stage)
-    why = "what compiles for the chip" if default == "jax" else "torch where zero_stage is 3"
-    framework = str(assumed.default(given, "framework", default, why))
+    default = default_framework(chip, zero_stage, attention)
+    framework = str(assumed.default(given, "framework", default, _WHY_FRAMEWORK[default]))
     if "grad_dtype" not in given:
         precision = replace(precision, grad=default_gradients(framework, precision))
         if precision.activation == "bf16":
@@ -305,7 +304,7 @@ def _training_run(
     settings = settings_of_layout(chip, framework, bool(given.get("sequence_parallel", tp > 1)))
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
-        assumed.notes.append(f"overlap_tp = {overlap_tp} (all with sequence parallelism on Hopper or newer)")
+        assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM with sequence parallelism, Hopper or newer)")
     if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
@@ -360,11 +359,25 @@ def _refuse_narrow_training(precision: Precision) -> None:
             raise BadInputError(f"{key}: {name} given; training keeps fp32, bf16 or fp16")
 
 
-def default_framework(chip: Accelerator, zero_stage: int) -> str:
-    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's."""
+def default_framework(chip: Accelerator, zero_stage: int, attention: str = "flash") -> str:
+    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
+
+    Unfused attention beside ZeRO 1 or 2 is DeepSpeed's pipeline engine: BLOOM's and GPT-NeoX's runs. Megatron-LM had
+    flash attention before it released a distributed optimizer that runs used.
+    """
     if chip.efficiency_class in XLA_CLASSES:
         return "jax"
-    return "torch" if zero_stage == 3 else "megatron"
+    if zero_stage == 3:
+        return "torch"
+    return "megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron"
+
+
+_WHY_FRAMEWORK = {
+    "jax": "what compiles for the chip",
+    "torch": "torch where zero_stage is 3",
+    "megatron-deepspeed": "unfused attention beside ZeRO 1 or 2",
+    "megatron": "torch where zero_stage is 3",
+}
 
 
 def default_gradients(framework: str, precision: Precision) -> str:
@@ -378,11 +391,12 @@ def default_gradients(framework: str, precision: Precision) -> str:
 
 
 def settings_of_layout(chip: Accelerator, framework: str, sequence_parallel: bool) -> dict[str, Value]:
-    """What a framework does by default: tensor-parallel traffic is pipelined with its matmuls under sequence
-    parallelism on chips whose libraries offer it; elsewhere Megatron-LM exchanges input gradients behind weight
-    gradients (its asynchronous tensor-parallel all-reduce)."""
+    """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
+    parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
+    asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
+    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA."""
     modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
-    overlap = "all" if modern and sequence_parallel else "backward" if framework == "megatron" else "none"
+    overlap = "none" if framework != "megatron" else "all" if modern and sequence_parallel else "backward"
     return {"framework": framework, "overlap_tp": overlap}
 
 
@@ -392,12 +406,20 @@ def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np
     assert isinstance(run, TrainingRun)
     key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
     for k in np.unique(key):
-        framework = default_framework(chip, 3 if k >= 2 else 0) if "framework" in resolved.free else run.framework
+        framework = _framework_of(resolved, chip, fully_sharded=bool(k >= 2))
         settings = settings_of_layout(chip, framework, bool(k % 2))
         chosen = {name: value for name, value in settings.items() if name in resolved.free}
         grad = default_gradients(framework, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
         own = replace(run, precision=replace(run.precision, grad=grad), **chosen)  # type: ignore[arg-type]
         yield np.flatnonzero(key == k), own
+
+
+def _framework_of(resolved: Resolved, chip: Accelerator, *, fully_sharded: bool) -> str:
+    """The run's framework; PyTorch's FSDP and the others take turns where it was not given."""
+    run = cast(TrainingRun, resolved.run)
+    if "framework" not in resolved.free or fully_sharded == (run.framework == "torch"):
+        return run.framework
+    return default_framework(chip, 3 if fully_sharded else 0)
 
 
 def _inference_run(
