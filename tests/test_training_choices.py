@@ -18,7 +18,7 @@ from planner.demand.workload import Precision
 from planner.errors import BadInputError
 from planner.plan import constants
 from planner.plan.estimate import estimate_scenario
-from planner.plan.kernels import narrow_heads, rates, slowest_of
+from planner.plan.kernels import head_width_factor, rates, slowest_of
 from planner.plan.layouts import layouts
 from planner.plan.recompute import MODULES
 from planner.plan.sections import contention, expert_exchange, hidden_behind, training_terms
@@ -199,14 +199,27 @@ def test_only_the_longest_stage_waits_for_its_own_slowest_device() -> None:
     ],
 )
 def test_narrow_heads_pay_for_exponentials_or_an_empty_array(system: str, direction: str, slower: float) -> None:
+    found = head_widths(system, direction)
+    assert found[128] == 1.0
+    assert found[64] == pytest.approx(slower, rel=0.01)
+    assert found[256] == 1.0 or system == "tpu-v5p-pod"
+
+
+def test_wide_heads_spare_a_systolic_array_exponentials_until_its_matmuls_are_the_limit() -> None:
+    found = head_widths("tpu-v5p-pod", "forward")
+    assert found[256] == pytest.approx(0.5 / 0.8)  # attention and matmul reach of the chip
+    assert found[192] == pytest.approx(max(128 / 192, 0.5 / 0.8 * 256 / 192))  # padded to two widths of the array
+    assert found[512] == found[256]
+
+
+def head_widths(system: str, direction: str) -> dict[int, float]:
     r = rates(cluster(1, system), Precision(), direction=direction, sustained=False)
     found = {}
-    for width in (64, 128, 256):
-        table = demand(gpt(hidden=2048, heads=2048 // width)).sections[1].table
+    for width in (64, 128, 192, 256, 512):
+        table = demand(gpt(hidden=16 * width, heads=16)).sections[1].table
         core = next(i for i, o in enumerate(table.ops) if o.kernel == "attention")
-        found[width] = narrow_heads(table, r.exponentials)[core]
-    assert found[128] == found[256] == 1.0
-    assert found[64] == pytest.approx(slower, rel=0.01)
+        found[width] = float(head_width_factor(table, r.exponentials, array_reach=r.array_reach)[core])
+    return found
 
 
 def test_an_expert_exchange_sends_a_token_once_to_a_rank() -> None:

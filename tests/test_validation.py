@@ -41,17 +41,22 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.056, 0.255),
+    "all": (0.064, 0.29),
     "MooreThreads/SimuMax": (0.045, 0.085),
     "mosaicml/llm-foundry": (0.03, 0.08),
     "bigscience-workshop/bigscience": (0.06, 0.225),
     "Korthikanti 2022 via calculon-ai/calculon": (0.03, 0.05),
     "NVIDIA/Megatron-LM": (0.035, 0.15),
     "NVIDIA/NeMo-Framework-Launcher": (0.06, 0.25),
-    "NVIDIA/dgxc-benchmarking": (0.07, 0.20),
-    "AI-Hypercomputer/tpu-recipes": (0.14, 0.57),
-    "aws-neuron/aws-neuron-sdk": (0.09, 0.14),
-    "Intel Gaudi2 performance page": (0.05, 0.15),
+    "NVIDIA/dgxc-benchmarking": (0.07, 0.24),
+    "NVIDIA NeMo docs": (0.11, 0.17),
+    "AI-Hypercomputer/tpu-recipes": (0.08, 0.29),
+    "AMD-AGI/maxtext-slurm": (0.21, 0.37),
+    "DISTFLASHATTN paper (arXiv 2310.03294)": (0.11, 0.23),
+    "MoE Parallel Folding (arXiv 2504.14960)": (0.18, 0.45),
+    "PyTorch blog: FSDP training throughput (IBM/Meta)": (0.09, 0.16),
+    "aws-neuron/aws-neuron-sdk": (0.10, 0.29),
+    "Intel Gaudi2 performance page": (0.06, 0.36),
 }
 
 

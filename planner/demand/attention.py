@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mixer
-from planner.demand.ops import Op
+from planner.demand.ops import UNFUSED_RMS, UNFUSED_ROTARY, Op
 
 
 def mixer_ops(mixer: Mixer, *, hidden: int, dropout: bool) -> list[Op]:
@@ -47,11 +47,12 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
         width = q_width + a.kv_heads * a.head_dim
         ops.append(
             Op(f"{prefix}.qk_norm", "norm", "vector", "tensor", bias=a.qk_norm_parameters, read=width, write=width,
-               saved=width, launches=2)
+               unfused=UNFUSED_RMS * width, saved=width, launches=2)
         )  # fmt: skip
     if a.rotary:
         width = q_width + (0 if a.cross or a.kv_shared else a.kv_heads * a.head_dim)
-        ops.append(Op(f"{prefix}.rope", "attention", "vector", "tensor", read=width, write=width, launches=2))
+        ops.append(Op(f"{prefix}.rope", "attention", "vector", "tensor", read=width, write=width,
+                      unfused=UNFUSED_ROTARY * width, launches=2))  # fmt: skip
     ops.append(
         Op(f"{prefix}.core", "attention", "attention", "heads", heads=a.heads, kv_heads=a.kv_heads, qk_dim=a.head_dim,
            v_dim=a.value_dim, window=np.inf if a.window is None else float(a.window), causal=a.causal and not a.cross,
@@ -98,6 +99,7 @@ def latent_ops(a: LatentAttention, *, hidden: int, dropout: bool) -> list[Op]:
             Op("attn.q_a", "attention", "matmul", "sequence", k=hidden, n=a.q_rank, bias=a.bias * a.q_rank,
                saved_whole=hidden),
             Op("attn.q_norm", "norm", "vector", "sequence", bias=a.q_rank, read=a.q_rank, write=a.q_rank,
+               unfused=UNFUSED_RMS * a.q_rank,
                saved_whole=a.q_rank),
             Op("attn.q_b", "attention", "matmul", "column", k=a.q_rank, n=a.heads * qk, saved_whole=a.q_rank),
         ]  # fmt: skip
@@ -106,10 +108,12 @@ def latent_ops(a: LatentAttention, *, hidden: int, dropout: bool) -> list[Op]:
     ops += [
         Op("attn.kv_a", "attention", "matmul", "sequence", k=hidden, n=latent, bias=a.bias * latent),
         Op("attn.kv_norm", "norm", "vector", "sequence", bias=a.kv_rank, read=a.kv_rank, write=a.kv_rank,
+           unfused=UNFUSED_RMS * a.kv_rank,
            saved_whole=a.kv_rank),
         Op("attn.kv_b", "attention", "matmul", "column", k=a.kv_rank, n=a.heads * (a.nope_dim + a.v_head_dim),
            saved_whole=a.kv_rank),
-        Op("attn.rope", "attention", "vector", "tensor", read=a.heads * 2 * qk, write=a.heads * 2 * qk, launches=3),
+        Op("attn.rope", "attention", "vector", "tensor", read=a.heads * 2 * qk, write=a.heads * 2 * qk,
+           unfused=UNFUSED_ROTARY * a.heads * 2 * qk, launches=3),
     ]  # fmt: skip
     if a.indexer_heads:
         ops += _indexer_ops(a, hidden=hidden)
@@ -151,6 +155,7 @@ def compressed_ops(a: CompressedAttention, *, hidden: int, dropout: bool) -> lis
     ops = [
         Op("attn.q_a", "attention", "matmul", "sequence", k=hidden, n=a.q_rank, saved_whole=hidden),
         Op("attn.q_norm", "norm", "vector", "sequence", bias=a.q_rank, read=a.q_rank, write=a.q_rank,
+               unfused=UNFUSED_RMS * a.q_rank,
            saved_whole=a.q_rank),
         Op("attn.q_b", "attention", "matmul", "column", k=a.q_rank, n=width, saved_whole=a.q_rank),
         Op("attn.kv", "attention", "matmul", "sequence", k=hidden, n=a.head_dim),

@@ -131,6 +131,7 @@ def op_costs(
     *,
     attention: AttentionKind = "flash",
     dropout: bool = False,
+    unfused: bool = False,
 ) -> Costs:
     """Forward cost of each operator on one device for each row of ``w``.
 
@@ -141,6 +142,7 @@ def op_costs(
     precision : Precision
     attention : flash reads queries, keys and values once and skips the masked half; eager computes the full
         rectangle as two batched matmuls and moves the score matrix.
+    unfused : vector operators run step by step, as an eager framework has them
 
     Returns
     -------
@@ -166,7 +168,8 @@ def op_costs(
     outputs = rows * n * wide * masks.matmul
     vector_div = _one_plus(w.tp, masks.tensor) * rows_div
     flops += tokens * t["extra_flops"] / vector_div
-    inputs += tokens * t["read"] / vector_div * wide * masks.vector
+    read = t["read"] + t["unfused"] * unfused
+    inputs += tokens * read / vector_div * wide * masks.vector
     outputs += tokens * t["write"] / vector_div * wide * masks.vector
     cache = np.zeros_like(flops)
     if masks.attention.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.catalogue.schema import Mlp, Moe
-from planner.demand.ops import Op
+from planner.demand.ops import UNFUSED_GATE, Op
 
 # Passes over the routed tokens of dispatch and combine: sort, gather, pad, scatter. SimuMax measures the permutation
 # at 0.19 of bandwidth where an ordinary kernel reaches 0.91 (configs/system/a100_pcie.json), 4.8 passes; fused
@@ -16,7 +16,8 @@ def mlp_ops(mlp: Mlp, *, hidden: int, prefix: str = "mlp") -> list[Op]:
     up = mlp.width * (2 if mlp.gated else 1)
     return [
         Op(f"{prefix}.up", "mlp", "matmul", "column", k=hidden, n=up, bias=mlp.bias * up, saved_whole=hidden),
-        Op(f"{prefix}.act", "mlp", "vector", "tensor", bias=mlp.extra_parameters, read=up, write=mlp.width, saved=up),
+        Op(f"{prefix}.act", "mlp", "vector", "tensor", bias=mlp.extra_parameters, read=up, write=mlp.width,
+           unfused=UNFUSED_GATE * mlp.width * (up > mlp.width), saved=up),
         Op(f"{prefix}.down", "mlp", "matmul", "row", k=mlp.width, n=hidden,
            bias=(mlp.bias or mlp.down_bias) * hidden, saved=mlp.width),
     ]  # fmt: skip
@@ -42,7 +43,8 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
            write=PERMUTE_PASSES * width * rows, launches=6),
         Op("moe.up", "experts", "grouped_matmul", "expert", k=width, n=up, rows=rows, experts=experts,
            bias=moe.bias * up * experts, saved_whole=width * rows),
-        Op("moe.act", "mlp", "vector", "sequence", read=up * rows, write=moe.width * rows, saved_whole=up * rows),
+        Op("moe.act", "mlp", "vector", "sequence", read=up * rows, write=moe.width * rows,
+           unfused=UNFUSED_GATE * moe.width * rows * moe.gated, saved_whole=up * rows),
         Op("moe.down", "experts", "grouped_matmul", "expert", k=moe.width, n=width, rows=rows, experts=experts,
            bias=moe.bias * width * experts, saved_whole=moe.width * rows),
         Op("moe.combine", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,

@@ -18,6 +18,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+# Values of 16 bits that an eager framework moves beyond one pass, in each value of the operator: its steps are kernels.
+# RMS norm in PyTorch: widen, square, mean, scale, narrow, weight move 36 bytes, not 4; rotary embedding: negate, join
+# the halves, two products, a sum move 20, not 4 (LlamaRMSNorm and apply_rotary_pos_emb,
+# https://github.com/huggingface/transformers, models/llama/modeling_llama.py). A gate: activation and product apart,
+# 10 bytes, not 6. Layer norm and GELU are one kernel.
+UNFUSED_RMS, UNFUSED_ROTARY, UNFUSED_GATE = 16.0, 8.0, 2.0
 Array = NDArray[Any]  # float64; int64 where a layout's own columns are handed in
 Kernel = Literal["matmul", "grouped_matmul", "attention", "vector", "scan", "lookup"]
 KERNELS: tuple[Kernel, ...] = ("matmul", "grouped_matmul", "attention", "vector", "scan", "lookup")
@@ -44,6 +50,7 @@ class Op:
     window : float               keys a query can see at most (inf: all)
     causal, cross : bool
     read, write : float          [values/token] vector traffic
+    unfused : float              [values/token] vector traffic beyond that where each step of it is a kernel
     extra_flops : float          [FLOP/token] of scans
     score_flops : float          [FLOP/token] the part of ``extra_flops`` that is attention-like (reported with scores)
     saved : float                [values/token] kept for backward at activation width, divided by tp
@@ -81,6 +88,7 @@ class Op:
     cross: bool = False
     read: float = 0.0
     write: float = 0.0
+    unfused: float = 0.0
     extra_flops: float = 0.0
     score_flops: float = 0.0
     saved: float = 0.0

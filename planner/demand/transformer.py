@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from planner.catalogue.schema import NORM_PARAMETERS, Layer, Model, Moe, Stack
 from planner.demand.attention import attention_ops, mixer_ops
 from planner.demand.moe import mlp_ops, moe_ops
-from planner.demand.ops import GROUPS, Op, OpTable
+from planner.demand.ops import GROUPS, UNFUSED_RMS, Op, OpTable
 from planner.demand.workload import Work
 
 
@@ -58,7 +58,7 @@ def _hyper_op(name: str, group: str, streams: int, hidden: int) -> Op:
 
 def _norm_op(name: str, kind: str, width: int) -> Op:
     return Op(name, "norm", "vector", "sequence", bias=NORM_PARAMETERS[kind] * width, read=width, write=width,
-              saved_whole=width)  # fmt: skip
+              unfused=UNFUSED_RMS * width * (kind == "rms"), saved_whole=width)  # fmt: skip
 
 
 def input_ops(model: Model, stack: Stack, *, first: bool) -> tuple[Op, ...]:
@@ -96,7 +96,8 @@ def output_ops(model: Model, stack: Stack) -> tuple[Op, ...]:
     ops: list[Op] = []
     if norm_parameters:
         ops.append(Op("final_norm", "norm", "vector", "sequence", bias=norm_parameters, read=stack.hidden,
-                      write=stack.hidden, saved_whole=stack.hidden))  # fmt: skip
+                      write=stack.hidden, unfused=UNFUSED_RMS * stack.hidden * (stack.final_norm == "rms"),
+                      saved_whole=stack.hidden))  # fmt: skip
     if stack.output_parameters:
         ops.append(Op(f"{stack.name}.output", stack.output_group, "vector", "sequence", bias=stack.output_parameters))
     for name, k, n, rows in stack.output_matmuls:

@@ -36,8 +36,8 @@ FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", 0.35
 # what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
 FLASH_1_REACH = {"forward": 0.38, "backward": 0.31}
 AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
-# Attention is measured with heads of this width. Narrower ones compute more exponentials a matmul FLOP, or leave part
-# of a systolic array empty.
+# Attention is measured with heads of this width. Narrower ones compute more exponentials a matmul FLOP. It is also how
+# many lanes a systolic array has.
 MEASURED_HEAD = 128.0
 STANDARD_NORMAL = NormalDist()
 # Vector FLOP/s of a GPU over the exponentials it computes a second: 64 or 128 fused multiply-adds a clock and
@@ -55,7 +55,7 @@ class Rates:
     ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s];
     ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's;
     ``exponentials`` time of attention's exponentials over that of its matmuls, for heads of ``MEASURED_HEAD``; infinite
-    on a systolic array, which heads that narrow fill in part.
+    on a systolic array, where they run beside the matmuls (``head_width_factor``).
     """
 
     peak: Array
@@ -68,11 +68,16 @@ class Rates:
     casts_apart: bool = False
     exponentials: float = 0.0
 
+    @property
+    def array_reach(self) -> float:
+        """What attention reaches of the peak over what matmuls do: the least part of its time that is theirs."""
+        return float(min(self.compute[_CODE["attention"]] / self.compute[_CODE["matmul"]], 1.0))
+
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
         code = table.kernel
-        slower = narrow_heads(table, self.exponentials)
-        flops = flops * slower if slower.max(initial=1.0) > 1.0 else flops
+        slower = head_width_factor(table, self.exponentials, array_reach=self.array_reach)
+        flops = flops * slower if (slower != 1.0).any() else flops
         t = kernel_time(
             flops,
             moved,
@@ -86,16 +91,25 @@ class Rates:
         return np.where((flops > 0) | (moved > 0), t, 0.0)
 
 
-def narrow_heads(table: OpTable, exponentials: float) -> Array:
+def head_width_factor(table: OpTable, exponentials: float, *, array_reach: float = 1.0) -> Array:
     """Time of attention at each operator's head width over that at the same FLOPs and ``MEASURED_HEAD``, shape (op,).
 
-    Matmuls and exponentials take turns: (1 + x·128/d)/(1 + x), d the wider of keys and values. Still wider heads run
-    out of registers before they gain.
+    GPU: matmuls and exponentials take turns, (1 + x·128/d)/(1 + x), d the wider of keys and values. Still wider heads
+    run out of registers before they gain.
+
+    Systolic array: matmuls and exponentials have engines of their own, so the slower sets the pace. Exponentials go
+    with the scores, 2·128 a FLOP over keys' and values' width; matmuls pad both widths to a multiple of the array's
+    128 lanes and take no less than ``array_reach`` of the time. Llama 8B with heads of 256 holds 0.7 to 0.8 of a TPU
+    v5p's peak over 4M tokens (https://github.com/AI-Hypercomputer/tpu-recipes), with heads of 128 half of it.
     """
-    width = np.maximum(table.columns["qk_dim"], table.columns["v_dim"])
-    narrow = np.where(width > 0, np.maximum(MEASURED_HEAD / np.maximum(width, 1.0), 1.0), 1.0)
+    keys, values = table.columns["qk_dim"], table.columns["v_dim"]
+    width = np.maximum(keys, values)
     if math.isinf(exponentials):
-        return narrow
+        both = np.maximum(keys + values, 1.0)
+        padded = 2.0 * MEASURED_HEAD * np.ceil(width / MEASURED_HEAD)
+        slower = np.maximum(2.0 * MEASURED_HEAD / both, array_reach * padded / both)
+        return np.where(width > 0, slower, 1.0)
+    narrow = np.where(width > 0, np.maximum(MEASURED_HEAD / np.maximum(width, 1.0), 1.0), 1.0)
     return (1.0 + exponentials * narrow) / (1.0 + exponentials)
 
 
@@ -233,9 +247,10 @@ def forward(
     *,
     attention: AttentionKind,
     dropout: bool = False,
+    unfused: bool = False,
 ) -> tuple[Costs, Array]:
     """Costs and forward time of every op, shapes (n, op)."""
-    c = op_costs(table, w, precision, attention=attention, dropout=dropout)
+    c = op_costs(table, w, precision, attention=attention, dropout=dropout, unfused=unfused)
     wide = c.input_bytes * precision.bytes_of("activation") / precision.matmul_input_bytes
     return c, _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
 

@@ -147,9 +147,11 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         here, count = d.stream(s, w), s.count * micro_batches
         precision = section_precision(s, run.precision, cluster)
         ahead, back = training_rates(cluster, run, precision)
-        c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout)
+        c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout,
+                       unfused=run.unfused)  # fmt: skip
         here_resolved = replace(resolved, precision=precision)
-        once = _op_points(here_resolved, s, _forward_timer(here_resolved, s.table, here), ahead, "forward", count)
+        timer = _forward_timer(here_resolved, s.table, here, unfused=run.unfused)
+        once = _op_points(here_resolved, s, timer, ahead, "forward", count)
         yield from once
         mode = RECOMPUTE[int(x.recompute[0])] if s.role == "layer" else "none"
         again = _repeated(once, mode, s, run)
@@ -222,11 +224,13 @@ def _running(resolved: Resolved) -> Iterator[Section]:
 
 
 def _forward_timer(
-    resolved: Resolved, table: OpTable, w: Work, *, attention: str | None = None, dropout: bool | None = None
-) -> Timer:
+    resolved: Resolved, table: OpTable, w: Work, *, attention: str | None = None, dropout: bool | None = None,
+    unfused: bool = False,
+) -> Timer:  # fmt: skip
     kind = resolved.run.attention if attention is None else attention
     drop = resolved.model.dropout if dropout is None else dropout
-    return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop)[1]  # type: ignore[arg-type]
+    return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop,  # type: ignore[arg-type]
+                             unfused=unfused)[1]  # fmt: skip
 
 
 def _op_points(resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float) -> list[Point]:

@@ -1,7 +1,8 @@
 """Recomputation: what the backward pass repeats of the forward one, and what a layer keeps for it.
 
 Full recomputation keeps a layer's input. Selective recomputation repeats the modules that are named; where none are,
-it is the framework's choice: PyTorch and XLA save matmul outputs by a policy, Megatron-LM repeats the attention core.
+it is the framework's choice: PyTorch and XLA save matmul outputs by a policy, Megatron-LM and Neuron's libraries repeat
+the attention core.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from planner.plan.layouts import Layouts
 from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
 
-# Share of matmul outputs that a selective policy saves: torchtitan's every second one (per-operator policy,
-# https://github.com/pytorch/torchtitan), MaxText's ``minimal`` all of them (remat_policy,
-# https://github.com/AI-Hypercomputer/maxtext).
-SAVED_MATMULS = {"torch": 0.5, "jax": 1.0}
+# Share of matmul outputs that a selective policy saves, of attention and of the MLP: torchtitan's every second one
+# (per-operator policy, https://github.com/pytorch/torchtitan). The policies that runs of XLA are published with keep
+# the projections of attention and repeat the MLP (MaxText's ``save_qkv_proj`` and the ``custom`` ones of
+# https://github.com/AI-Hypercomputer/tpu-recipes; ``save_qkvo`` patterns of https://github.com/apple/axlearn).
+SAVED_MATMULS = {"torch": {"attention": 0.5, "mlp": 0.5}, "jax": {"attention": 1.0, "mlp": 0.0}}
 SPARES_LAST_MATMUL = ("torch", "jax")
 
 
@@ -84,8 +86,19 @@ def repeated_share(op: Op, run: TrainingRun) -> float:
     """Part of a forward operator that selective recomputation repeats, 0 to 1."""
     if repeats_modules(run):
         return float(any(_is_in(op, MODULES[m].again) for m in run.recompute_modules))
-    dropped = 1.0 - SAVED_MATMULS[run.framework]
-    return {"matmul": dropped, "grouped_matmul": dropped, "attention": 0.0}.get(op.kernel, 1.0)
+    if op.kernel in ("matmul", "grouped_matmul"):
+        return 0.0 if _spared(op, run) else 1.0 - saved_share(op, run)
+    return float(op.kernel != "attention")
+
+
+def saved_share(op: Op, run: TrainingRun) -> float:
+    """Part of a matmul's outputs that the policy of a framework saves, 0 to 1."""
+    return SAVED_MATMULS[run.framework]["attention" if op.group == "attention" else "mlp"]
+
+
+def _spared(op: Op, run: TrainingRun) -> bool:
+    """The last matmul of an MLP, whose output no gradient reads: XLA removes it wherever it stands."""
+    return run.framework == "jax" and op.name in ("mlp.down", "moe.down", "moe.shared.down")
 
 
 def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingRun) -> Array:
@@ -108,12 +121,11 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     """Activation bytes a layer keeps with nothing recomputed and under selective recomputation, shape (n,) each."""
     width = run.precision.bytes_of("activation")
     saved = saved_bytes(table, w, width=width, attention=run.attention) * _saved_width(table, run)
-    if run.framework == "torch" and not run.compiled:
+    if run.unfused:
         saved = saved + _unfused_gate_bytes(table, w, width)
     everything = saved.sum(axis=1)
     if not repeats_modules(run):
-        saves = SAVED_MATMULS[run.framework]
-        return everything, np.minimum(_policy_bytes(table, w, width, hidden=hidden, saved=saves), everything)
+        return everything, np.minimum(_policy_bytes(table, w, width, run, hidden=hidden), everything)
     if "core_attn" in run.recompute_modules:
         saved = saved_bytes(table, w, width=width, attention=run.attention, recompute_core=True)
         saved = saved * _saved_width(table, run)
@@ -145,10 +157,10 @@ def _is_in(op: Op, prefixes: tuple[str, ...]) -> bool:
     return op.name.startswith(prefixes) if prefixes else False
 
 
-def _policy_bytes(table: OpTable, w: Work, width: float, *, hidden: int, saved: float) -> Array:
+def _policy_bytes(table: OpTable, w: Work, width: float, run: TrainingRun, *, hidden: int) -> Array:
     """Bytes kept when a share of the matmul outputs, the attention output and the layer's input are saved, (n,)."""
     t = table.columns
-    dense = np.array([o.kernel in ("matmul", "grouped_matmul") for o in table.ops])
+    saved = np.array([saved_share(o, run) * (o.kernel in ("matmul", "grouped_matmul")) for o in table.ops])
     core = np.array([o.kernel == "attention" for o in table.ops])
-    outputs = float((t["rows"] * t["n"] * dense).sum()) * saved + float((t["heads"] * t["v_dim"] * core).sum())
+    outputs = float((t["rows"] * t["n"] * saved).sum()) + float((t["heads"] * t["v_dim"] * core).sum())
     return np.asarray(w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width)

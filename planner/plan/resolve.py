@@ -38,6 +38,9 @@ from planner.supply.cluster import Cluster
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
 XLA_CLASSES = ("google-tpu", "aws-neuron")
+# XLA compiles for Trainium too, but Neuron's libraries recompute as Megatron-LM does (NeMo-Megatron and
+# neuronx-distributed, ``activations_checkpoint_granularity``, https://github.com/aws-neuron/neuronx-nemo-megatron).
+MEGATRON_MODULES = ("aws-neuron",)
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -241,7 +244,7 @@ def resolve_run(
         "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
         "attention": run.attention,
     }  # fmt: skip
-    free = frozenset({"framework", "overlap_tp", "grad_dtype"} - set(given))
+    free = frozenset({"framework", "overlap_tp", "compiled", "grad_dtype"} - set(given))
     return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
 
 
@@ -301,6 +304,8 @@ def _training_run(
             other = "fp32" if precision.grad == "bf16" else "bf16"
             whose = "Megatron-LM alone keeps" if other == "fp32" else "NeMo and Megatron-Bridge benchmark with"
             assumed.notes.append(f"grad_dtype = {precision.grad} ({whose} {other})")
+    if framework == "torch" and "compiled" not in given:
+        assumed.notes.append("compiled = True (torch.compile or fused kernels; eager PyTorch is slower)")
     settings = settings_of_layout(chip, framework, bool(given.get("sequence_parallel", tp > 1)))
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
@@ -313,10 +318,11 @@ def _training_run(
         seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
-        compiled=bool(given.get("compiled", False)), imbalance=float(given.get("imbalance", 1.0)),
+        compiled=bool(given.get("compiled", settings["compiled"])), imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
         lora_rank=int(given.get("lora_rank", 0)),
-        recompute_modules=_modules(given, attention), modules_named="recompute_modules" in given,
+        recompute_modules=_modules(given, attention, chip),
+        modules_named="recompute_modules" in given or chip.efficiency_class in MEGATRON_MODULES,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
@@ -330,10 +336,11 @@ _SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp"
                   "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
 
 
-def _modules(given: Mapping[str, Value], attention: str) -> tuple[str, ...]:
+def _modules(given: Mapping[str, Value], attention: str, chip: Accelerator) -> tuple[str, ...]:
     """Modules of selective recomputation, as named or by default."""
     if "recompute_modules" not in given:
-        return default_modules(attention, asked="recompute" in given)
+        megatron = chip.efficiency_class in MEGATRON_MODULES
+        return default_modules(attention, asked="recompute" in given or megatron)
     names = tuple(m.strip() for m in str(given["recompute_modules"]).split(","))
     for name in names:
         if name not in MODULES:
@@ -394,10 +401,11 @@ def settings_of_layout(chip: Accelerator, framework: str, sequence_parallel: boo
     """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
     parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
     asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
-    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA."""
+    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA. PyTorch is taken
+    with fused kernels, by ``torch.compile`` or written so; Megatron-LM has the fused ones, and launches each."""
     modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
     overlap = "none" if framework != "megatron" else "all" if modern and sequence_parallel else "backward"
-    return {"framework": framework, "overlap_tp": overlap}
+    return {"framework": framework, "overlap_tp": overlap, "compiled": framework == "torch"}
 
 
 def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:

@@ -26,7 +26,7 @@ class TrainingRun:
     overlap_tp : which part of tensor-parallel communication does: none, backward or all
     overlap_ep : whether the exchange with experts hides behind the compute of another micro-batch
     context_exchange : how context parallelism moves keys and values: ring, all_gather or all_to_all
-    compiled : whether launches are fused by a compiler or replayed
+    compiled : whether kernels are fused by a compiler, or replayed
     imbalance : load of the busiest expert rank over the mean
     encoder_len : tokens of the encoder's sequence
     framework : megatron, megatron-deepspeed, torch or jax: whose kernels, checkpointing and pipeline sends
@@ -54,6 +54,11 @@ class TrainingRun:
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"
+
+    @property
+    def unfused(self) -> bool:
+        """Whether vector operators run step by step: eager PyTorch. Megatron-LM and XLA have them fused."""
+        return self.framework == "torch" and not self.compiled
 
 
 def gathered_bytes(run: TrainingRun, width: float) -> float:

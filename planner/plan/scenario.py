@@ -97,7 +97,8 @@ KEYS: dict[str, Key] = {
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", ("megatron", "megatron-deepspeed", "torch", "jax")),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
-        Key("compiled", "bool", "kernels fused or replayed as CUDA graphs: fewer launches"),
+        Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
+            "under torch norms, rotary embeddings and gates in one pass"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
     )
 }  # fmt: skip

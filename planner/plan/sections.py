@@ -112,7 +112,8 @@ def _section_terms(
         names += ["wgrad", "host", "core", "saved", "saved_selective", "input", "transient", "last", "selective"]
         return dict.fromkeys(names, zero) | held
     dropout = d.model.dropout
-    c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout)
+    c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout,
+                            unfused=run.unfused)  # fmt: skip
     back_time = backward_time(s.table, c, back, run.precision, attention=run.attention,
                               frozen=run.lora_rank > 0)  # fmt: skip
     terms = _grouped(s.table, "forward", ahead_time, groups) | _grouped(s.table, "backward", back_time, groups)
