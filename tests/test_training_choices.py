@@ -488,6 +488,8 @@ def test_pytorch_spares_the_exchange_after_the_last_matmul_of_a_recomputed_layer
         ({"hardware": "dgx-h100", "tp": 8, "sequence_parallel": True}, "megatron", "all"),
         ({"hardware": "dgx-h100", "tp": 8, "sequence_parallel": True, "zero_stage": 3}, "torch", "none"),
         ({"hardware": "dgx-a100-80gb", "tp": 8, "sequence_parallel": True}, "megatron", "backward"),
+        ({"hardware": "dgx-b200", "tp": 8, "compute_dtype": "fp8"}, "megatron", "all"),
+        ({"hardware": "dgx-b200", "tp": 8, "compute_dtype": "nvfp4"}, "megatron", "backward"),
         ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager"}, "megatron", "backward"),
         ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager", "zero_stage": 1}, "megatron-deepspeed", "none"),
         ({"hardware": "tpu-v5p-pod", "attention": "eager", "zero_stage": 1}, "jax", "none"),
@@ -507,3 +509,30 @@ def test_a_search_over_zero_stages_compares_them_under_one_framework() -> None:
                         attention="eager", top=200)  # fmt: skip
     used = {(e.inputs["zero_stage"] == 3, e.inputs["framework"]) for e in plan.rows}
     assert used == {(False, "megatron"), (True, "torch")} or used == {(False, "megatron")}
+
+
+def test_eager_pytorch_pays_for_what_it_does_not_fuse() -> None:
+    """RMS norms, rotary embeddings and gates slow down; layer norms and GELU, single kernels, do not."""
+    x = layouts(micro_batch=1, global_batch=1)
+    for model, slower in ((llama(hidden=4096, heads=32), True), (gpt(hidden=4096, heads=32), False)):
+        d = demand(model)
+        runs = [training(seq_len=2048, framework="torch", compiled=c) for c in (False, True)]
+        eager, fused = (training_step(d, cluster(1), x, run, detail=True) for run in runs)
+        assert (eager.time["forward.norm"][0] > 2.0 * fused.time["forward.norm"][0]) == slower
+        assert (eager.time["forward.mlp"][0] > fused.time["forward.mlp"][0]) == slower
+    width = 4096.0
+    norm = next(o for o in demand(llama(hidden=4096, heads=32)).sections[1].table.ops if o.name == "norm.1")
+    assert 2.0 * (norm.read + norm.write + norm.unfused) == 36.0 * width  # six kernels, in fp32 but for the ends
+
+
+def test_selective_recomputation_under_xla_keeps_attention_and_repeats_the_mlp() -> None:
+    d = demand(llama(hidden=4096, heads=32))
+    x = layouts(micro_batch=1, global_batch=1, recompute=1)
+    c = cluster(1, "tpu-v5p-pod")
+    step = training_step(d, c, x, training(framework="jax"))
+    ahead = training_step(d, c, x, training(framework="jax"), detail=True).time
+    assert 0.5 * ahead["forward.mlp"][0] < step.time["recompute"][0] < ahead["forward.mlp"][0]
+    full = training_step(d, c, layouts(micro_batch=1, global_batch=1, recompute=2), training(framework="jax"))
+    none = training_step(d, c, layouts(micro_batch=1, global_batch=1), training(framework="jax"))
+    kept = [s.memory["activations"][0] for s in (full, step, none)]
+    assert kept == sorted(kept) and kept[0] < 0.5 * kept[1] < 0.5 * kept[2]

@@ -41,6 +41,10 @@ XLA_CLASSES = ("google-tpu", "aws-neuron")
 # XLA compiles for Trainium too, but Neuron's libraries recompute as Megatron-LM does (NeMo-Megatron and
 # neuronx-distributed, ``activations_checkpoint_granularity``, https://github.com/aws-neuron/neuronx-nemo-megatron).
 MEGATRON_MODULES = ("aws-neuron",)
+# Formats with a scale a block. Transformer Engine's overlap sends their scales by blocking collectives, and not the
+# output gradient behind weight gradients (https://github.com/NVIDIA/TransformerEngine/pull/1711); recipes in nvfp4 turn
+# it off (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes).
+BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -306,10 +310,10 @@ def _training_run(
             assumed.notes.append(f"grad_dtype = {precision.grad} ({whose} {other})")
     if framework == "torch" and "compiled" not in given:
         assumed.notes.append("compiled = True (torch.compile or fused kernels; eager PyTorch is slower)")
-    settings = settings_of_layout(chip, framework, bool(given.get("sequence_parallel", tp > 1)))
+    settings = settings_of_layout(chip, framework, precision.compute, bool(given.get("sequence_parallel", tp > 1)))
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
-        assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM with sequence parallelism, Hopper or newer)")
+        assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
     if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
@@ -397,14 +401,14 @@ def default_gradients(framework: str, precision: Precision) -> str:
     return "bf16" if narrow and framework == "megatron" else "fp32"
 
 
-def settings_of_layout(chip: Accelerator, framework: str, sequence_parallel: bool) -> dict[str, Value]:
+def settings_of_layout(chip: Accelerator, framework: str, compute: str, sequence_parallel: bool) -> dict[str, Value]:
     """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
     parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
     asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
     (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA. PyTorch is taken
     with fused kernels, by ``torch.compile`` or written so; Megatron-LM has the fused ones, and launches each."""
-    modern = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell")
-    overlap = "none" if framework != "megatron" else "all" if modern and sequence_parallel else "backward"
+    pipelined = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell") and compute not in BLOCK_SCALED
+    overlap = "none" if framework != "megatron" else "all" if pipelined and sequence_parallel else "backward"
     return {"framework": framework, "overlap_tp": overlap, "compiled": framework == "torch"}
 
 
@@ -415,7 +419,7 @@ def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np
     key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
     for k in np.unique(key):
         framework = _framework_of(resolved, chip, fully_sharded=bool(k >= 2))
-        settings = settings_of_layout(chip, framework, bool(k % 2))
+        settings = settings_of_layout(chip, framework, run.precision.compute, bool(k % 2))
         chosen = {name: value for name, value in settings.items() if name in resolved.free}
         grad = default_gradients(framework, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
         own = replace(run, precision=replace(run.precision, grad=grad), **chosen)  # type: ignore[arg-type]
