@@ -186,6 +186,7 @@ LABELS = [
     ("Tesla T4", "t4-16gb", None),
     ("Tesla V100-PCIE-32GB", "v100-pcie-32gb", None),
     ("V100-32GB SXM3 (DGX-2)", "v100-sxm3-32gb", "dgx-2"),
+    ("V100-32GB SXM3 (DGX-2H, 450W)", "v100-sxm3-32gb", None),
     ("V100-SXM2-16GB", "v100-sxm2-16gb", None),
     ("a100_sxm", "a100-sxm4-80gb", None),
     ("h100_sxm", "h100-sxm5-80gb", None),

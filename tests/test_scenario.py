@@ -107,6 +107,18 @@ def test_refusals(change: dict[str, object], words: list[str]) -> None:
     assert all(w in text for w in words), text
 
 
+def test_tf32_multiplies_fp32_activations() -> None:
+    keys = {"model": "gpt2", "hardware": "a100-sxm4-80gb", "devices": 1, "global_batch": 8, "compute_dtype": "tf32"}
+    e = estimate_scenario({"task": "train", **keys}, today=TODAY)
+    assert (e.inputs["activation_dtype"], e.inputs["weight_dtype"]) == ("fp32", "fp32")
+
+
+def test_sequences_of_many_million_tokens_are_estimated() -> None:
+    keys = {"model": "llama-3.1-8b", "hardware": "tpu-v7x-pod", "devices": 128, "global_batch": 1, "cp": 128}
+    e = estimate_scenario({"task": "train", "seq_len": 2**24, **keys}, today=TODAY)
+    assert 0.0 < e.results["mfu"] < 1.0
+
+
 def test_the_dtypes_that_a_chip_has_are_listed() -> None:
     assert all(d in refused(BASE | {"compute_dtype": "mxfp4"}) for d in ("bf16", "fp16", "fp8", "int8"))
 

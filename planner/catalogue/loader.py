@@ -41,6 +41,8 @@ class Entry:
 
     def is_named(self, given: frozenset[str]) -> bool:
         """Whether the words are those of the id or of an alias."""
+        if names.contradicts(names.words(self.id), given):
+            return False
         return any(names.equal(names.words(n), given) for n in (self.id, *self.aliases))
 
 

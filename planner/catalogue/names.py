@@ -53,6 +53,12 @@ def _same(given: str, own: str) -> bool:
     return given == own or (given.startswith("sxm") and own.startswith("sxm") and "sxm" in (given, own))
 
 
+def contradicts(own: Iterable[str], given: Iterable[str]) -> bool:
+    """Whether a name gives another numbered form than an id has: ``sxm3`` is not ``sxm2``, whatever its aliases."""
+    mine, said = ({w for w in ws if re.fullmatch(r"sxm\d", w)} for ws in (own, given))
+    return bool(mine and said and mine != said)
+
+
 def contains(own: Iterable[str], given: Iterable[str]) -> bool:
     """Whether every given word is one of an id's own."""
     mine = tuple(own)

@@ -281,7 +281,8 @@ def resolve_precision(
     if sparsity == "2:4" and compute not in chip.sparse_factor:
         has = ", ".join(chip.sparse_factor) or "none"
         raise BadInputError(f"sparsity: {chip.id} has no 2:4 rate in {compute}; it has one in: {has}")
-    activation = str(given.get("activation_dtype", compute if DTYPES[compute].bytes >= 2 else wide))
+    passed_on = "fp32" if compute == "tf32" else compute  # tf32 is how fp32 values are multiplied
+    activation = str(given.get("activation_dtype", passed_on if DTYPES[compute].bytes >= 2 else wide))
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
     return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),

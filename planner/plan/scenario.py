@@ -17,6 +17,7 @@ from planner.precision import DTYPE_NAMES
 RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
+LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 TASKS = ("train", "prefill", "decode", "serve", "forward")
@@ -41,8 +42,8 @@ class Key:
         return _TASKS_OF.get(self.name, TASKS)
 
 
-def _size(name: str, text: str, *, searched: bool = False, least: int = 1) -> Key:
-    return Key(name, "int", text, least=least, searched=searched)
+def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most: float = LARGEST) -> Key:
+    return Key(name, "int", text, least=least, most=most, searched=searched)
 
 
 KEYS: dict[str, Key] = {
@@ -72,9 +73,10 @@ KEYS: dict[str, Key] = {
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", SCHEDULES),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
-        _size("seq_len", "tokens a sequence (train, forward)"),
+        _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
-        _size("input_len", "prompt tokens (prefill, decode, serve); 0 decodes from an empty cache", least=0),
+        _size("input_len", "prompt tokens (prefill, decode, serve); 0 decodes from an empty cache", least=0,
+              most=LONGEST),
         _size("output_len", "generated tokens (decode, serve)"),
         _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
         _size("concurrency", "requests in flight (serve)"),
