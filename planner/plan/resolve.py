@@ -24,6 +24,13 @@ from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
+from planner.plan.frameworks import (
+    MEGATRON_MODULES,
+    WHY_FRAMEWORK,
+    default_framework,
+    default_gradients,
+    settings_of_layout,
+)
 from planner.plan.held import held_zero_stage
 from planner.plan.inference import InferenceRun
 from planner.plan.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
@@ -37,14 +44,6 @@ from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
-XLA_CLASSES = ("google-tpu", "aws-neuron")
-# XLA compiles for Trainium too, but Neuron's libraries recompute as Megatron-LM does (NeMo-Megatron and
-# neuronx-distributed, ``activations_checkpoint_granularity``, https://github.com/aws-neuron/neuronx-nemo-megatron).
-MEGATRON_MODULES = ("aws-neuron",)
-# Formats with a scale a block. Transformer Engine's overlap sends their scales by blocking collectives, and not the
-# output gradient behind weight gradients (https://github.com/NVIDIA/TransformerEngine/pull/1711); recipes in nvfp4 turn
-# it off (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes).
-BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -302,7 +301,7 @@ def _training_run(
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
     default = default_framework(chip, zero_stage, attention)
-    framework = str(assumed.default(given, "framework", default, _WHY_FRAMEWORK[default]))
+    framework = str(assumed.default(given, "framework", default, WHY_FRAMEWORK[default]))
     if "grad_dtype" not in given:
         precision = replace(precision, grad=default_gradients(framework, precision))
         if precision.activation == "bf16":
@@ -369,48 +368,6 @@ def _refuse_narrow_training(precision: Precision) -> None:
     for key, name in (("activation_dtype", precision.activation), ("grad_dtype", precision.grad)):
         if name not in ("fp32", "bf16", "fp16"):
             raise BadInputError(f"{key}: {name} given; training keeps fp32, bf16 or fp16")
-
-
-def default_framework(chip: Accelerator, zero_stage: int, attention: str = "flash") -> str:
-    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
-
-    Unfused attention beside ZeRO 1 or 2 is DeepSpeed's pipeline engine: BLOOM's and GPT-NeoX's runs. Megatron-LM had
-    flash attention before it released a distributed optimizer that runs used.
-    """
-    if chip.efficiency_class in XLA_CLASSES:
-        return "jax"
-    if zero_stage == 3:
-        return "torch"
-    return "megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron"
-
-
-_WHY_FRAMEWORK = {
-    "jax": "what compiles for the chip",
-    "torch": "torch where zero_stage is 3",
-    "megatron-deepspeed": "unfused attention beside ZeRO 1 or 2",
-    "megatron": "torch where zero_stage is 3",
-}
-
-
-def default_gradients(framework: str, precision: Precision) -> str:
-    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; Megatron Core beside
-    8- and 4-bit matmuls bf16, as the recipes that NeMo and Megatron-Bridge benchmark with have it
-    (``grad_reduce_in_fp32 = False``, https://github.com/NVIDIA-NeMo/Megatron-Bridge, scripts/performance)."""
-    if precision.activation == "fp16":
-        return "fp16"
-    narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
-    return "bf16" if narrow and framework == "megatron" else "fp32"
-
-
-def settings_of_layout(chip: Accelerator, framework: str, compute: str, sequence_parallel: bool) -> dict[str, Value]:
-    """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
-    parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
-    asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
-    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA. PyTorch is taken
-    with fused kernels, by ``torch.compile`` or written so; Megatron-LM has the fused ones, and launches each."""
-    pipelined = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell") and compute not in BLOCK_SCALED
-    overlap = "none" if framework != "megatron" else "all" if pipelined and sequence_parallel else "backward"
-    return {"framework": framework, "overlap_tp": overlap, "compiled": framework == "torch"}
 
 
 def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:

@@ -104,19 +104,16 @@ def errors(values: np.ndarray) -> str:
     return f"{np.median(off):7.1%} {np.quantile(off, 0.9):7.1%} {np.expm1(np.median(values)):+7.1%}"
 
 
-def main() -> None:
-    every = knobs()
-    compared = [compare(c) for c in cases()]
+def hold_out(every: list[Knob], source: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ln(predicted / measured) of each run with its source left out, the same as fitted, and the steps of every knob
+    with no source left out."""
     base = log_ratios()
-    layouts = len(base) - len(compared)
-    source = np.array([c.case.source for c in compared] + [LAYOUTS] * layouts)
     runs = {s: int((source == s).sum()) for s in np.unique(source)}
     weight = np.where(np.isfinite(base), 1.0 / np.sqrt([runs[s] for s in source]), 0.0)
     known = np.nan_to_num(base)
     first, second = (np.nan_to_num(v) for v in parabolas(every, base))
     at = [k.get() for k in every]
     held = np.full(len(base), np.nan)
-    print(f"{'left out':52} {'runs':>5}   {'median':>7} {'p90':>7} {'bias':>7}   as fitted")
     for s in runs:
         steps = choose(first, second, known, weight * (source != s))
         for k, start, step in zip(every, at, steps, strict=True):
@@ -125,23 +122,38 @@ def main() -> None:
         held[mine] = log_ratios()[mine] if s == LAYOUTS else [compare(c).log_ratio for c in cases() if c.source == s]
         for k, start in zip(every, at, strict=True):
             k.put(start)
-        good = mine & np.isfinite(held)
+    return held, base, choose(first, second, known, weight)
+
+
+def groups_of(source: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows to report together: by source, kind of model and chip; adapters apart, layouts by number of devices."""
+    compared, studied = [compare(c) for c in cases()], layout_groups()
+    lora = np.array(
+        [bool(c.case.scenario.get("lora_rank")) for c in compared] + [False] * (len(source) - len(compared))
+    )
+    names = np.array([regime_of(c) for c in compared] + [""] * (len(source) - len(compared)))
+    chips = np.array([chip(c) for c in compared] + [""] * (len(source) - len(compared)))
+    devices = np.array([0] * len(compared) + [g.devices for g in studied for _ in g.measured])
+    whole = (source != LAYOUTS) & ~lora
+    out = {s: source == s for s in np.unique(source) if s != LAYOUTS}
+    out |= {f"{LAYOUTS}, several nodes": devices > 8, f"{LAYOUTS}, one node": (devices > 0) & (devices <= 8)}
+    out |= {"all runs": source != LAYOUTS, "all but adapters": whole}
+    out |= {k: whole & (np.char.find(names, k) >= 0) for k in ("dense", "moe")}
+    return out | {c: whole & (chips == c) for c in np.unique(chips[whole]) if (whole & (chips == c)).sum() >= 10}
+
+
+def main() -> None:
+    every = knobs()
+    source = np.array([c.source for c in cases()] + [LAYOUTS] * sum(len(g.measured) for g in layout_groups()))
+    held, base, best = hold_out(every, source)
+    print(f"{'left out':52} {'runs':>5}   {'median':>7} {'p90':>7} {'bias':>7}   as fitted")
+    for name, rows in groups_of(source).items():
+        good = rows & np.isfinite(held)
         if good.any():
-            print(f"{s[:52]:52} {good.sum():5}   {errors(held[good])}   {errors(base[good])}", flush=True)
-    single = np.isfinite(held) & (source != LAYOUTS)
-    lora = np.array([bool(c.case.scenario.get("lora_rank")) for c in compared] + [False] * layouts)
-    names = np.array([regime_of(c) for c in compared] + [""] * layouts)
-    chips = np.array([chip(c) for c in compared] + [""] * layouts)
-    groups = {"all runs": single, "all but adapters": single & ~lora}
-    groups |= {k: single & ~lora & (np.char.find(names, k) >= 0) for k in ("dense", "moe")}
-    groups |= {c: single & ~lora & (chips == c) for c in np.unique(chips[single])}
-    for name, rows in groups.items():
-        if rows.sum() >= 10:
-            print(f"{name:52} {rows.sum():5}   {errors(held[rows])}   {errors(base[rows])}")
-    best = choose(first, second, known, weight)
+            print(f"{name[:52]:52} {good.sum():5}   {errors(held[good])}   {errors(base[good])}")
     print("\nchosen with every source in, against what ships:")
-    for k, start, step in zip(every, at, best, strict=True):
-        print(f"  {k.name:36} {start * (1.0 + step * k.reach):.4g}   {start:.4g}")
+    for k, step in zip(every, best, strict=True):
+        print(f"  {k.name:36} {k.get() * (1.0 + step * k.reach):.4g}   {k.get():.4g}")
 
 
 if __name__ == "__main__":
