@@ -41,17 +41,18 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
 
 # What was reached, with a little room for the catalogue to move; source names are those of the table.
 REACHED = {
-    "all": (0.064, 0.29),
+    "all": (0.060, 0.27),
     "MooreThreads/SimuMax": (0.045, 0.085),
-    "mosaicml/llm-foundry": (0.03, 0.08),
+    "mosaicml/llm-foundry": (0.03, 0.083),
     "bigscience-workshop/bigscience": (0.06, 0.225),
     "Korthikanti 2022 via calculon-ai/calculon": (0.03, 0.05),
     "NVIDIA/Megatron-LM": (0.035, 0.15),
     "NVIDIA/NeMo-Framework-Launcher": (0.06, 0.25),
     "NVIDIA/dgxc-benchmarking": (0.07, 0.24),
-    "NVIDIA NeMo docs": (0.11, 0.17),
+    "NVIDIA NeMo docs": (0.10, 0.17),
+    "NVIDIA-NeMo/Megatron-Bridge": (0.07, 0.35),
     "AI-Hypercomputer/tpu-recipes": (0.08, 0.29),
-    "AMD-AGI/maxtext-slurm": (0.21, 0.37),
+    "AMD-AGI/maxtext-slurm": (0.16, 0.36),
     "DISTFLASHATTN paper (arXiv 2310.03294)": (0.11, 0.23),
     "MoE Parallel Folding (arXiv 2504.14960)": (0.18, 0.45),
     "PyTorch blog: FSDP training throughput (IBM/Meta)": (0.09, 0.16),
@@ -70,7 +71,7 @@ def test_errors_by_source_do_not_grow(compared: list[Compared]) -> None:
 
 def test_expert_models_stay_within_reach(compared: list[Compared]) -> None:
     sparse = [c for c in whole(compared) if study.regime_of(c).startswith("train.moe")]
-    assert study.error_rows(sparse, lambda c: "moe", "kind")[-1]["median_error"] <= 0.18
+    assert study.error_rows(sparse, lambda c: "moe", "kind")[-1]["median_error"] <= 0.16
 
 
 def test_layouts_are_ranked_as_they_were_measured() -> None:

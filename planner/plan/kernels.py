@@ -34,7 +34,7 @@ FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", 0.35
 # 2023, https://arxiv.org/abs/2307.08691, abstract and section 1); the two values within that range are fitted with the
 # constants of ``planner.plan.constants``. Chips with newer matrix instructions lose to them
 # what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
-FLASH_1_REACH = {"forward": 0.38, "backward": 0.31}
+FLASH_1_REACH = {"forward": 0.40, "backward": 0.30}
 AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
 # Attention is measured with heads of this width. Narrower ones compute more exponentials a matmul FLOP. It is also how
 # many lanes a systolic array has.

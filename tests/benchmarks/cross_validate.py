@@ -57,9 +57,9 @@ def knobs() -> list[Knob]:
                     lambda v: object.__setattr__(one, field, v), reach=0.15)  # fmt: skip
 
     return [
-        *(constant(n) for n in ("DEVICE_SPREAD", "LAUNCH_TIME", "OVERLAPPED_TP", "CONTENTION")),
+        *(constant(n) for n in ("LAUNCH_TIME", "OVERLAPPED_TP", "CONTENTION")),
         flash("forward"), flash("backward"),
-        *(energy(f"nvidia-{g}", "joules_per_flop") for g in ("ampere", "hopper", "blackwell")),
+        *(energy(f"nvidia-{g}", "joules_per_flop") for g in ("hopper", "blackwell")),
         *(energy(f"nvidia-{g}", "narrow_exponent") for g in ("hopper", "blackwell")),
     ]  # fmt: skip
 
