@@ -508,7 +508,8 @@ def test_a_search_over_zero_stages_compares_them_under_one_framework() -> None:
     plan = planner.plan(model="llama-3.1-8b", hardware="dgx-a100-80gb", devices=16, global_batch=64, seq_len=2048,
                         attention="eager", top=200)  # fmt: skip
     used = {(e.inputs["zero_stage"] == 3, e.inputs["framework"]) for e in plan.rows}
-    assert used == {(False, "megatron"), (True, "torch")} or used == {(False, "megatron")}
+    assert (False, "megatron") in used
+    assert used <= {(False, "megatron"), (True, "torch")}
 
 
 def test_eager_pytorch_pays_for_what_it_does_not_fuse() -> None:

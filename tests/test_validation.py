@@ -1,5 +1,9 @@
 """The comparison with published runs: its parts are right, and the errors it finds do not grow."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,31 +43,41 @@ def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared
     assert max(abs(c.log_ratio) for c in compared if np.isfinite(c.log_ratio)) < np.log(4)
 
 
-# What was reached, with a little room for the catalogue to move; source names are those of the table.
-REACHED = {
-    "all": (0.060, 0.27),
+# What was reached, with a little room for the catalogue to move; source names are those of the table. The runs that
+# shipped first, and all of them: those added since are less fully stated.
+FIRST = {
+    "all": (0.056, 0.255),
     "MooreThreads/SimuMax": (0.045, 0.085),
     "mosaicml/llm-foundry": (0.03, 0.083),
     "bigscience-workshop/bigscience": (0.06, 0.225),
     "Korthikanti 2022 via calculon-ai/calculon": (0.03, 0.05),
     "NVIDIA/Megatron-LM": (0.035, 0.15),
     "NVIDIA/NeMo-Framework-Launcher": (0.06, 0.25),
+    "NVIDIA-NeMo/Megatron-Bridge": (0.07, 0.35),
+    "NVIDIA/dgxc-benchmarking": (0.07, 0.20),
+    "AI-Hypercomputer/tpu-recipes": (0.14, 0.57),
+    "aws-neuron/aws-neuron-sdk": (0.09, 0.15),
+    "Intel Gaudi2 performance page": (0.05, 0.15),
+}
+EVERY = {
+    "all": (0.060, 0.27),
     "NVIDIA/dgxc-benchmarking": (0.07, 0.24),
     "NVIDIA NeMo docs": (0.10, 0.17),
-    "NVIDIA-NeMo/Megatron-Bridge": (0.07, 0.35),
     "AI-Hypercomputer/tpu-recipes": (0.08, 0.29),
     "AMD-AGI/maxtext-slurm": (0.16, 0.36),
     "DISTFLASHATTN paper (arXiv 2310.03294)": (0.11, 0.23),
     "MoE Parallel Folding (arXiv 2504.14960)": (0.18, 0.45),
     "PyTorch blog: FSDP training throughput (IBM/Meta)": (0.09, 0.16),
-    "aws-neuron/aws-neuron-sdk": (0.10, 0.29),
-    "Intel Gaudi2 performance page": (0.06, 0.36),
 }
 
 
-def test_errors_by_source_do_not_grow(compared: list[Compared]) -> None:
-    rows = {r["source"]: r for r in study.error_rows(whole(compared), lambda c: c.case.source, "source")}
-    for source, (median, p90) in REACHED.items():
+@pytest.mark.parametrize(("added", "reached"), [(False, FIRST), (True, EVERY)], ids=["first", "every"])
+def test_errors_by_source_do_not_grow(
+    compared: list[Compared], added: bool, reached: dict[str, tuple[float, float]]
+) -> None:
+    chosen = [c for c in whole(compared) if added or not c.case.id.startswith("R")]
+    rows = {r["source"]: r for r in study.error_rows(chosen, lambda c: c.case.source, "source")}
+    for source, (median, p90) in reached.items():
         assert rows[source]["median_error"] <= median, source
         assert rows[source]["p90_error"] <= p90, source
     assert abs(rows["all"]["bias"]) <= 0.04
@@ -140,3 +154,23 @@ def test_coverage_is_counted_from_the_other_sources() -> None:
 def test_rank_correlation_is_spearmans() -> None:
     assert study.rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 50.0])) == pytest.approx(1.0)
     assert study.rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([5.0, 4.0, 1.0])) == pytest.approx(-1.0)
+
+
+def test_the_cross_validation_finds_the_constant_that_made_the_errors() -> None:
+    """Runs that a constant of half a reach less would have predicted exactly: it is chosen, and no other moves."""
+    path = Path(__file__).parent / "benchmarks" / "cross_validate.py"
+    spec = importlib.util.spec_from_file_location("cross_validate", path)
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = tool  # its dataclass looks its module up
+    spec.loader.exec_module(tool)
+    first = np.array([[0.2, 0.1, 0.3, 0.0], [0.0, 0.2, -0.1, 0.1]])
+    second = 0.1 * first
+    steps = tool.choose(first, second, 0.5 * first[0] - 0.25 * second[0], np.ones(4))
+    assert steps == pytest.approx([-0.5, 0.0])
+    for knob in tool.knobs():
+        before = knob.get()
+        knob.put(2.0 * before)
+        moved = knob.get()
+        knob.put(before)
+        assert (moved, knob.get()) == (2.0 * before, before), knob.name

@@ -99,8 +99,7 @@ def latent_ops(a: LatentAttention, *, hidden: int, dropout: bool) -> list[Op]:
             Op("attn.q_a", "attention", "matmul", "sequence", k=hidden, n=a.q_rank, bias=a.bias * a.q_rank,
                saved_whole=hidden),
             Op("attn.q_norm", "norm", "vector", "sequence", bias=a.q_rank, read=a.q_rank, write=a.q_rank,
-               unfused=UNFUSED_RMS * a.q_rank,
-               saved_whole=a.q_rank),
+               unfused=UNFUSED_RMS * a.q_rank, saved_whole=a.q_rank),
             Op("attn.q_b", "attention", "matmul", "column", k=a.q_rank, n=a.heads * qk, saved_whole=a.q_rank),
         ]  # fmt: skip
     else:
@@ -108,8 +107,7 @@ def latent_ops(a: LatentAttention, *, hidden: int, dropout: bool) -> list[Op]:
     ops += [
         Op("attn.kv_a", "attention", "matmul", "sequence", k=hidden, n=latent, bias=a.bias * latent),
         Op("attn.kv_norm", "norm", "vector", "sequence", bias=a.kv_rank, read=a.kv_rank, write=a.kv_rank,
-           unfused=UNFUSED_RMS * a.kv_rank,
-           saved_whole=a.kv_rank),
+           unfused=UNFUSED_RMS * a.kv_rank, saved_whole=a.kv_rank),
         Op("attn.kv_b", "attention", "matmul", "column", k=a.kv_rank, n=a.heads * (a.nope_dim + a.v_head_dim),
            saved_whole=a.kv_rank),
         Op("attn.rope", "attention", "vector", "tensor", read=a.heads * 2 * qk, write=a.heads * 2 * qk,
@@ -155,8 +153,7 @@ def compressed_ops(a: CompressedAttention, *, hidden: int, dropout: bool) -> lis
     ops = [
         Op("attn.q_a", "attention", "matmul", "sequence", k=hidden, n=a.q_rank, saved_whole=hidden),
         Op("attn.q_norm", "norm", "vector", "sequence", bias=a.q_rank, read=a.q_rank, write=a.q_rank,
-               unfused=UNFUSED_RMS * a.q_rank,
-           saved_whole=a.q_rank),
+           unfused=UNFUSED_RMS * a.q_rank, saved_whole=a.q_rank),
         Op("attn.q_b", "attention", "matmul", "column", k=a.q_rank, n=width, saved_whole=a.q_rank),
         Op("attn.kv", "attention", "matmul", "sequence", k=hidden, n=a.head_dim),
         Op("attn.kv_norm", "norm", "vector", "sequence", bias=a.head_dim, read=a.head_dim, write=a.head_dim,

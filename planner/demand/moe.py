@@ -26,10 +26,11 @@ def mlp_ops(mlp: Mlp, *, hidden: int, prefix: str = "mlp") -> list[Op]:
 def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     """Mixture of experts under balanced routing: router, dispatch, grouped matmuls, combine, shared block.
 
-    Launches are those of Megatron-LM's all-to-all dispatcher (megatron/core/transformer/moe/, token_dispatcher.py and
-    router.py, https://github.com/NVIDIA/Megatron-LM). Dispatch: 6 to permute, 2 exchanges, 4 to sort tokens and
-    probabilities by expert, and a third of the 11 that count tokens, which have no gradient. Combine: 2 to sort, the
-    exchange, 4 to add rows up. Router: gate, softmax, top k, two scatters, the balancing loss.
+    Launches are the operators of Megatron-LM without its optional fusions (megatron/core/transformer/moe: router.py,
+    moe_utils.py, legacy_a2a_token_dispatcher.py, https://github.com/NVIDIA/Megatron-LM), those without a gradient as a
+    third, since a pass back is counted as two forward. Router, 11 + 14/3: gate, top k, softmax, cast, scatter and the
+    balancing loss; its maps and counts. Dispatch, 9 + 14/3: gather tokens and probabilities, two exchanges, sort both
+    by expert; count tokens for the host, sort the map. Combine, 4 + 1/3: sort, exchange, add up; an empty result.
 
     A token makes ``top_k`` rows. Experts are divided over the ep ranks, rows over tp (experts are not split inside),
     the layout of Megatron-Core's parallel folding, https://arxiv.org/abs/2504.14960
@@ -39,13 +40,13 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     rows, experts = float(moe.top_k), float(moe.experts)
     ops = [
         Op("moe.router", "mlp", "matmul", "sequence", k=hidden, n=moe.experts, bias=moe.router_parameters,
-           saved_whole=hidden + 2 * moe.experts, launches=10),
+           saved_whole=hidden + 2 * moe.experts, launches=16),
     ]  # fmt: skip
     if moe.latent_dim:
         ops.append(Op("moe.latent_down", "mlp", "matmul", "sequence", k=hidden, n=width, saved_whole=hidden))
     ops += [
         Op("moe.dispatch", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,
-           write=PERMUTE_PASSES * width * rows, launches=16),
+           write=PERMUTE_PASSES * width * rows, launches=14),
         Op("moe.up", "experts", "grouped_matmul", "expert", k=width, n=up, rows=rows, experts=experts,
            bias=moe.bias * up * experts, saved_whole=width * rows),
         Op("moe.act", "mlp", "vector", "sequence", read=up * rows, write=moe.width * rows,
@@ -53,7 +54,7 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
         Op("moe.down", "experts", "grouped_matmul", "expert", k=moe.width, n=width, rows=rows, experts=experts,
            bias=moe.bias * width * experts, saved_whole=moe.width * rows),
         Op("moe.combine", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,
-           write=PERMUTE_PASSES * width, launches=7),
+           write=PERMUTE_PASSES * width, launches=4),
     ]  # fmt: skip
     if moe.latent_dim:
         ops.append(Op("moe.latent_up", "mlp", "matmul", "sequence", k=width, n=hidden, saved_whole=width))

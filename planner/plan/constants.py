@@ -8,9 +8,9 @@ model, a chip or a source.
 from __future__ import annotations
 
 # Spread of the speed of equal devices, over its mean: a synchronous step waits for the slowest of n normal draws.
-# Measured, not fitted: of 222 A100s training a ResNet and of V100s in SGEMM the slowest of 64 lies 7 to 11 % below the
-# mean, and the slowest of 64 normal draws 2.34 spreads (hal-uw/blox-pal@1a26bbf, aggregated_data). Their own spread
-# is 0.020 and 0.016, with a tail heavier than normal.
+# Not fitted: of 222 A100s training a ResNet and of V100s in SGEMM the slowest of 64 lies 7 to 11 % below the mean, 9 in
+# the middle, and the slowest of 64 normal draws 2.34 spreads (hal-uw/blox-pal@1a26bbf, aggregated_data). Their own
+# spread is 0.020 and 0.016, with a tail heavier than normal. Left free, published steps choose 0.039.
 DEVICE_SPREAD = 0.09 / 2.34
 # CPU time an eager framework spends on one operator: Python, autograd bookkeeping, launches [s]. Fitted on small
 # models that no roof explains.

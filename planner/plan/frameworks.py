@@ -8,12 +8,13 @@ from planner.plan.scenario import Value
 from planner.precision import DTYPES
 
 XLA_CLASSES = ("google-tpu", "aws-neuron")
-# XLA compiles for Trainium too, but Neuron's libraries recompute as Megatron-LM does (NeMo-Megatron and
-# neuronx-distributed, ``activations_checkpoint_granularity``, https://github.com/aws-neuron/neuronx-nemo-megatron).
+# XLA compiles for Trainium too, but Neuron's training libraries derive from Megatron-LM: that selective recomputation
+# repeats the attention core there too is an assumption.
 MEGATRON_MODULES = ("aws-neuron",)
-# Formats with a scale a block. Transformer Engine's overlap sends their scales by blocking collectives, and not the
-# output gradient behind weight gradients (https://github.com/NVIDIA/TransformerEngine/pull/1711); recipes in nvfp4 turn
-# it off (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes).
+# Formats with a scale a block. Recipes in nvfp4 turn Transformer Engine's overlap off
+# (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes of Qwen3). In mxfp8 it works with limits: scales go by
+# blocking collectives, output gradients not behind weight gradients
+# (https://github.com/NVIDIA/TransformerEngine/pull/1711); that it gains nothing is an assumption.
 BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
 # What the estimate says of a framework that was not given.
 WHY_FRAMEWORK = {

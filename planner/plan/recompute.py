@@ -20,9 +20,10 @@ from planner.plan.runs import TrainingRun
 from planner.plan.scenario import RECOMPUTE
 
 # Share of matmul outputs that a selective policy saves, of attention and of the MLP: torchtitan's every second one
-# (per-operator policy, https://github.com/pytorch/torchtitan). The policies that runs of XLA are published with keep
-# the projections of attention and repeat the MLP (MaxText's ``save_qkv_proj`` and the ``custom`` ones of
-# https://github.com/AI-Hypercomputer/tpu-recipes; ``save_qkvo`` patterns of https://github.com/apple/axlearn).
+# (per-operator policy, https://github.com/pytorch/torchtitan). The ``custom`` policies that MaxText's runs are
+# published with keep projections of attention and repeat the MLP, as its ``save_dot_except_mlp`` does
+# (https://github.com/AI-Hypercomputer/tpu-recipes, https://github.com/AI-Hypercomputer/maxtext); some of
+# https://github.com/apple/axlearn keep the first matmul of the MLP as well.
 SAVED_MATMULS = {"torch": {"attention": 0.5, "mlp": 0.5}, "jax": {"attention": 1.0, "mlp": 0.0}}
 SPARES_LAST_MATMUL = ("torch", "jax")
 
