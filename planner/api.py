@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from planner.plan.estimate import Estimate
-    from planner.plan.planning import Plan
-    from planner.plan.points import Point
-    from planner.plan.roofs import Roof
+    from planner.cost.points import Point
+    from planner.cost.roofs import Roof
+    from planner.planning.estimate import Estimate
+    from planner.planning.plan import Plan
 
 Dirs = Iterable[str | Path]
 
@@ -39,7 +39,7 @@ def estimate(*, hardware_dirs: Dirs = (), folder: str | Path | None = None, **sc
     ------
     planner.errors.BadInputError   what was given, where, what is allowed, the nearest names
     """
-    from planner.plan.estimate import estimate_scenario
+    from planner.planning.estimate import estimate_scenario
 
     return estimate_scenario(
         scenario, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None, today=date.today()
@@ -55,7 +55,7 @@ def estimates(
     """Estimate a table of scenarios, a row each; a bad row has its ``error`` and no effect on the others."""
     import pandas as pd
 
-    from planner.plan.estimate import estimate_rows
+    from planner.planning.estimate import estimate_rows
 
     rows: Any = scenarios.to_dict("records") if isinstance(scenarios, pd.DataFrame) else scenarios
     if isinstance(rows, Mapping):
@@ -79,7 +79,7 @@ def plan(
     -------
     Plan                           ``best`` (None where nothing fits), ``rows``, ``refused`` counts, ``assumed``
     """
-    from planner.plan.planning import make_plan
+    from planner.planning.plan import make_plan
 
     return make_plan(
         scenario, compress=compress, top=top, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
@@ -89,9 +89,9 @@ def plan(
 
 def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:
     """Points (an operator each) and roofs of a scenario's roofline."""
-    from planner.plan.estimate import estimate_scenario
-    from planner.plan.points import points
-    from planner.plan.roofs import roofs
+    from planner.cost.points import points
+    from planner.cost.roofs import roofs
+    from planner.planning.estimate import estimate_scenario
 
     e = estimate_scenario(scenario, dirs=_dirs(hardware_dirs), today=date.today())
     return points(e), roofs(e.resolved.cluster, e.resolved.precision)
@@ -101,7 +101,7 @@ def summary(model: str, *, batch: int = 1, seq_len: int = 2048) -> dict[str, Any
     """Parameters, forward FLOPs and the layer table of a model; no hardware in it."""
     from planner.catalogue.models import load_model
     from planner.demand.counts import summary as summarise
-    from planner.plan.scenario import parse_scenario
+    from planner.scenario.keys import parse_scenario
 
     parse_scenario({"batch": str(batch), "seq_len": str(seq_len)})
     return summarise(load_model(model), batch=batch, seq_len=seq_len)

@@ -31,7 +31,7 @@ HardwareArgument = Annotated[str, typer.Argument(help=HARDWARE_HELP)]
 
 def scenario_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a flag for every scenario key; it receives them as ``scenario``, those given only."""
-    from planner.plan.scenario import KEYS
+    from planner.scenario.keys import KEYS
 
     hints = get_type_hints(command, include_extras=True)
     own = [p.replace(annotation=hints[p.name]) for p in inspect.signature(command).parameters.values()

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from matplotlib.figure import Figure
 
-from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.points import points, roofs
+from planner.cost.points import points, roofs
+from planner.planning.estimate import Estimate, estimate_scenario
 from planner.present.figures import roofline_figure, save
 
 GALLERY = Path(__file__).parent / "gallery"

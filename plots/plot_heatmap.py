@@ -2,10 +2,10 @@
 
 from _gallery import write
 
-from planner.plan.landscape import landscape
-from planner.plan.resolve import resolve_run
-from planner.plan.scenario import parse_scenario
+from planner.planning.landscape import landscape
 from planner.present.figures import heatmap_figure
+from planner.scenario.keys import parse_scenario
+from planner.scenario.resolve import resolve_run
 
 scenario = parse_scenario(
     {

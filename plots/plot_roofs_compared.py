@@ -2,10 +2,10 @@
 
 from _gallery import write
 
+from planner.cost.points import roofs
 from planner.demand.workload import Precision
-from planner.plan.points import roofs
-from planner.plan.resolve import cluster_of
 from planner.present.figures import roofs_figure
+from planner.scenario.resolve import cluster_of
 
 CHIPS = (
     "b200-sxm-180gb",

@@ -2,7 +2,7 @@
 
 from _gallery import TODAY, write
 
-from planner.plan.planning import make_plan
+from planner.planning.plan import make_plan
 from planner.present.figures import scaling_figure
 
 rows = []

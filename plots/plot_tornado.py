@@ -2,7 +2,7 @@
 
 from _gallery import estimate, write
 
-from planner.plan.sensitivity import sensitivity
+from planner.planning.sensitivity import sensitivity
 from planner.present.figures import tornado_figure
 
 step = estimate(

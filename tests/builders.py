@@ -9,13 +9,13 @@ import numpy as np
 from planner.catalogue.engines import engine
 from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
+from planner.cost.inference import InferenceRun
+from planner.cost.layouts import Layouts, layouts
+from planner.cost.runs import TrainingRun
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
-from planner.plan.inference import InferenceRun
-from planner.plan.layouts import Layouts, layouts
-from planner.plan.resolve import cluster_of
-from planner.plan.runs import TrainingRun
+from planner.scenario.resolve import cluster_of
 from planner.supply.cluster import Cluster
 
 

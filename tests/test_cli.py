@@ -14,7 +14,7 @@ import pytest
 from conftest import Cli
 
 from planner.cli import app
-from planner.plan.scenario import KEYS
+from planner.scenario.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYOUT = ("llama-3.1-8b", "dgx-h100", "--devices", "8", "--tp", "8")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from planner.cost.points import points, roofs
 from planner.errors import BadInputError
-from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.points import points, roofs
-from planner.plan.sensitivity import Sensitivity
+from planner.planning.estimate import Estimate, estimate_scenario
+from planner.planning.sensitivity import Sensitivity
 from planner.present.figures import (
     heatmap_figure,
     memory_figure,

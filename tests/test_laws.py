@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Attention, Model, Moe
+from planner.cost.inference import inference_pass
+from planner.cost.layouts import Layouts, layouts
+from planner.cost.schedules import bubble_time
+from planner.cost.training import Step, training_step
 from planner.demand.costs import cache_values, local_weights, op_costs, saved_bytes
 from planner.demand.memory import sharded, state_bytes_per_parameter
 from planner.demand.ops import Op, OpTable
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import demand
 from planner.demand.workload import Precision, work
-from planner.plan.inference import inference_pass
-from planner.plan.layouts import Layouts, layouts
-from planner.plan.pipeline import bubble_time
-from planner.plan.training import Step, training_step
 
 power = st.sampled_from([1, 2, 4, 8, 16])
 small = settings(max_examples=40, deadline=None)

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.catalogue.schema import Attention, Mlp, Model
+from planner.cost.layouts import Layouts, stage_sections
+from planner.cost.schedules import bubble_time
+from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.transformer import demand
 from planner.demand.workload import Precision, work
-from planner.plan.layouts import Layouts, stage_sections
-from planner.plan.pipeline import bubble_time
-from planner.plan.training import training_step
 from planner.supply.collectives import ring_volume
 from planner.supply.roofline import kernel_time
 
@@ -230,7 +230,7 @@ def held_at_peak(order: list[tuple[str, int, int]]) -> int:
 
 @pytest.mark.parametrize(("p", "m", "v"), [(2, 8, 1), (4, 8, 1), (4, 2, 1), (2, 8, 2), (4, 16, 3), (8, 16, 4)])
 def test_micro_batches_in_flight_by_simulation(p: int, m: int, v: int) -> None:
-    from planner.plan.pipeline import in_flight
+    from planner.cost.schedules import in_flight
 
     for rank in range(p):
         order = list(one_f_one_b(rank, p, m)) if v == 1 else list(interleaved(rank, p, m, v))

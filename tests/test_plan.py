@@ -12,8 +12,8 @@ import pytest
 from conftest import Cli
 
 from planner.errors import BadInputError
-from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.planning import Plan, make_plan
+from planner.planning.estimate import Estimate, estimate_scenario
+from planner.planning.plan import Plan, make_plan
 
 TODAY = date(2026, 11, 1)
 SMALL: dict[str, object] = {"model": "gpt2", "hardware": "dgx-h100", "devices": 8, "global_batch": 32, "seq_len": 1024}

@@ -8,13 +8,13 @@ from datetime import date
 import numpy as np
 import pytest
 
+from planner.cost.points import PHASES, Point, points, roofs, violations
 from planner.errors import BadInputError
-from planner.plan.estimate import Estimate, estimate_scenario
-from planner.plan.landscape import landscape
-from planner.plan.points import PHASES, Point, points, roofs, violations
-from planner.plan.resolve import resolve_run
-from planner.plan.scenario import parse_scenario
-from planner.plan.sensitivity import sensitivity
+from planner.planning.estimate import Estimate, estimate_scenario
+from planner.planning.landscape import landscape
+from planner.planning.sensitivity import sensitivity
+from planner.scenario.keys import parse_scenario
+from planner.scenario.resolve import resolve_run
 from planner.supply.roofline import BOUND_NAMES
 
 H100 = "h100-sxm5-80gb"

@@ -10,7 +10,7 @@ import pytest
 from conftest import Cli
 
 from planner.cli import app
-from planner.plan.scenario import KEYS
+from planner.scenario.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import BadInputError
-from planner.plan.estimate import COLUMNS, estimate_rows, estimate_scenario
-from planner.plan.scenario import KEYS, LARGEST, parse_scenario
+from planner.planning.estimate import COLUMNS, estimate_rows, estimate_scenario
+from planner.scenario.keys import KEYS, LARGEST, parse_scenario
 
 TODAY = date(2026, 11, 1)
 BASE: dict[str, object] = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 32}

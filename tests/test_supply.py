@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calibrate import fit_collective, fit_kernels, fit_soft_roofline, matmul_work
 from planner.catalogue.class_files import class_ids, load_class
 from planner.catalogue.classes import EfficiencyClass
 from planner.catalogue.hardware import KernelEfficiency, Price, Provenance
 from planner.catalogue.loader import accelerator_ids, load_accelerator, load_system
 from planner.errors import BadInputError
+from planner.measure.fit import fit_collective, fit_kernels, fit_soft_roofline, matmul_work
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
 from planner.supply.cost import (

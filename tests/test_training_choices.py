@@ -11,18 +11,18 @@ from builders import cluster, gpt, llama, training
 
 import planner
 from planner.catalogue.schema import Moe
+from planner.cost import constants
+from planner.cost.kernels import head_width_factor, rates, slowest_of
+from planner.cost.layers import contention, expert_exchange, hidden_behind, training_terms
+from planner.cost.layouts import layouts
+from planner.cost.recompute import MODULES
+from planner.cost.training import chunk_window, exchanged_gradient_bytes, exposed_share, training_step
 from planner.demand.memory import state_bytes_per_parameter, update_bytes
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError
-from planner.plan import constants
-from planner.plan.estimate import estimate_scenario
-from planner.plan.kernels import head_width_factor, rates, slowest_of
-from planner.plan.layouts import layouts
-from planner.plan.recompute import MODULES
-from planner.plan.sections import contention, expert_exchange, hidden_behind, training_terms
-from planner.plan.training import chunk_window, exchanged_gradient_bytes, exposed_share, training_step
+from planner.planning.estimate import estimate_scenario
 from planner.supply.collectives import collective_time
 
 TODAY = date(2026, 11, 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError, CatalogueError, InfeasibleError, PlannerError
-from planner.plan.estimate import COLUMNS, Estimate, estimate_rows, estimate_scenario
-from planner.plan.scenario import KEYS
+from planner.planning.estimate import COLUMNS, Estimate, estimate_rows, estimate_scenario
 from planner.present.tables import check_format, render, to_csv, to_json
+from planner.scenario.keys import KEYS
 
 Say = Callable[[str], None]
 Style = Mapping[str, Any]
@@ -194,7 +194,7 @@ def show_plan(
     say: Say,
 ) -> tuple[str, str]:
     """The search: data to show, and why nothing fits where that is so."""
-    from planner.plan.planning import make_plan
+    from planner.planning.plan import make_plan
     from planner.present.plans import infeasible, plan_json, plan_rows
 
     check_format(fmt)
@@ -269,7 +269,7 @@ def show_compare(
     say: Say,
 ) -> str:  # fmt: skip
     """Best plan of one model on each hardware; one that cannot says why and the others are kept."""
-    from planner.plan.planning import make_plan
+    from planner.planning.plan import make_plan
     from planner.present.plans import infeasible, layout_text
 
     check_format(fmt)
@@ -301,8 +301,8 @@ def show_roofline(
     given: Mapping[str, Any], *, output: str | None, fmt: str, dirs: Sequence[str], style: Style, say: Say
 ) -> str:
     """Operators against the roofs as a table, and with ``output`` as a figure."""
-    from planner.plan.points import points, violations
-    from planner.plan.roofs import roofs
+    from planner.cost.points import points, violations
+    from planner.cost.roofs import roofs
 
     check_format(fmt)
     e = estimate_scenario(given, dirs=tuple(dirs), folder=None, today=date.today())
@@ -372,8 +372,8 @@ def run_calibrate(path: str, *, dirs: Sequence[str]) -> str:
     """Fit a CSV of measured matmuls and write the ``efficiency`` blocks of a profile."""
     import csv
 
-    from planner.calibrate import fit_kernels
     from planner.catalogue.loader import load_accelerator
+    from planner.measure.fit import fit_kernels
 
     source = Path(path)
     if not source.is_file():

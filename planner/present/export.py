@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError
-from planner.plan.scenario import KEYS, UNREADABLE
 from planner.present.tables import plain
+from planner.scenario.keys import KEYS, UNREADABLE
 
 
 def check_writable(path: str) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from planner.plan.estimate import Estimate, ledger_rows
-from planner.plan.planning import REASONS, Choice, Plan
+from planner.planning.estimate import Estimate, ledger_rows
+from planner.planning.plan import REASONS, Choice, Plan
 from planner.units import format_gib, format_quantity
 
 LAYOUT = ("dp", "tp", "pp", "cp", "ep", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")

@@ -104,7 +104,7 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -
     found = tables(compared, inferred)
     predicted = sum(c.estimate is not None for c in compared)
     parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
-             "and are refused. The few global constants of `planner/plan/constants.py` were set on these runs, so the "
+             "and are refused. The few global constants of `planner/cost/constants.py` were set on these runs, so the "
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
     for name in ("by source", "by regime", "prefill and decode of static batches, by engine",

@@ -21,9 +21,9 @@ from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
 from planner.demand.ops import Array
 from planner.errors import PlannerError
-from planner.plan.estimate import Estimate, estimate_resolved
-from planner.plan.resolve import resolve
-from planner.plan.scenario import KEYS, parse_scenario
+from planner.planning.estimate import Estimate, estimate_resolved
+from planner.scenario.keys import KEYS, parse_scenario
+from planner.scenario.resolve import resolve
 
 TODAY = date(2026, 11, 1)  # only ages prices, which are not compared
 
@@ -169,13 +169,13 @@ class LayoutGroup:
 
 def layout_groups() -> list[LayoutGroup]:
     """Predict every layout study: GPTs on A100s under Megatron-DeepSpeed, 1F1B and full recompute."""
+    from planner.cost.layouts import layouts
+    from planner.cost.runs import TrainingRun
+    from planner.cost.training import training_step
     from planner.demand.optimizer import optimizer
     from planner.demand.transformer import demand
     from planner.demand.workload import Precision
-    from planner.plan.layouts import layouts
-    from planner.plan.resolve import cluster_of
-    from planner.plan.runs import TrainingRun
-    from planner.plan.training import training_step
+    from planner.scenario.resolve import cluster_of
 
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in _rows("layouts.csv"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from planner.demand.ops import Array
-from planner.plan.uncertainty import regime
+from planner.planning.uncertainty import regime
 from planner.validation.published import Compared, LayoutGroup
 
 Rows = list[dict[str, Any]]

@@ -48,8 +48,8 @@ def least(measure: Callable[[], float], repetitions: int = REPETITIONS) -> float
 
 def hundred_thousand_layouts() -> float:
     """Evaluate 10^5 admissible layouts of Llama 3.1 70B, repeated from the search's own candidates."""
-    from planner.plan.resolve import resolve_run
-    from planner.plan.search import CHUNK, _admissible, candidates, evaluate
+    from planner.planning.search import CHUNK, _admissible, candidates, evaluate
+    from planner.scenario.resolve import resolve_run
 
     resolved = resolve_run(CLUSTER)
     rows = [_admissible(x, resolved, {}, CLUSTER) for x in candidates(resolved, CLUSTER)]
@@ -69,8 +69,8 @@ def hundred_thousand_layouts() -> float:
 
 def search_of_a_cluster() -> tuple[float, int]:
     """A whole search, refusals included, and how many layouts it considered."""
-    from planner.plan.resolve import resolve_run
-    from planner.plan.search import search
+    from planner.planning.search import search
+    from planner.scenario.resolve import resolve_run
 
     resolved = resolve_run(CLUSTER)
     considered: list[int] = []

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/cross_validate.py            prints a table, in a few minutes
 
-The constants of ``planner/plan/constants.py`` marked *fitted*, the two of FlashAttention-1 and the matmul energies of
+The constants of ``planner/cost/constants.py`` marked *fitted*, the two of FlashAttention-1 and the matmul energies of
 ``hardware/classes`` are chosen by least absolute error, a source weighing as the root of its runs. To keep fifty folds
 affordable the log of each prediction is taken to be a sum of parabolas, one a constant, through three exact
 evaluations; the runs left out are then predicted exactly with what the others chose.
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from planner.catalogue.class_files import load_class  # noqa: E402
-from planner.plan import constants, kernels  # noqa: E402
+from planner.cost import constants, kernels  # noqa: E402
 from planner.validation.published import cases, compare, layout_groups  # noqa: E402
 from planner.validation.study import chip, regime_of  # noqa: E402
 

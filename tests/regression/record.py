@@ -23,14 +23,15 @@ from planner.errors import PlannerError
 RECORD = Path(__file__).with_name("answers.jsonl.gz")
 SCENARIOS, REFUSALS, SEARCHES, SEED = 2000, 250, 60, 20261128
 MODELS = (
-    "gpt2", "gpt3-175b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "mixtral-8x7b", "qwen3-30b-a3b",
-    "deepseek-v3", "deepseek-v2-lite", "gemma-3-27b", "gpt-oss-20b", "falcon-40b", "minimax-m2.5", "kimi-k2", "glm-4.5-air",
-    "bert-large-uncased", "flan-t5-xl", "whisper-large", "modernbert-base", "llama-4-scout", "gemma-3-4b", "minicpm3-4b",
+    "gpt2", "gpt3-175b", "llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "mixtral-8x7b",
+    "qwen3-30b-a3b", "deepseek-v3", "deepseek-v2-lite", "gemma-3-27b", "gpt-oss-20b", "falcon-40b", "minimax-m2.5",
+    "kimi-k2", "glm-4.5-air", "bert-large-uncased", "flan-t5-xl", "whisper-large", "modernbert-base",
+    "llama-4-scout", "gemma-3-4b", "minicpm3-4b",
 )  # fmt: skip
 HARDWARE = (
-    "dgx-h100", "dgx-a100-80gb", "mi300x-platform", "tpu-v5p-pod", "gb200-nvl72", "dgx-b200", "l40s-48gb", "rtx-4090-24gb",
-    "hls-gaudi2", "aws-trn2-48xlarge", "dgx-1v-32gb", "tpu-v6e-pod", "lumi-mi250x", "rtx-5090-32gb", "t4-16gb",
-    "apple-m3-max-128gb", "h100-pcie-80gb",
+    "dgx-h100", "dgx-a100-80gb", "mi300x-platform", "tpu-v5p-pod", "gb200-nvl72", "dgx-b200", "l40s-48gb",
+    "rtx-4090-24gb", "hls-gaudi2", "aws-trn2-48xlarge", "dgx-1v-32gb", "tpu-v6e-pod", "lumi-mi250x",
+    "rtx-5090-32gb", "t4-16gb", "apple-m3-max-128gb", "h100-pcie-80gb",
 )  # fmt: skip
 TRAIN: Mapping[str, tuple[object, ...]] = {
     "tp": (1, 1, 2, 4, 8), "pp": (1, 1, 2, 4, 8), "cp": (1, 1, 1, 2, 4), "ep": (1, 1, 2, 4, 8), "vpp": (1, 1, 1, 2),
@@ -45,15 +46,16 @@ TRAIN: Mapping[str, tuple[object, ...]] = {
     "overlap_dp": (None, True, False), "overlap_tp": (None, "none", "backward", "all"), "overlap_ep": (None, True),
     "context_exchange": (None, "ring", "all_gather", "all_to_all"),
     "framework": (None, None, "megatron", "megatron-deepspeed", "torch", "jax"), "lora_rank": (None, None, None, 16),
-    "compiled": (None, True, False), "imbalance": (None, None, 1.3), "compression": (None,) * 6 + ("depth:0.5", "width:0.75"),
+    "compiled": (None, True, False), "imbalance": (None, None, 1.3),
+    "compression": (None,) * 6 + ("depth:0.5", "width:0.75"),
 }  # fmt: skip
 INFER: Mapping[str, tuple[object, ...]] = {
     "tp": (1, 1, 2, 4, 8), "pp": (1, 1, 2), "ep": (1, 1, 2, 8), "input_len": (None, 128, 2048, 8192),
     "output_len": (None, 64, 512), "batch": (None, 1, 16, 64, 256), "concurrency": (None, 4, 64),
     "engine": (None, "ideal", "vllm", "sglang", "tensorrt-llm", "llama.cpp"), "attention": (None, None, "eager"),
     "weight_dtype": (None, None, "bf16", "fp8", "int4", "int8", "mxfp4"), "kv_dtype": (None, "fp8"),
-    "compute_dtype": (None, None, "bf16", "fp16", "fp8"), "sparsity": (None, None, None, "2:4"), "imbalance": (None, 1.5),
-    "cp": (1, 1, 1, 2), "seq_len": (None, 256),
+    "compute_dtype": (None, None, "bf16", "fp16", "fp8"), "sparsity": (None, None, None, "2:4"),
+    "imbalance": (None, 1.5), "cp": (1, 1, 1, 2), "seq_len": (None, 256),
 }  # fmt: skip
 
 

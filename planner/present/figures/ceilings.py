@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from planner.plan.points import Point
-from planner.plan.roofs import Roof
+from planner.cost.points import Point
+from planner.cost.roofs import Roof
 from planner.present.figures.placement import Board, Box, Segment, spread
 from planner.present.figures.style import FAINT, HALO, INK, MUTED, SMALL, floating, text_width
 from planner.units import format_quantity

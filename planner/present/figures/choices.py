@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from planner.plan.sensitivity import Sensitivity
+from planner.planning.sensitivity import Sensitivity
 from planner.present.figures.rows import Row, number, round_numbers
 from planner.present.figures.style import (
     BODY,
@@ -113,7 +113,7 @@ def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle
 
     Parameters
     ----------
-    sensitivities : sequence of Sensitivity     (``planner.plan.sensitivity.sensitivity``)
+    sensitivities : sequence of Sensitivity     (``planner.planning.sensitivity.sensitivity``)
 
     Returns
     -------

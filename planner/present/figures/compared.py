@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from planner.cost.roofs import Roof
 from planner.errors import BadInputError
-from planner.plan.roofs import Roof
 from planner.present.figures.placement import spread
 from planner.present.figures.style import OKABE_ITO, floating, intensity_axes, sheet
 from planner.units import format_quantity

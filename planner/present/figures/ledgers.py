@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from planner.plan.estimate import Estimate
+from planner.planning.estimate import Estimate
 from planner.present.figures.style import (
     BODY,
     FAINT,

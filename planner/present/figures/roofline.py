@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from planner.plan.points import COMMUNICATION, Point, violations
-from planner.plan.roofs import Roof
+from planner.cost.points import COMMUNICATION, Point, violations
+from planner.cost.roofs import Roof
 from planner.present.figures.ceilings import DASHES, Frame, draw_roofs
 from planner.present.figures.placement import Board, Box, leader
 from planner.present.figures.style import (

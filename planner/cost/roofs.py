@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from planner.cost.kernels import attention_dtype, rates
 from planner.demand.ops import KERNELS
 from planner.demand.workload import Precision
-from planner.plan.kernels import attention_dtype, rates
 from planner.supply.accelerator import vector_flops
 from planner.supply.cluster import Cluster, fabric_kind
 from planner.supply.collectives import collective_efficiency

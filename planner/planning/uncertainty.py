@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.catalogue.intervals import interval_table
-from planner.plan.layouts import Layouts
-from planner.plan.resolve import Resolved
+from planner.cost.layouts import Layouts
 from planner.precision import DTYPES
+from planner.scenario.resolve import Resolved
 from planner.supply.efficiency import kernel_efficiency
 
 

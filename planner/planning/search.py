@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from planner.cost.inference import inference_pass, serving
+from planner.cost.layouts import Layouts, divisors, layouts, rules
+from planner.cost.runs import TrainingRun
+from planner.cost.training import training_step
 from planner.demand.ops import Array
-from planner.plan.inference import inference_pass, serving
-from planner.plan.layouts import Layouts, divisors, layouts, rules
-from planner.plan.resolve import Resolved, runs_of_layouts
-from planner.plan.runs import TrainingRun
-from planner.plan.scenario import RECOMPUTE, Value
-from planner.plan.training import training_step
+from planner.scenario.keys import RECOMPUTE, Value
+from planner.scenario.resolve import Resolved, runs_of_layouts
 
 CHUNK = 8192
 Progress = Callable[[int, int], None]

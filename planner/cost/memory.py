@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.cost.layouts import Layouts
+from planner.cost.runs import Terms, TrainingRun
+from planner.cost.schedules import in_flight
 from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.plan.layouts import Layouts
-from planner.plan.pipeline import in_flight
-from planner.plan.runs import Terms, TrainingRun
-from planner.plan.scenario import RECOMPUTE
+from planner.scenario.keys import RECOMPUTE
 
 # What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.

@@ -13,23 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
-from planner.demand.costs import Costs
-from planner.demand.memory import newton_schulz_flops, update_bytes
-from planner.demand.ops import Array, OpTable
-from planner.demand.transformer import Section
-from planner.demand.workload import Work, work
-from planner.errors import unknown
-from planner.plan.held import run_state
-from planner.plan.inference import FUSED, InferenceRun, inference_pass
-from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates
-from planner.plan.layouts import Layouts
-from planner.plan.recompute import SPARES_LAST_MATMUL, repeated_share
-from planner.plan.resolve import Resolved
-from planner.plan.roofs import VECTOR, Roof, roofs
-from planner.plan.runs import TrainingRun
-from planner.plan.scenario import RECOMPUTE
-from planner.plan.sections import section_precision, training_rates, training_terms
-from planner.plan.training import (
+from planner.cost.inference import FUSED, InferenceRun, inference_pass
+from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates
+from planner.cost.layers import section_precision, training_rates, training_terms
+from planner.cost.layouts import Layouts
+from planner.cost.memory import run_state
+from planner.cost.recompute import SPARES_LAST_MATMUL, repeated_share
+from planner.cost.roofs import VECTOR, Roof, roofs
+from planner.cost.runs import TrainingRun
+from planner.cost.training import (
     accumulation_bytes,
     accumulation_time,
     exposed_share,
@@ -37,6 +29,14 @@ from planner.plan.training import (
     stage_counts,
     training_step,
 )
+from planner.demand.costs import Costs
+from planner.demand.memory import newton_schulz_flops, update_bytes
+from planner.demand.ops import Array, OpTable
+from planner.demand.transformer import Section
+from planner.demand.workload import Work, work
+from planner.errors import unknown
+from planner.scenario.keys import RECOMPUTE
+from planner.scenario.resolve import Resolved
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
 __all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
@@ -163,7 +163,7 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
 
 
 def _repeated(once: list[Point], mode: str, s: Section, run: TrainingRun) -> list[Point]:
-    """Forward operators of a layer that the backward pass repeats: see ``planner.plan.recompute``."""
+    """Forward operators of a layer that the backward pass repeats: see ``planner.cost.recompute``."""
     if mode == "selective":
         share = {f"{op.name}|{s.name}": repeated_share(op, run) for op in s.table.ops}
         return [replace(p, count=p.count * share[p.name]) for p in once if share[p.name] > 0]

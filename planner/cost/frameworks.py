@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from planner.catalogue.hardware import Accelerator
 from planner.demand.workload import Precision
-from planner.plan.scenario import Value
 from planner.precision import DTYPES
+from planner.scenario.keys import Value
 
 XLA_CLASSES = ("google-tpu", "aws-neuron")
 # XLA compiles for Trainium too, but Neuron's training libraries derive from Megatron-LM: that selective recomputation

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.demand.ops import Array
 from planner.errors import BadInputError
-from planner.plan.scenario import RECOMPUTE, Value
+from planner.scenario.keys import RECOMPUTE, Value
 
 Ints = NDArray[np.int64]
 

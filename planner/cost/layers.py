@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
+from planner.cost import constants
+from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates, weight_gradient_time
+from planner.cost.layouts import Layouts
+from planner.cost.recompute import kept_bytes, last_matmul_time, selective_time
+from planner.cost.runs import Terms, TrainingRun, gathered_bytes
 from planner.demand.costs import local_weights, stored_bytes
 from planner.demand.ops import GROUPS, Array, OpTable
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Precision, Work, work
-from planner.plan import constants
-from planner.plan.kernels import Rates, attention_dtype, backward_time, forward, rates, weight_gradient_time
-from planner.plan.layouts import Layouts
-from planner.plan.recompute import kept_bytes, last_matmul_time, selective_time
-from planner.plan.runs import Terms, TrainingRun, gathered_bytes
 from planner.precision import DTYPES
 from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
 from planner.supply.collectives import collective_time

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.cost import constants
+from planner.cost.kernels import attention_dtype, slowest_of
+from planner.cost.layers import contention, hidden_behind, training_terms
+from planner.cost.layouts import Layouts, stage_sections
+from planner.cost.memory import Pair, held_zero_stage, memory_ledger, run_state, total
+from planner.cost.recompute import SPARES_LAST_MATMUL, recomputed
+from planner.cost.runs import Terms, TrainingRun, gathered_bytes
+from planner.cost.schedules import bubble_time
 from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
-from planner.plan import constants
-from planner.plan.held import Pair, held_zero_stage, memory_ledger, run_state, total
-from planner.plan.kernels import attention_dtype, slowest_of
-from planner.plan.layouts import Layouts, stage_sections
-from planner.plan.pipeline import bubble_time
-from planner.plan.recompute import SPARES_LAST_MATMUL, recomputed
-from planner.plan.runs import Terms, TrainingRun, gathered_bytes
-from planner.plan.scenario import RECOMPUTE
-from planner.plan.sections import contention, hidden_behind, training_terms
+from planner.scenario.keys import RECOMPUTE
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time

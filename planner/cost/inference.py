@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.catalogue.engines import Engine
+from planner.cost.kernels import forward, rates
+from planner.cost.layers import communication_terms
+from planner.cost.layouts import Layouts
+from planner.cost.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES
+from planner.cost.runs import Terms
+from planner.cost.training import running_layers, stage_counts
 from planner.demand.costs import AttentionKind, cache_values, stored_bytes
 from planner.demand.ops import GROUPS, Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, Work, work
-from planner.plan.held import COMMUNICATOR_BYTES, CONTEXT_BYTES
-from planner.plan.kernels import forward, rates
-from planner.plan.layouts import Layouts
-from planner.plan.runs import Terms
-from planner.plan.sections import communication_terms
-from planner.plan.training import running_layers, stage_counts
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import p2p_time
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from planner.plan.layouts import Layouts, rules
-from planner.plan.resolve import Resolved
-from planner.plan.runs import TrainingRun
-from planner.plan.scenario import Value
-from planner.plan.search import candidates, evaluate
+from planner.cost.layouts import Layouts, rules
+from planner.cost.runs import TrainingRun
+from planner.planning.search import candidates, evaluate
+from planner.scenario.keys import Value
+from planner.scenario.resolve import Resolved
 
 Row = dict[str, object]
 
@@ -20,7 +20,7 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
 
     Parameters
     ----------
-    resolved : Resolved             model, cluster and workload (``planner.plan.resolve.resolve_run``)
+    resolved : Resolved             model, cluster and workload (``planner.scenario.resolve.resolve_run``)
     given : mapping                 the scenario; the layout keys it has are held
     by : sequence of str            layout keys: ``tp pp cp dp ep vpp micro_batch zero_stage recompute …``
 

@@ -15,10 +15,10 @@ from statistics import NormalDist
 import numpy as np
 
 from planner.catalogue.hardware import Accelerator
+from planner.cost import constants
 from planner.demand.costs import AttentionKind, Costs, op_costs
 from planner.demand.ops import KERNELS, Array, OpTable
 from planner.demand.workload import Precision, Work
-from planner.plan import constants
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
@@ -33,7 +33,7 @@ FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
 FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", {"forward": 0.35, "backward": 0.35 * 63 / 73}
 # The first FlashAttention and its Triton port reach 25 to 40 % of an A100's peak, backward less than forward (Dao
 # 2023, https://arxiv.org/abs/2307.08691, abstract and section 1); the two values within that range are fitted with the
-# constants of ``planner.plan.constants``. Chips with newer matrix instructions lose to them
+# constants of ``planner.cost.constants``. Chips with newer matrix instructions lose to them
 # what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
 FLASH_1_REACH = {"forward": 0.40, "backward": 0.30}
 AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}

@@ -8,18 +8,18 @@ from datetime import date
 
 import numpy as np
 
+from planner.cost.inference import InferenceRun, inference_pass, serving
+from planner.cost.layouts import Layouts
+from planner.cost.runs import Terms, TrainingRun
+from planner.cost.training import running_layers, training_step
 from planner.demand.costs import op_costs
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
 from planner.errors import BadInputError, PlannerError
-from planner.plan.inference import InferenceRun, inference_pass, serving
-from planner.plan.layouts import Layouts
-from planner.plan.resolve import HardwareDirs, Resolved, resolve
-from planner.plan.runs import Terms, TrainingRun
-from planner.plan.scenario import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
-from planner.plan.training import running_layers, training_step
-from planner.plan.uncertainty import Interval, interval
+from planner.planning.uncertainty import Interval, interval
+from planner.scenario.keys import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
+from planner.scenario.resolve import HardwareDirs, Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
 

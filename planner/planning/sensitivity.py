@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from planner.catalogue.hardware import CollectiveEfficiency, Fabric, KernelEfficiency
-from planner.plan.layouts import Layouts
-from planner.plan.points import Estimated
-from planner.plan.resolve import Resolved
-from planner.plan.search import evaluate
+from planner.cost.layouts import Layouts
+from planner.cost.points import Estimated
+from planner.planning.search import evaluate
 from planner.precision import DTYPE_NAMES
+from planner.scenario.resolve import Resolved
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import OPERATIONS, collective_efficiency
 from planner.supply.efficiency import KERNELS, kernel_efficiency

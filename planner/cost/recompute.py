@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.cost.layouts import Layouts
+from planner.cost.runs import TrainingRun
 from planner.demand.costs import saved_bytes
 from planner.demand.ops import Array, Op, OpTable
 from planner.demand.workload import Work
-from planner.plan.layouts import Layouts
-from planner.plan.runs import TrainingRun
-from planner.plan.scenario import RECOMPUTE
+from planner.scenario.keys import RECOMPUTE
 
 # Share of matmul outputs that a selective policy saves, of attention and of the MLP: torchtitan's every second one
 # (per-operator policy, https://github.com/pytorch/torchtitan). The ``custom`` policies that MaxText's runs are

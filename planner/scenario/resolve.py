@@ -17,6 +17,19 @@ from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
+from planner.cost.frameworks import (
+    MEGATRON_MODULES,
+    WHY_FRAMEWORK,
+    default_framework,
+    default_gradients,
+    settings_of_layout,
+)
+from planner.cost.inference import InferenceRun
+from planner.cost.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
+from planner.cost.memory import held_zero_stage
+from planner.cost.recompute import MODULES, default_modules, repeats_modules
+from planner.cost.runs import TrainingRun
+from planner.cost.training import training_step
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
@@ -24,21 +37,8 @@ from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
-from planner.plan.frameworks import (
-    MEGATRON_MODULES,
-    WHY_FRAMEWORK,
-    default_framework,
-    default_gradients,
-    settings_of_layout,
-)
-from planner.plan.held import held_zero_stage
-from planner.plan.inference import InferenceRun
-from planner.plan.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
-from planner.plan.recompute import MODULES, default_modules, repeats_modules
-from planner.plan.runs import TrainingRun
-from planner.plan.scenario import KEYS, RECOMPUTE, Value
-from planner.plan.training import training_step
 from planner.precision import DTYPES
+from planner.scenario.keys import KEYS, RECOMPUTE, Value
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
