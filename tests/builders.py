@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from planner.catalogue.engines import engine
+from planner.catalogue.frameworks import frameworks
 from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
 from planner.cost.inference import InferenceRun
@@ -76,13 +77,19 @@ def faster(c: Cluster, *, bandwidth: float = 1.0, peak: float = 1.0, links: floa
 
 
 def training(
-    *, seq_len: int = 2048, precision: Precision | None = None, adam: str = "adamw", **keys: object
+    *,
+    seq_len: int = 2048,
+    precision: Precision | None = None,
+    adam: str = "adamw",
+    framework: str = "megatron",
+    **keys: object,
 ) -> TrainingRun:
     """A training run; ``keys`` are fields of TrainingRun."""
     return TrainingRun(
         seq_len=seq_len,
         precision=precision or Precision(),
         optimizer=optimizer(adam),
+        framework=frameworks()[framework],
         **keys,  # type: ignore[arg-type]
     )
 

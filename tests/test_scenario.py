@@ -58,7 +58,7 @@ def test_zero_is_no_size(key: str) -> None:
 def test_choices_name_what_is_allowed(key: str) -> None:
     with pytest.raises(BadInputError) as error:
         parse_scenario({key: "nonsense"})
-    assert KEYS[key].choices[0] in str(error.value)
+    assert KEYS[key].allowed[0] in str(error.value)
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -33,7 +33,7 @@ def estimate(**keys: object):  # type: ignore[no-untyped-def]
 
 
 def test_the_slowest_of_many_is_slower_and_static_chips_are_alike() -> None:
-    gpu, tpu = cluster(8).accelerator, cluster(4, "tpu-v5p-pod").accelerator
+    gpu, tpu = cluster(8).efficiency.execution, cluster(4, "tpu-v5p-pod").efficiency.execution
     times = [slowest_of(n, gpu) for n in (1, 8, 64, 4096)]
     assert times[0] == 1.0 and times == sorted(times)
     drawn = np.random.default_rng(0).normal(1.0, constants.DEVICE_SPREAD, (20_000, 64)).max(axis=1)
@@ -179,7 +179,7 @@ def test_only_the_longest_stage_waits_for_its_own_slowest_device() -> None:
     x = layouts(pp=4, dp=16, micro_batch=1, global_batch=16 * 64)
     step = training_step(d, cluster(64), x, training())
     alone = training_step(d, cluster(64), layouts(dp=64, micro_batch=1, global_batch=64 * 64), training())
-    ratio = slowest_of(16, cluster(64).accelerator) / slowest_of(64, cluster(64).accelerator)
+    ratio = slowest_of(16, cluster(64).efficiency.execution) / slowest_of(64, cluster(64).efficiency.execution)
     assert ratio < 1.0
     head = {k: s.time["backward.all"][0] for k, s in (("staged", step), ("whole", alone))}
     per_layer = training_terms(d, cluster(64), x, training(), detail=False)["backward.all"][0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.catalogue import build
-from planner.catalogue.classes import EfficiencyClass, MatmulEnergy
+from planner.catalogue.classes import EfficiencyClass, Execution, MatmulEnergy
 from planner.catalogue.fields import CLASSES, ID, KERNELS, NAME, SOURCES
 from planner.catalogue.hardware import CollectiveEfficiency, Provenance
 from planner.catalogue.loader import Dirs, entries, find
@@ -65,6 +65,25 @@ CLASS_FIELDS = (
             *_CITED,
         ),
     ),
+    Field(
+        "execution",
+        "section",
+        "how chips of the class run programs; the first value of each is what is not said",
+        fields=(
+            Field("compiled", "flag", "programs are compiled as a whole", default=False),
+            Field("steady_clock", "flag", "equal devices run alike in speed", default=False),
+            Field("link_engines", "flag", "traffic takes nothing from compute", default=False),
+            Field("systolic", "flag", "matmuls and exponentials have engines of their own", default=False),
+            Field("flops_per_exponential", "number", "vector FLOP/s over exponentials a second", default=16.0),
+            Field("pipelined_exchange", "flag", "tensor-parallel exchange runs beside its matmuls", default=False),
+            Field("names_modules", "flag", "selective recomputation repeats named modules", default=False),
+            Field("ampere_kernels", "number", "reach of Ampere's attention over that on Ampere", default=1.0),
+            Field("flash_2_forward", "number", "most of the peak that FlashAttention-2 reaches", default=1.0),
+            Field("flash_2_backward", "number", "the same, backward", default=1.0),
+            Field("source", "source", "a key under `sources`", required=True),
+            Field("note", "text", "", default=""),
+        ),
+    ),
     SOURCES,
 )
 
@@ -96,7 +115,13 @@ def _load(path: Path, _changed: int) -> EfficiencyClass:
         },
         energy=energy
         and MatmulEnergy(energy["picojoules_per_flop"] * 1e-12, _provenance(energy), energy["narrow_exponent"]),
+        execution=_execution(values["execution"]),
     )
+
+
+def _execution(entry: Mapping[str, Any] | None) -> Execution:
+    said = {k: v for k, v in (entry or {}).items() if k not in ("source", "note")}
+    return Execution(**said)
 
 
 def _collective(entry: Mapping[str, Any]) -> CollectiveEfficiency:

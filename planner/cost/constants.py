@@ -29,6 +29,5 @@ CONTENTION = 0.65
 # Part of the time of expert exchange hidden behind compute that is taken from it: its kernels hold 20 of 132
 # multiprocessors (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.2). Published, not fitted.
 HIDDEN_EXCHANGE_SHARE = 20.0 / 132.0
-# Chips that run compiled programs at a fixed clock, with engines of their own for the links: they are alike in speed,
-# and traffic takes nothing from compute.
-STATIC_CLASSES = ("google-tpu", "aws-neuron", "intel-gaudi")
+# Modes of recomputation; a layout holds the index.
+RECOMPUTE = ("none", "selective", "full")

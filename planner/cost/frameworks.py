@@ -1,59 +1,74 @@
-"""What a run that names no framework is taken to be, and what each framework does unless it is told otherwise."""
+"""What the facts of a framework come to in a training run: widths on the network, copies of logits, ZeRO as it is held.
+
+The facts themselves are data, ``planner/catalogue/frameworks.yaml``; no name of a framework stands in the cost model.
+"""
 
 from __future__ import annotations
 
-from planner.catalogue.hardware import Accelerator
-from planner.demand.workload import Precision
-from planner.precision import DTYPES
-from planner.scenario.keys import Value
+import numpy as np
 
-XLA_CLASSES = ("google-tpu", "aws-neuron")
-# XLA compiles for Trainium too, but Neuron's training libraries derive from Megatron-LM: that selective recomputation
-# repeats the attention core there too is an assumption.
-MEGATRON_MODULES = ("aws-neuron",)
-# Formats with a scale a block. Recipes in nvfp4 turn Transformer Engine's overlap off
-# (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes of Qwen3). In mxfp8 it works with limits: scales go by
-# blocking collectives, output gradients not behind weight gradients
-# (https://github.com/NVIDIA/TransformerEngine/pull/1711); that it gains nothing is an assumption.
-BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
-# What the estimate says of a framework that was not given.
-WHY_FRAMEWORK = {
-    "jax": "what compiles for the chip",
-    "torch": "torch where zero_stage is 3",
-    "megatron-deepspeed": "unfused attention beside ZeRO 1 or 2",
-    "megatron": "torch where zero_stage is 3",
-}
+from planner.cost.layouts import Layouts
+from planner.cost.runs import TrainingRun
+from planner.demand.ops import Array, Op
 
 
-def default_framework(chip: Accelerator, zero_stage: int, attention: str = "flash") -> str:
-    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
+def unfused(run: TrainingRun) -> bool:
+    """Whether vector operators run step by step."""
+    return run.framework.unfused_vectors and not run.compiled
 
-    Unfused attention beside ZeRO 1 or 2 is taken for DeepSpeed's pipeline engine, as in BLOOM's and GPT-NeoX's runs: an
-    assumption, which the estimate says.
+
+def gathered_bytes(run: TrainingRun, width: float) -> float:
+    """Width of a weight or an activation that a matmul's ranks gather [byte], ``width`` where nothing is said."""
+    return min(1.0, width) if run.precision.compute in run.framework.gathers_in else width
+
+
+def exchanged_gradient_bytes(run: TrainingRun) -> float:
+    """Width of a gradient on the network [byte]: the accumulator's, or the activation's where gradients are reduced as
+    matmuls wrote them and widened after."""
+    wide = run.precision.bytes_of("grad")
+    return min(wide, run.precision.bytes_of("activation")) if run.framework.reduces_in_activation_dtype else wide
+
+
+def logit_bytes(run: TrainingRun) -> float:
+    """What one logit takes with its copies and gradients [byte]; a fused loss keeps it and its gradient."""
+    width = run.precision.bytes_of("activation")
+    if run.loss == "fused":
+        return 2.0 * width
+    return run.framework.logit_copies * width + run.framework.fp32_logit_copies * 4.0
+
+
+def accumulation_bytes(run: TrainingRun) -> float:
+    """What adding a micro-batch's gradient to the accumulator moves in a kernel of its own [byte a parameter].
+
+    Matmuls that accumulate as they write have none. Else what autograd wrote is written, read, and the accumulator
+    read and written.
     """
-    if chip.efficiency_class in XLA_CLASSES:
-        return "jax"
-    if zero_stage == 3:
-        return "torch"
-    return "megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron"
+    moved = 2.0 * run.precision.bytes_of("activation") + 2.0 * run.precision.bytes_of("grad")
+    return moved * run.framework.accumulates_apart
 
 
-def default_gradients(framework: str, precision: Precision) -> str:
-    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; Megatron Core beside
-    8- and 4-bit matmuls bf16, as the recipes that NeMo and Megatron-Bridge benchmark with have it
-    (``grad_reduce_in_fp32 = False``, https://github.com/NVIDIA-NeMo/Megatron-Bridge, scripts/performance)."""
-    if precision.activation == "fp16":
-        return "fp16"
-    narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
-    return "bf16" if narrow and framework == "megatron" else "fp32"
+def saved_input_width(run: TrainingRun) -> float:
+    """Width of a matmul's saved input over the activation's."""
+    narrow = run.precision.bytes_of("compute") / run.precision.bytes_of("activation")
+    return min(narrow, 1.0) if run.framework.saves_compute_width else 1.0
 
 
-def settings_of_layout(chip: Accelerator, framework: str, compute: str, sequence_parallel: bool) -> dict[str, Value]:
-    """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
-    parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
-    asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
-    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA. PyTorch is taken
-    with fused kernels, by ``torch.compile`` or written so; Megatron-LM has the fused ones, and launches each."""
-    pipelined = chip.efficiency_class in ("nvidia-hopper", "nvidia-blackwell") and compute not in BLOCK_SCALED
-    overlap = "none" if framework != "megatron" else "all" if pipelined and sequence_parallel else "backward"
-    return {"framework": framework, "overlap_tp": overlap, "compiled": framework == "torch"}
+def repeats_modules(run: TrainingRun) -> bool:
+    """Whether selective recomputation repeats modules, and not whatever a policy has not saved."""
+    return run.modules_named or not run.framework.saved_matmuls
+
+
+def saved_share(op: Op, run: TrainingRun) -> float:
+    """Part of a matmul's outputs that the policy of the framework saves, 0 to 1."""
+    return run.framework.saved_matmuls["attention" if op.group == "attention" else "mlp"]
+
+
+def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
+    """ZeRO stage by which a rank holds weights and gradients during the step, shape (n,).
+
+    Under a pipeline gradients are kept whole from the first micro-batch to the last, so that they are exchanged once a
+    step: stage 2 is stage 1 (DeepSpeed refuses it, https://github.com/deepspeedai/DeepSpeed/issues/823). Frameworks
+    that keep weights gathered too make stage 3 stage 1.
+    """
+    whole = (x.zero_stage == 2) | ((x.zero_stage == 3) & run.framework.keeps_gathered_under_pipeline)
+    return np.where((x.pp > 1) & whole, 1, x.zero_stage)

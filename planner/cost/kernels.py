@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.catalogue.hardware import Accelerator
+from planner.catalogue.classes import Execution
 from planner.cost import constants
 from planner.demand.costs import AttentionKind, Costs, op_costs
 from planner.demand.ops import KERNELS, Array, OpTable
@@ -26,26 +26,14 @@ from planner.supply.efficiency import kernel_efficiency, quantisation_bytes, sus
 from planner.supply.roofline import kernel_time
 
 FLASH_BACKWARD, EAGER_BACKWARD = 2.5, 2.0
-# PyTorch's attention on Hopper is FlashAttention-2, written for Ampere: it lacks the newer matrix instructions and
-# reaches 35 % of an H100's peak (Shah et al. 2024, https://arxiv.org/abs/2407.08608, abstract), backward less in the
-# proportion of an A100, 63 to 73 % (Dao 2023, https://arxiv.org/abs/2307.08691, section 1). On Blackwell PyTorch calls
-# cuDNN, whose kernels the class describes.
-FLASH_2_CLASS, FLASH_2_REACH = "nvidia-hopper", {"forward": 0.35, "backward": 0.35 * 63 / 73}
 # The first FlashAttention and its Triton port reach 25 to 40 % of an A100's peak, backward less than forward (Dao
 # 2023, https://arxiv.org/abs/2307.08691, abstract and section 1); the two values within that range are fitted with the
-# constants of ``planner.cost.constants``. Chips with newer matrix instructions lose to them
-# what FlashAttention-2 loses there: 35 % against 62 on Ampere, the middle of its 50 to 73 %.
+# constants of ``planner.cost.constants``.
 FLASH_1_REACH = {"forward": 0.40, "backward": 0.30}
-AMPERE_CODE_ON = {"nvidia-hopper": 0.35 / 0.62, "nvidia-blackwell": 0.35 / 0.62}
 # Attention is measured with heads of this width. Narrower ones compute more exponentials a matmul FLOP. It is also how
 # many lanes a systolic array has.
 MEASURED_HEAD = 128.0
 STANDARD_NORMAL = NormalDist()
-# Vector FLOP/s of a GPU over the exponentials it computes a second: 64 or 128 fused multiply-adds a clock and
-# multiprocessor against 16 special functions (CUDA C++ Programming Guide, throughput of native arithmetic
-# instructions; 3.9 TFLOP/s of them on H100, Shah et al. 2024, https://arxiv.org/abs/2407.08608, section 3.2). 16 where
-# the class is not named, other vendors' by assumption.
-FLOPS_PER_EXPONENTIAL = {"nvidia-volta": 8.0, "nvidia-turing": 8.0, "nvidia-ampere": 8.0}
 _CODE = {k: i for i, k in enumerate(KERNELS)}
 
 
@@ -115,13 +103,13 @@ def head_width_factor(table: OpTable, exponentials: float, *, array_reach: float
     return (1.0 + exponentials * narrow) / (1.0 + exponentials)
 
 
-def slowest_of(devices: int, chip: Accelerator) -> float:
+def slowest_of(devices: int, execution: Execution) -> float:
     """Time of the slowest of so many equal devices, over their mean; compiled chips of fixed clock run alike.
 
     The mean of the largest of n normal draws, Φ⁻¹((n − 3/8)/(n + 1/4)): Blom, Statistical Estimates and Transformed
     Beta-Variables, 1958. It lies 1.4 spreads out for 8 devices, 3 for 512 and 3.8 for 8,192.
     """
-    spread = 0.0 if chip.efficiency_class in constants.STATIC_CLASSES else constants.DEVICE_SPREAD
+    spread = 0.0 if execution.steady_clock else constants.DEVICE_SPREAD
     n = max(devices, 1)
     return 1.0 + spread * STANDARD_NORMAL.inv_cdf((n - 0.375) / (n + 0.25))
 
@@ -141,14 +129,14 @@ def rates(
     direction: str,
     sustained: bool,
     attention: AttentionKind = "flash",
-    torch: bool = False,
+    kernels: str = "native",
     training: bool = False,
 ) -> Rates:
     """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
 
-    ``sustained`` holds matmuls to what the power limit allows for minutes; ``torch`` takes the attention kernels that
-    PyTorch ships. ``training`` takes a library's matmul in every dtype and casts in a kernel of its own: the 16-bit fit
-    is of such a library, the narrow ones are of the fused kernels of inference engines.
+    ``sustained`` holds matmuls to what the power limit allows for minutes; ``kernels`` is the generation of attention
+    kernels that a framework calls. ``training`` takes a library's matmul in every dtype and casts in a kernel of its
+    own: the 16-bit fit is of such a library, the narrow ones are of the fused kernels of inference engines.
     """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
@@ -168,42 +156,47 @@ def rates(
             if sustained and matrix:
                 compute = min(compute, sustained_fraction(chip, d, defaults=defaults))
             if kernel == "attention" and not eager:
-                compute = min(compute, _attention_reach(chip, attention, direction, torch=torch))
+                compute = min(compute, _attention_reach(defaults.execution, attention, direction, kernels=kernels))
             if matrix and precision.sparsity == "2:4":
                 peak *= chip.sparse_factor.get(d, 1.0)
         else:
             peak = vector_flops(chip)
         memory = min(found.memory, 1.0)  # a fit above 1 is traffic that a cache took; device memory gives no more
         if sustained:
-            compute /= slowest_of(cluster.devices, chip)
+            compute /= slowest_of(cluster.devices, defaults.execution)
         if found.provenance.basis == "assumed":
             assumed.append(f"{name} efficiency {found.compute:.2f}/{found.memory:.2f} ({found.provenance.source})")
         rows.append((peak, compute, memory, found.overhead, found.sharpness))
     table = np.array(rows).T
     return Rates(
         table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)), training,
-        0.0 if eager else _exponentials(chip, peak_flops(chip, wide), direction),
+        0.0 if eager else _exponentials(cluster, peak_flops(chip, wide), direction),
     )  # fmt: skip
 
 
-def _exponentials(chip: Accelerator, peak: float, direction: str) -> float:
+def _exponentials(cluster: Cluster, peak: float, direction: str) -> float:
     """Time of the exponentials of attention over that of its matmuls at full rate, heads ``MEASURED_HEAD`` wide.
 
     One exponential a score, which forward takes part in two matmuls and backward in five (Dao 2023,
     https://arxiv.org/abs/2307.08691, section 3.1).
     """
-    if chip.efficiency_class in constants.STATIC_CLASSES:
+    runs = cluster.efficiency.execution
+    if runs.systolic:
         return math.inf
     matmuls = 5.0 if direction == "backward" else 2.0
-    exponentials = vector_flops(chip) / FLOPS_PER_EXPONENTIAL.get(chip.efficiency_class, 16.0)
+    exponentials = vector_flops(cluster.accelerator) / runs.flops_per_exponential
     return peak / (matmuls * 2.0 * MEASURED_HEAD) / exponentials
 
 
-def _attention_reach(chip: Accelerator, attention: AttentionKind, direction: str, *, torch: bool) -> float:
-    """The most of the peak that a generation of attention kernels has reached; 1 where the chip's own are in use."""
+def _attention_reach(execution: Execution, attention: AttentionKind, direction: str, *, kernels: str) -> float:
+    """The most of the peak that a generation of attention kernels has reached; 1 where the chip's own are in use.
+
+    Chips with newer matrix instructions lose to kernels written for Ampere.
+    """
     if attention == "flash-1":
-        return FLASH_1_REACH.get(direction, 1.0) * AMPERE_CODE_ON.get(chip.efficiency_class, 1.0)
-    return FLASH_2_REACH.get(direction, 1.0) if torch and chip.efficiency_class == FLASH_2_CLASS else 1.0
+        return FLASH_1_REACH.get(direction, 1.0) * execution.ampere_kernels
+    reach = {"forward": execution.flash_2_forward, "backward": execution.flash_2_backward}
+    return reach.get(direction, 1.0) if kernels == "flash-2" else 1.0
 
 
 def backward_time(

@@ -13,10 +13,11 @@ import numpy as np
 
 from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
 from planner.cost import constants
+from planner.cost.frameworks import gathered_bytes, logit_bytes, unfused
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates, weight_gradient_time
 from planner.cost.layouts import Layouts
 from planner.cost.recompute import kept_bytes, last_matmul_time, selective_time
-from planner.cost.runs import Terms, TrainingRun, gathered_bytes
+from planner.cost.runs import Terms, TrainingRun
 from planner.demand.costs import local_weights, stored_bytes
 from planner.demand.ops import GROUPS, Array, OpTable
 from planner.demand.transformer import Demand, Section
@@ -60,7 +61,7 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
 
     def one(direction: str) -> Rates:
         return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
-                     torch=run.framework == "torch", training=True)  # fmt: skip
+                     kernels=run.framework.attention_kernels, training=True)  # fmt: skip
 
     return one("forward"), one("backward")
 
@@ -113,7 +114,7 @@ def _section_terms(
         return dict.fromkeys(names, zero) | held
     dropout = d.model.dropout
     c, ahead_time = forward(s.table, w, ahead, run.precision, attention=run.attention, dropout=dropout,
-                            unfused=run.unfused)  # fmt: skip
+                            unfused=unfused(run))  # fmt: skip
     back_time = backward_time(s.table, c, back, run.precision, attention=run.attention,
                               frozen=run.lora_rank > 0)  # fmt: skip
     terms = _grouped(s.table, "forward", ahead_time, groups) | _grouped(s.table, "backward", back_time, groups)
@@ -124,7 +125,7 @@ def _section_terms(
     if DTYPES[run.precision.compute].bytes < 2:
         launches += sum(o.kernel in ("matmul", "grouped_matmul") for o in s.table.ops)  # each casts its input
     launches *= constants.COMPILED_SHARE if run.compiled else 1.0
-    launches *= run.framework != "jax"  # XLA compiles the step into one program
+    launches *= run.framework.launches
     terms["host"] = zero + launches * constants.LAUNCH_TIME
     core = np.array([o.kernel == "attention" for o in s.table.ops])
     terms["core"] = (ahead_time * core).sum(axis=1)
@@ -173,18 +174,13 @@ def _saved_terms(s: Section, w: Work, run: TrainingRun, *, hidden: int) -> Terms
 def _loss_bytes(w: Work, run: TrainingRun, width: float, *, hidden: int, outputs: float) -> Array:
     """What logits, their copies and gradients take at once, shape (n,) [byte].
 
-    eager: in the activation dtype and once in fp32 for the loss, whose gradient overwrites it; PyTorch's own loss keeps
-    the fp32 logits, their log-softmax or gradient, and the gradient in the activation dtype apart. XLA fuses the
-    widening into the reductions, as a fused kernel does: logits and their gradient in the activation dtype. chunked:
-    a chunk has as many logits as the input has values, in the activation dtype and in fp32 (Liger Kernel,
-    https://arxiv.org/abs/2410.10989, section 3.2).
+    eager: the framework's own, in the activation dtype and in fp32 for the loss, whose gradient overwrites it at best.
+    fused: logits and their gradient in the activation dtype. chunked: a chunk has as many logits as the input has
+    values, in the activation dtype and in fp32 (Liger Kernel, https://arxiv.org/abs/2410.10989, section 3.2).
     """
     if run.loss == "chunked":
         return np.asarray(w.tokens * hidden * (width + 4.0))
-    per_logit = 2.0 * (width + 4.0) if run.framework == "torch" else width + 4.0
-    if run.loss == "fused" or run.framework == "jax":
-        per_logit = 2.0 * width
-    return np.asarray(w.tokens * outputs / w.tp * per_logit)
+    return np.asarray(w.tokens * outputs / w.tp * logit_bytes(run))
 
 
 def communication_terms(
@@ -245,7 +241,7 @@ def contention(ranks: Array, stride: Array, cluster: Cluster, *, inside: float) 
     """Part of the time of a group's hidden traffic that is paid all the same, shape of ``ranks``; ``inside`` a scale-up
     domain it is none on chips whose links have engines of their own."""
     across = domains_spanned(ranks, stride, domain=cluster.domain) > 1
-    inside *= cluster.accelerator.efficiency_class not in constants.STATIC_CLASSES
+    inside *= not cluster.efficiency.execution.link_engines
     return np.where(across, constants.CONTENTION, inside)
 
 

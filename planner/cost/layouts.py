@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.cost.constants import RECOMPUTE
 from planner.demand.ops import Array
 from planner.errors import BadInputError
-from planner.scenario.keys import RECOMPUTE, Value
 
 Ints = NDArray[np.int64]
+Value = str | int | float | bool
 
 
 @dataclass(frozen=True)

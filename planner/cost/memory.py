@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.cost.constants import RECOMPUTE
+from planner.cost.frameworks import held_zero_stage
 from planner.cost.layouts import Layouts
 from planner.cost.runs import Terms, TrainingRun
 from planner.cost.schedules import in_flight
@@ -11,7 +13,6 @@ from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
-from planner.scenario.keys import RECOMPUTE
 
 # What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
@@ -20,9 +21,6 @@ COMMUNICATOR_BYTES = 0.4 * 2**30
 # Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
 # published peaks of planner/validation, of which it leaves 7 % in the median.
 FRAGMENTATION = 0.10
-# Frameworks whose ZeRO 3 holds fp32 shards alone and casts what it gathers: FSDP's mixed precision
-# (https://pytorch.org/docs/stable/fsdp.html, MixedPrecision) and XLA.
-KEEPS_MASTER_ONLY = ("torch", "jax")
 
 Pair = tuple[Array, Array]  # dense and expert parameters of a stage
 
@@ -38,7 +36,7 @@ def memory_ledger(
     expert_ranks = x.expert_dp[:, None]
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
-    if run.framework in KEEPS_MASTER_ONLY and per.master:
+    if run.framework.shards_masters_only and per.master:
         shards = state["optimizer"] * (per.master / per.optimizer)
         state["weights"] = np.where(zero >= 3, shards, state["weights"])
         state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
@@ -46,8 +44,7 @@ def memory_ledger(
         over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
         state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
     width = run.precision.bytes_of("activation")
-    if run.framework == "megatron-deepspeed" and per.grad > width:
-        # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
+    if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
     if run.schedule == "dualpipe":
         # Each rank holds a stage of either direction (DeepSeek-V3, https://arxiv.org/abs/2412.19437, table 1).
@@ -74,7 +71,7 @@ def memory_ledger(
         "logits": logits,
     }
     # XLA lays buffers out when it compiles: no caching allocator, no communicators of their own.
-    caches = run.framework != "jax"
+    caches = not run.framework.static_buffers
     ledger["fragmentation"] = total(ledger) * FRAGMENTATION * caches
     groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
     ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
@@ -86,7 +83,7 @@ def _gathered_weights(d: Demand, terms: Terms, run: TrainingRun) -> Array:
     """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a single matrix where XLA schedules it."""
     layers = [i for i, s in enumerate(d.sections) if s.role == "layer"]
     whole = terms["dense"] + terms["expert"]
-    if run.framework == "jax":
+    if run.framework.static_buffers:
         largest = [max((o.parameters for o in d.sections[i].table.ops), default=0.0) for i in layers]
         totals = [max(sum(o.parameters for o in d.sections[i].table.ops), 1.0) for i in layers]
         whole = whole[:, layers] * (np.array(largest) / np.array(totals))
@@ -114,18 +111,6 @@ def moment_bytes(d: Demand, opt: Optimizer) -> float:
             others += (weights * (not hidden_matrix) + op.bias) * s.count
             factors += ((op.k + op.n) * op.experts * s.count if weights else 0.0) + op.bias * s.count
     return state_bytes(opt, matrices=matrices, others=others, factors=factors)
-
-
-def held_zero_stage(x: Layouts, run: TrainingRun) -> Array:
-    """ZeRO stage by which a rank holds weights and gradients during the step, shape (n,).
-
-    Under a pipeline gradients are kept whole from the first micro-batch to the last, so that they are exchanged once a
-    step: stage 2 is stage 1 (DeepSpeed refuses it, https://github.com/deepspeedai/DeepSpeed/issues/823). PyTorch's FSDP
-    keeps weights gathered too: stage 3 is stage 1 (torchtitan, ``fsdp_reshard_after_forward`` default,
-    https://github.com/pytorch/torchtitan).
-    """
-    whole = (x.zero_stage == 2) | ((x.zero_stage == 3) & (run.framework == "torch"))
-    return np.where((x.pp > 1) & whole, 1, x.zero_stage)
 
 
 def total(parts: Terms) -> Array:

@@ -13,16 +13,17 @@ from typing import Protocol
 
 import numpy as np
 
+from planner.cost.constants import RECOMPUTE
+from planner.cost.frameworks import accumulation_bytes, unfused
 from planner.cost.inference import FUSED, InferenceRun, inference_pass
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates
 from planner.cost.layers import section_precision, training_rates, training_terms
 from planner.cost.layouts import Layouts
 from planner.cost.memory import run_state
-from planner.cost.recompute import SPARES_LAST_MATMUL, repeated_share
+from planner.cost.recompute import repeated_share
 from planner.cost.roofs import VECTOR, Roof, roofs
 from planner.cost.runs import TrainingRun
 from planner.cost.training import (
-    accumulation_bytes,
     accumulation_time,
     exposed_share,
     running_layers,
@@ -35,7 +36,6 @@ from planner.demand.ops import Array, OpTable
 from planner.demand.transformer import Section
 from planner.demand.workload import Work, work
 from planner.errors import unknown
-from planner.scenario.keys import RECOMPUTE
 from planner.scenario.resolve import Resolved
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
@@ -148,9 +148,9 @@ def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterat
         precision = section_precision(s, run.precision, cluster)
         ahead, back = training_rates(cluster, run, precision)
         c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout,
-                       unfused=run.unfused)  # fmt: skip
+                       unfused=unfused(run))  # fmt: skip
         here_resolved = replace(resolved, precision=precision)
-        timer = _forward_timer(here_resolved, s.table, here, unfused=run.unfused)
+        timer = _forward_timer(here_resolved, s.table, here, step_by_step=unfused(run))
         once = _op_points(here_resolved, s, timer, ahead, "forward", count)
         yield from once
         mode = RECOMPUTE[int(x.recompute[0])] if s.role == "layer" else "none"
@@ -167,7 +167,7 @@ def _repeated(once: list[Point], mode: str, s: Section, run: TrainingRun) -> lis
     if mode == "selective":
         share = {f"{op.name}|{s.name}": repeated_share(op, run) for op in s.table.ops}
         return [replace(p, count=p.count * share[p.name]) for p in once if share[p.name] > 0]
-    if mode == "none" or run.framework not in SPARES_LAST_MATMUL:
+    if mode == "none" or not run.framework.stops_early:
         return once if mode == "full" else []
     last = max((i for i, p in enumerate(once) if p.kernel in ("matmul", "grouped_matmul")), default=-1)
     return [p for i, p in enumerate(once) if i != last]
@@ -225,12 +225,12 @@ def _running(resolved: Resolved) -> Iterator[Section]:
 
 def _forward_timer(
     resolved: Resolved, table: OpTable, w: Work, *, attention: str | None = None, dropout: bool | None = None,
-    unfused: bool = False,
+    step_by_step: bool = False,
 ) -> Timer:  # fmt: skip
     kind = resolved.run.attention if attention is None else attention
     drop = resolved.model.dropout if dropout is None else dropout
     return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop,  # type: ignore[arg-type]
-                             unfused=unfused)[1]  # fmt: skip
+                             unfused=step_by_step)[1]  # fmt: skip
 
 
 def _op_points(resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float) -> list[Point]:
@@ -339,7 +339,7 @@ def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) ->
     computes = sum(float(v[0] @ counts) for k, v in terms.items() if k.startswith(("forward.", "backward.")))
     for key in ("tp", "cp", "ep"):
         ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
-        spared = terms[f"{key}_last"][0] * (run.framework in SPARES_LAST_MATMUL)
+        spared = terms[f"{key}_last"][0] * run.framework.stops_early
         again = float((terms[key][0] - spared) @ (counts * layers)) * repeated
         exchange = np.array([ahead + back + again])
         shown = float(exposed_share(run, exchange, np.array([computes]))[0]) if key == "ep" else 1.0

@@ -12,20 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.cost.constants import RECOMPUTE
+from planner.cost.frameworks import repeats_modules, saved_input_width, saved_share, unfused
 from planner.cost.layouts import Layouts
 from planner.cost.runs import TrainingRun
 from planner.demand.costs import saved_bytes
 from planner.demand.ops import Array, Op, OpTable
 from planner.demand.workload import Work
-from planner.scenario.keys import RECOMPUTE
-
-# Share of matmul outputs that a selective policy saves, of attention and of the MLP: torchtitan's every second one
-# (per-operator policy, https://github.com/pytorch/torchtitan). The ``custom`` policies that MaxText's runs are
-# published with keep projections of attention and repeat the MLP, as its ``save_dot_except_mlp`` does
-# (https://github.com/AI-Hypercomputer/tpu-recipes, https://github.com/AI-Hypercomputer/maxtext); some of
-# https://github.com/apple/axlearn keep the first matmul of the MLP as well.
-SAVED_MATMULS = {"torch": {"attention": 0.5, "mlp": 0.5}, "jax": {"attention": 1.0, "mlp": 0.0}}
-SPARES_LAST_MATMUL = ("torch", "jax")
 
 
 @dataclass(frozen=True)
@@ -57,11 +50,6 @@ def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
     return ("core_attn",) if asked or attention == "eager" else CHEAP_MODULES
 
 
-def repeats_modules(run: TrainingRun) -> bool:
-    """Whether selective recomputation repeats modules, and not whatever a policy has not saved."""
-    return run.modules_named or run.framework not in SAVED_MATMULS
-
-
 def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
     """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
 
@@ -72,7 +60,7 @@ def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, laye
     repeats the whole layer.
     """
     mode = x.recompute[:, None]
-    skipped = terms["last"] * (run.framework in SPARES_LAST_MATMUL)
+    skipped = terms["last"] * run.framework.stops_early
     ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
     again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
                      np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
@@ -92,14 +80,9 @@ def repeated_share(op: Op, run: TrainingRun) -> float:
     return float(op.kernel != "attention")
 
 
-def saved_share(op: Op, run: TrainingRun) -> float:
-    """Part of a matmul's outputs that the policy of a framework saves, 0 to 1."""
-    return SAVED_MATMULS[run.framework]["attention" if op.group == "attention" else "mlp"]
-
-
 def _spared(op: Op, run: TrainingRun) -> bool:
     """The last matmul of an MLP, whose output no gradient reads: XLA removes it wherever it stands."""
-    return run.framework == "jax" and op.name in ("mlp.down", "moe.down", "moe.shared.down")
+    return run.framework.removes_unread and op.name in ("mlp.down", "moe.down", "moe.shared.down")
 
 
 def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingRun) -> Array:
@@ -122,7 +105,7 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     """Activation bytes a layer keeps with nothing recomputed and under selective recomputation, shape (n,) each."""
     width = run.precision.bytes_of("activation")
     saved = saved_bytes(table, w, width=width, attention=run.attention) * _saved_width(table, run)
-    if run.unfused:
+    if unfused(run):
         saved = saved + _unfused_gate_bytes(table, w, width)
     everything = saved.sum(axis=1)
     if not repeats_modules(run):
@@ -148,10 +131,8 @@ def _saved_width(table: OpTable, run: TrainingRun) -> Array:
     Transformer Engine, in Megatron-LM, keeps the inputs of its matmuls in the narrow dtype that the weight gradient
     reads; torchao keeps them as they came.
     """
-    narrow = run.precision.bytes_of("compute") / run.precision.bytes_of("activation")
-    if run.framework not in ("megatron", "megatron-deepspeed"):
-        return np.ones(len(table.ops))
-    return np.array([min(narrow, 1.0) if o.kernel in ("matmul", "grouped_matmul") else 1.0 for o in table.ops])
+    narrow = saved_input_width(run)
+    return np.array([narrow if o.kernel in ("matmul", "grouped_matmul") else 1.0 for o in table.ops])
 
 
 def _is_in(op: Op, prefixes: tuple[str, ...]) -> bool:

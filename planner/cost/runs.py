@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.catalogue.frameworks import Framework
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer
@@ -19,6 +20,7 @@ class TrainingRun:
     Attributes
     ----------
     seq_len, precision, optimizer
+    framework : whose kernels, checkpointing and pipeline sends
     attention : flash, flash-1 or eager
     schedule : of the pipeline
     offload : none, optimizer or activations
@@ -29,7 +31,6 @@ class TrainingRun:
     compiled : whether kernels are fused by a compiler, or replayed
     imbalance : load of the busiest expert rank over the mean
     encoder_len : tokens of the encoder's sequence
-    framework : megatron, megatron-deepspeed, torch or jax: whose kernels, checkpointing and pipeline sends
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
     modules_named : whether they were asked for; else frameworks with a policy of their own follow that
@@ -39,6 +40,7 @@ class TrainingRun:
     seq_len: int
     precision: Precision
     optimizer: Optimizer
+    framework: Framework
     attention: AttentionKind = "flash"
     schedule: str = "1f1b"
     offload: str = "none"
@@ -49,23 +51,7 @@ class TrainingRun:
     compiled: bool = False
     imbalance: float = 1.0
     encoder_len: int = 0
-    framework: str = "megatron"
     lora_rank: int = 0
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"
-
-    @property
-    def unfused(self) -> bool:
-        """Whether vector operators run step by step: eager PyTorch. Megatron-LM and XLA have them fused."""
-        return self.framework == "torch" and not self.compiled
-
-
-def gathered_bytes(run: TrainingRun, width: float) -> float:
-    """Width of a weight or an activation that a matmul's ranks gather [byte], ``width`` where nothing is said.
-
-    torchao casts to float8 first, weights for FSDP as activations for tensor parallelism
-    (https://github.com/pytorch/torchtitan, docs/float8.md). Megatron-LM gathers 16 bits unless asked
-    (``--fp8-param-gather``).
-    """
-    return min(1.0, width) if run.framework == "torch" and run.precision.compute == "fp8" else width

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.cost import constants
+from planner.cost.constants import RECOMPUTE
+from planner.cost.frameworks import accumulation_bytes, exchanged_gradient_bytes, gathered_bytes, held_zero_stage
 from planner.cost.kernels import attention_dtype, slowest_of
 from planner.cost.layers import contention, hidden_behind, training_terms
 from planner.cost.layouts import Layouts, stage_sections
-from planner.cost.memory import Pair, held_zero_stage, memory_ledger, run_state, total
-from planner.cost.recompute import SPARES_LAST_MATMUL, recomputed
-from planner.cost.runs import Terms, TrainingRun, gathered_bytes
+from planner.cost.memory import Pair, memory_ledger, run_state, total
+from planner.cost.recompute import recomputed
+from planner.cost.runs import Terms, TrainingRun
 from planner.cost.schedules import bubble_time
 from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
-from planner.scenario.keys import RECOMPUTE
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
@@ -124,7 +125,7 @@ def _group_step(
     # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
     ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
     experts, experts_back = on_stages("ep"), on_stages("ep_back")
-    experts_again = full * (experts - on_stages("ep_last") * (run.framework in SPARES_LAST_MATMUL))
+    experts_again = full * (experts - on_stages("ep_last") * run.framework.stops_early)
     compute = device_ahead + device_back + repeat - experts_again
     shown = exposed_share(run, experts + experts_back + experts_again, compute)
     experts, experts_back = shown * experts, shown * experts_back
@@ -166,9 +167,9 @@ def _stage_pace(cluster: Cluster, multiplicity: Array) -> Array:
 
     A stage waits for the slowest of its own devices only, which matters where one stage is longer than the others.
     """
-    chip, n = cluster.accelerator, cluster.devices
-    own = [slowest_of(round(k * n / multiplicity.sum()), chip) for k in multiplicity]
-    return np.array(own) / slowest_of(n, chip)
+    runs, n = cluster.efficiency.execution, cluster.devices
+    own = [slowest_of(round(k * n / multiplicity.sum()), runs) for k in multiplicity]
+    return np.array(own) / slowest_of(n, runs)
 
 
 def _late_host(host: Array, device: Array) -> Array:
@@ -191,16 +192,6 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
         return np.ones_like(exchange)
     shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
-
-
-def accumulation_bytes(run: TrainingRun) -> float:
-    """What adding a micro-batch's gradient to the accumulator moves in a kernel of its own [byte a parameter].
-
-    Megatron-LM's matmuls accumulate as they write. DeepSpeed adds what autograd wrote in 16 bits: written, read, and
-    the accumulator read and written (``BF16_Optimizer``, https://github.com/deepspeedai/DeepSpeed).
-    """
-    moved = 2.0 * run.precision.bytes_of("activation") + 2.0 * run.precision.bytes_of("grad")
-    return moved * (run.framework == "megatron-deepspeed")
 
 
 def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Pair) -> Array:
@@ -231,7 +222,7 @@ def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Arr
     sends the whole from every rank."""
     tokens = x.micro_batch * run.seq_len / x.cp
     size = tokens * d.model.hidden * run.precision.bytes_of("activation")
-    size = size / (1.0 if run.framework == "megatron-deepspeed" else x.tp)
+    size = size / (1.0 if run.framework.sends_whole else x.tp)
     return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
 
 
@@ -291,14 +282,6 @@ def _data_parallel_time(
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
         parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
-
-
-def exchanged_gradient_bytes(run: TrainingRun) -> float:
-    """Width of a gradient on the network [byte]: the accumulator's, but what XLA compiles reduces the outputs of
-    matmuls as they are and widens them after (``fp32_reduce_scatter`` is off by default,
-    https://github.com/pytorch/xla/pull/3588; https://jax-ml.github.io/scaling-book/training counts two bytes too)."""
-    wide = run.precision.bytes_of("grad")
-    return min(wide, run.precision.bytes_of("activation")) if run.framework == "jax" else wide
 
 
 def chunk_window(x: Layouts) -> Array:

@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 
+from planner.cost.constants import RECOMPUTE
 from planner.cost.inference import InferenceRun, inference_pass, serving
 from planner.cost.layouts import Layouts
 from planner.cost.runs import Terms, TrainingRun
@@ -18,7 +19,7 @@ from planner.demand.transformer import Demand
 from planner.demand.workload import Precision, work
 from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
-from planner.scenario.keys import LABELS, RECOMPUTE, UNREADABLE, Value, parse_scenario
+from planner.scenario.keys import LABELS, UNREADABLE, Value, parse_scenario
 from planner.scenario.resolve import HardwareDirs, Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from planner.catalogue.models import load_model, model_ids
+from planner.cost.constants import RECOMPUTE
 from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.search import Found, Progress, search
 from planner.precision import DTYPES
-from planner.scenario.keys import RECOMPUTE, Value, parse_scenario
+from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.resolve import HardwareDirs, Resolved, resolve_run
 
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"

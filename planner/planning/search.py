@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from planner.cost.constants import RECOMPUTE
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts, divisors, layouts, rules
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
-from planner.scenario.keys import RECOMPUTE, Value
+from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved, runs_of_layouts
 
 CHUNK = 8192

@@ -7,26 +7,29 @@ flag of each, a CSV a column, Python a keyword.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from planner.cost.constants import RECOMPUTE
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
 
-RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
-TASKS = ("train", "prefill", "decode", "serve", "forward")
 Value = str | int | float | bool
+TASKS = ("train", "prefill", "decode", "serve", "forward")
 
 
 @dataclass(frozen=True)
 class Key:
-    """One scenario key. ``kind`` is text, int, float, bool or choice; ``least`` the smallest number allowed."""
+    """One scenario key. ``kind`` is text, int, float, bool or choice; ``least`` the smallest number allowed.
+
+    A choice among the entries of a catalogue file is ``named`` by a function, which reads the file when asked.
+    """
 
     name: str
     kind: str
@@ -34,7 +37,13 @@ class Key:
     choices: tuple[str, ...] = ()
     least: float = 1
     most: float = LARGEST
+    named: Callable[[], Iterable[str]] | None = None
     searched: bool = False  # `plan` looks for the best value unless one is given
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The choices, read from their file where they are named."""
+        return tuple(self.named()) if self.named is not None else self.choices
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -44,6 +53,12 @@ class Key:
 
 def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most: float = LARGEST) -> Key:
     return Key(name, "int", text, least=least, most=most, searched=searched)
+
+
+def _frameworks() -> Iterable[str]:
+    from planner.catalogue.frameworks import frameworks
+
+    return frameworks()
 
 
 KEYS: dict[str, Key] = {
@@ -97,7 +112,7 @@ KEYS: dict[str, Key] = {
         Key("context_exchange", "choice", "how context parallelism moves keys and values: ring, all_gather (Llama 3) "
             "or all_to_all (Ulysses)", ("ring", "all_gather", "all_to_all")),
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
-            "torch (FSDP) or jax (XLA)", ("megatron", "megatron-deepspeed", "torch", "jax")),
+            "torch (FSDP) or jax (XLA)", named=_frameworks),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
@@ -159,8 +174,8 @@ def _parse(key: Key, value: object) -> Value:
         return _parse_bool(key, value)
     if key.kind == "choice":
         text = str(value).strip().lower()
-        if text not in key.choices:
-            raise unknown(key.name, str(value), key.choices)
+        if text not in key.allowed:
+            raise unknown(key.name, str(value), key.allowed)
         return text
     return _parse_number(key, value)
 

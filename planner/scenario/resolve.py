@@ -12,22 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.class_files import load_class
+from planner.catalogue.classes import Execution
 from planner.catalogue.engines import engine
+from planner.catalogue.frameworks import Framework, framework
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
-from planner.cost.frameworks import (
-    MEGATRON_MODULES,
-    WHY_FRAMEWORK,
-    default_framework,
-    default_gradients,
-    settings_of_layout,
-)
+from planner.cost.constants import RECOMPUTE
+from planner.cost.frameworks import held_zero_stage, repeats_modules
 from planner.cost.inference import InferenceRun
 from planner.cost.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
-from planner.cost.memory import held_zero_stage
-from planner.cost.recompute import MODULES, default_modules, repeats_modules
+from planner.cost.recompute import MODULES, default_modules
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.compression import compress
@@ -38,7 +34,8 @@ from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
-from planner.scenario.keys import KEYS, RECOMPUTE, Value
+from planner.scenario.defaults import default_framework, default_gradients, settings_of_layout
+from planner.scenario.keys import KEYS, Value
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
@@ -238,7 +235,7 @@ def resolve_run(
     }  # fmt: skip
     run: TrainingRun | InferenceRun
     if task == "train":
-        run = _training_run(given, model, cluster.accelerator, precision, assumed, keys)
+        run = _training_run(given, model, cluster, precision, assumed, keys)
         precision = run.precision
     else:
         run = _inference_run(given, task, model, precision, assumed, keys)
@@ -289,7 +286,7 @@ def resolve_precision(
 
 
 def _training_run(
-    given: Mapping[str, Value], model: Model, chip: Accelerator, precision: Precision, assumed: Assumed,
+    given: Mapping[str, Value], model: Model, cluster: Cluster, precision: Precision, assumed: Assumed,
     keys: dict[str, Value],
 ) -> TrainingRun:  # fmt: skip
     longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
@@ -300,17 +297,18 @@ def _training_run(
     attention = str(assumed.default(given, "attention", "flash"))
     schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
-    default = default_framework(chip, zero_stage, attention)
-    framework = str(assumed.default(given, "framework", default, WHY_FRAMEWORK[default]))
+    chip, runs = cluster.accelerator, cluster.efficiency.execution
+    default = default_framework(runs, zero_stage, attention)
+    used = framework(str(assumed.default(given, "framework", default.id, default.why)))
     if "grad_dtype" not in given:
-        precision = replace(precision, grad=default_gradients(framework, precision))
+        precision = replace(precision, grad=default_gradients(used, precision))
         if precision.activation == "bf16":
             other = "fp32" if precision.grad == "bf16" else "bf16"
             whose = "Megatron-LM alone keeps" if other == "fp32" else "NeMo and Megatron-Bridge benchmark with"
             assumed.notes.append(f"grad_dtype = {precision.grad} ({whose} {other})")
-    if framework == "torch" and "compiled" not in given:
+    if used.compiled and "compiled" not in given:
         assumed.notes.append("compiled = True (torch.compile or fused kernels; eager PyTorch is slower)")
-    settings = settings_of_layout(chip, framework, precision.compute, bool(given.get("sequence_parallel", tp > 1)))
+    settings = settings_of_layout(runs, used, precision.compute, bool(given.get("sequence_parallel", tp > 1)))
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
         assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
@@ -323,28 +321,27 @@ def _training_run(
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
         compiled=bool(given.get("compiled", settings["compiled"])), imbalance=float(given.get("imbalance", 1.0)),
-        encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=framework,
+        encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=used,
         lora_rank=int(given.get("lora_rank", 0)),
-        recompute_modules=_modules(given, attention, chip),
-        modules_named="recompute_modules" in given or chip.efficiency_class in MEGATRON_MODULES,
+        recompute_modules=_modules(given, attention, runs),
+        modules_named="recompute_modules" in given or runs.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
     keys |= {"seq_len": seq_len, "optimizer": opt.name}
     keys["recompute_modules"] = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS}
+    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS} | {"framework": used.id}
     return run
 
 
-_SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
+_SAID_SETTINGS = ("schedule", "offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
                   "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
 
 
-def _modules(given: Mapping[str, Value], attention: str, chip: Accelerator) -> tuple[str, ...]:
+def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
     """Modules of selective recomputation, as named or by default."""
     if "recompute_modules" not in given:
-        megatron = chip.efficiency_class in MEGATRON_MODULES
-        return default_modules(attention, asked="recompute" in given or megatron)
+        return default_modules(attention, asked="recompute" in given or execution.names_modules)
     names = tuple(m.strip() for m in str(given["recompute_modules"]).split(","))
     for name in names:
         if name not in MODULES:
@@ -372,24 +369,24 @@ def _refuse_narrow_training(precision: Precision) -> None:
 
 def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:
     """Rows of ``x`` that share a run's settings, and that run: settings that were not given follow the layout."""
-    run, chip = resolved.run, resolved.cluster.accelerator
+    run, runs = resolved.run, resolved.cluster.efficiency.execution
     assert isinstance(run, TrainingRun)
     key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
     for k in np.unique(key):
-        framework = _framework_of(resolved, chip, fully_sharded=bool(k >= 2))
-        settings = settings_of_layout(chip, framework, run.precision.compute, bool(k % 2))
+        used = _framework_of(resolved, runs, fully_sharded=bool(k >= 2))
+        settings = settings_of_layout(runs, used, run.precision.compute, bool(k % 2))
         chosen = {name: value for name, value in settings.items() if name in resolved.free}
-        grad = default_gradients(framework, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
+        grad = default_gradients(used, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
         own = replace(run, precision=replace(run.precision, grad=grad), **chosen)  # type: ignore[arg-type]
         yield np.flatnonzero(key == k), own
 
 
-def _framework_of(resolved: Resolved, chip: Accelerator, *, fully_sharded: bool) -> str:
+def _framework_of(resolved: Resolved, execution: Execution, *, fully_sharded: bool) -> Framework:
     """The run's framework; PyTorch's FSDP and the others take turns where it was not given."""
     run = cast(TrainingRun, resolved.run)
-    if "framework" not in resolved.free or fully_sharded == (run.framework == "torch"):
+    if "framework" not in resolved.free or fully_sharded == (run.framework == default_framework(execution, 3)):
         return run.framework
-    return default_framework(chip, 3 if fully_sharded else 0)
+    return default_framework(execution, 3 if fully_sharded else 0)
 
 
 def _inference_run(

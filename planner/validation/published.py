@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from planner.catalogue.families.native import model_from_native
+from planner.catalogue.frameworks import framework
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
 from planner.demand.ops import Array
@@ -188,7 +189,9 @@ def layout_groups() -> list[LayoutGroup]:
         model = model_from_native(native_shape(shape, seq_len=seq_len), id=name, where="layouts.csv")
         columns = {k: [int(r[k]) for r in rows] for k in ("tp", "dp", "pp", "micro_batch", "global_batch")}
         half = Precision("fp16", "fp16", "fp16", "fp16", "fp16")
-        run = TrainingRun(seq_len, half, optimizer("adam"), attention="eager", overlap_tp="backward")
+        run = TrainingRun(
+            seq_len, half, optimizer("adam"), framework("megatron"), attention="eager", overlap_tp="backward"
+        )
         cluster = cluster_of(rows[0]["hardware"], int(devices))
         step = training_step(demand(model), cluster, layouts(recompute=2, **columns), run)
         out.append(LayoutGroup(name, int(devices), np.array(columns["global_batch"]), step.step_time,

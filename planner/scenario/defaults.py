@@ -1,0 +1,52 @@
+"""What a run is taken to be where its owner doesn't say, and why; an estimate says each of these."""
+
+from __future__ import annotations
+
+from planner.catalogue.classes import Execution
+from planner.catalogue.frameworks import Framework, framework
+from planner.demand.workload import Precision
+from planner.precision import DTYPES
+from planner.scenario.keys import Value
+
+# Formats with a scale a block. Recipes in nvfp4 turn Transformer Engine's overlap off
+# (https://github.com/NVIDIA-NeMo/Megatron-Bridge, perf_recipes of Qwen3). In mxfp8 it works with limits: scales go by
+# blocking collectives, output gradients not behind weight gradients
+# (https://github.com/NVIDIA/TransformerEngine/pull/1711); that it gains nothing is an assumption.
+BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
+
+
+def default_framework(execution: Execution, zero_stage: int, attention: str = "flash") -> Framework:
+    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
+
+    Unfused attention beside ZeRO 1 or 2 is taken for DeepSpeed's pipeline engine, as in BLOOM's and GPT-NeoX's runs: an
+    assumption, which the estimate says.
+    """
+    if execution.compiled:
+        return framework("jax")
+    if zero_stage == 3:
+        return framework("torch")
+    return framework("megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron")
+
+
+def default_gradients(used: Framework, precision: Precision) -> str:
+    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; beside 8- and 4-bit
+    matmuls what the framework's recipes take."""
+    if precision.activation == "fp16":
+        return "fp16"
+    narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
+    return used.narrow_grad_dtype if narrow else "fp32"
+
+
+def settings_of_layout(
+    execution: Execution, used: Framework, compute: str, sequence_parallel: bool
+) -> dict[str, Value | Framework]:
+    """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
+    parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
+    asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
+    (``enable_async_tensor_parallel``, https://github.com/pytorch/torchtitan), as do DeepSpeed and XLA. PyTorch is taken
+    with fused kernels, by ``torch.compile`` or written so; Megatron-LM has the fused ones, and launches each."""
+    pipelined = execution.pipelined_exchange and compute not in BLOCK_SCALED
+    overlap = used.overlap_tp
+    if overlap == "pipelined":
+        overlap = "all" if pipelined and sequence_parallel else "backward"
+    return {"framework": used, "overlap_tp": overlap, "compiled": used.compiled}
