@@ -13,14 +13,14 @@ from typing import Protocol
 
 import numpy as np
 
-from planner.cost.inference import FUSED, InferenceRun, inference_pass
+from planner.cost.inference import FUSED, inference_pass
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates
 from planner.cost.layers import section_precision, training_rates, training_terms
 from planner.cost.layouts import Layouts
 from planner.cost.memory import run_state
 from planner.cost.recompute import SPARES_LAST_MATMUL, repeated_share
 from planner.cost.roofs import VECTOR, Roof, roofs
-from planner.cost.runs import TrainingRun
+from planner.cost.runs import InferenceRun, TrainingRun
 from planner.cost.training import (
     accumulation_bytes,
     accumulation_time,

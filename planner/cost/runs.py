@@ -1,9 +1,10 @@
-"""What a training run is, apart from its layout."""
+"""What a training or an inference run is, apart from its layout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.catalogue.engines import Engine
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer
@@ -56,9 +57,33 @@ class TrainingRun:
     loss: str = "eager"
 
     @property
+    def memory_fraction(self) -> float:
+        """Share of a device's memory that the run may take: all that a program can allocate."""
+        return 1.0
+
+    @property
     def unfused(self) -> bool:
         """Whether vector operators run step by step: eager PyTorch. Megatron-LM and XLA have them fused."""
         return self.framework == "torch" and not self.compiled
+
+
+@dataclass(frozen=True)
+class InferenceRun:
+    """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all."""
+
+    precision: Precision
+    batch: int
+    input_len: int
+    output_len: int
+    engine: Engine
+    attention: AttentionKind = "flash"
+    imbalance: float = 1.0
+    encoder_len: int = 0
+
+    @property
+    def memory_fraction(self) -> float:
+        """Share of a device's memory that the engine manages."""
+        return self.engine.memory_fraction
 
 
 def gathered_bytes(run: TrainingRun, width: float) -> float:
