@@ -10,9 +10,8 @@ from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import frameworks
 from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
-from planner.cost.inference import InferenceRun
 from planner.cost.layouts import Layouts, layouts
-from planner.cost.runs import TrainingRun
+from planner.cost.runs import InferenceRun, TrainingRun
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision

@@ -10,36 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.catalogue.engines import Engine
 from planner.cost.kernels import forward, rates
 from planner.cost.layers import communication_terms
 from planner.cost.layouts import Layouts
-from planner.cost.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES
-from planner.cost.runs import Terms
+from planner.cost.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES, device_capacity
+from planner.cost.runs import InferenceRun, Terms
 from planner.cost.training import running_layers, stage_counts
-from planner.demand.costs import AttentionKind, cache_values, stored_bytes
+from planner.demand.costs import cache_values, stored_bytes
 from planner.demand.ops import GROUPS, Array
 from planner.demand.transformer import Demand
-from planner.demand.workload import Precision, Work, work
+from planner.demand.workload import Work, work
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import p2p_time
 
 # Kernels an inference engine fuses away: residual adds join the next norm, k/v writes join rope. Assumption.
 FUSED = ("residual",)
-
-
-@dataclass(frozen=True)
-class InferenceRun:
-    """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all."""
-
-    precision: Precision
-    batch: int
-    input_len: int
-    output_len: int
-    engine: Engine
-    attention: AttentionKind = "flash"
-    imbalance: float = 1.0
-    encoder_len: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,7 +164,7 @@ def _memory(
         total = np.sum(list(ledger.values()), axis=0)
         worst = np.argmax(total, axis=1)
         at = np.arange(len(rows)), worst
-        free = cluster.accelerator.capacity * run.engine.memory_fraction - (total - ledger["kv_cache"])
+        free = device_capacity(cluster, run) - (total - ledger["kv_cache"])
         per_token = np.maximum(cache / final[rows, None], 1e-9)
         room[rows] = np.maximum(np.min(np.where(cache > 0, free / per_token, np.inf), axis=1), 0.0)
         for k, v in ledger.items():

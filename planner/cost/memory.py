@@ -7,12 +7,13 @@ import numpy as np
 from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import held_zero_stage
 from planner.cost.layouts import Layouts
-from planner.cost.runs import Terms, TrainingRun
+from planner.cost.runs import InferenceRun, Terms, TrainingRun
 from planner.cost.schedules import in_flight
 from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
+from planner.supply.cluster import Cluster
 
 # What a device loses before the first tensor: driver context and workspaces, and the buffers of each communicator.
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
@@ -23,6 +24,14 @@ COMMUNICATOR_BYTES = 0.4 * 2**30
 FRAGMENTATION = 0.10
 
 Pair = tuple[Array, Array]  # dense and expert parameters of a stage
+
+
+def device_capacity(cluster: Cluster, run: TrainingRun | InferenceRun) -> float:
+    """Memory that a run may fill on a device [byte]: what a program can allocate, or the share that an engine manages.
+
+    A layout fits where its ledger sums to no more; the KV cache has what the other terms leave of it.
+    """
+    return cluster.accelerator.capacity * run.memory_fraction
 
 
 def memory_ledger(

@@ -15,14 +15,14 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import accumulation_bytes, unfused
-from planner.cost.inference import FUSED, InferenceRun, inference_pass
+from planner.cost.inference import FUSED, inference_pass
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates
 from planner.cost.layers import section_precision, training_rates, training_terms
 from planner.cost.layouts import Layouts
 from planner.cost.memory import run_state
 from planner.cost.recompute import repeated_share
 from planner.cost.roofs import VECTOR, Roof, roofs
-from planner.cost.runs import TrainingRun
+from planner.cost.runs import InferenceRun, TrainingRun
 from planner.cost.training import (
     accumulation_time,
     exposed_share,

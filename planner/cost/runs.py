@@ -1,9 +1,10 @@
-"""What a training run is, apart from its layout."""
+"""What a training or an inference run is, apart from its layout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.catalogue.engines import Engine
 from planner.catalogue.frameworks import Framework
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
@@ -55,3 +56,27 @@ class TrainingRun:
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"
+
+    @property
+    def memory_fraction(self) -> float:
+        """Share of a device's memory that the run may take: all that a program can allocate."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class InferenceRun:
+    """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all."""
+
+    precision: Precision
+    batch: int
+    input_len: int
+    output_len: int
+    engine: Engine
+    attention: AttentionKind = "flash"
+    imbalance: float = 1.0
+    encoder_len: int = 0
+
+    @property
+    def memory_fraction(self) -> float:
+        """Share of a device's memory that the engine manages."""
+        return self.engine.memory_fraction

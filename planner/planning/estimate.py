@@ -9,9 +9,10 @@ from datetime import date
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.inference import InferenceRun, inference_pass, serving
+from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts
-from planner.cost.runs import Terms, TrainingRun
+from planner.cost.memory import device_capacity
+from planner.cost.runs import InferenceRun, Terms, TrainingRun
 from planner.cost.training import running_layers, training_step
 from planner.demand.costs import op_costs
 from planner.demand.ops import Array
@@ -51,6 +52,11 @@ class Estimate:
     interval: Interval
     resolved: Resolved
     layout: Layouts
+
+    @property
+    def capacity(self) -> float:
+        """What the run may fill of a device's memory [byte]."""
+        return device_capacity(self.resolved.cluster, self.resolved.run)
 
     @property
     def row(self) -> dict[str, object]:
@@ -243,7 +249,7 @@ def _finish(
         results["bound"] = _kernel_bound(resolved, x)
     results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
     results |= {
-        "fits": peak <= cluster.accelerator.capacity,
+        "fits": peak <= device_capacity(cluster, resolved.run),
         "usd_per_hour": _known(hourly),
         "usd_per_million_tokens": _known(float(usd_per_million_tokens(hourly, tokens))),
         "watts": _known(float(rated_watts(cluster, cluster.devices))),

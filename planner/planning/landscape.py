@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from planner.cost.layouts import Layouts, rules
-from planner.cost.runs import TrainingRun
+from planner.cost.memory import device_capacity
+from planner.cost.rules import lawful
 from planner.planning.search import candidates, evaluate
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved
@@ -29,10 +29,10 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
     list of rows                    the layout's keys, ``step_time_s``, ``memory_peak_bytes``, ``fits``; the
                                     fastest layout that fits, or where none does the one of least memory
     """
-    capacity = resolved.cluster.accelerator.capacity
+    capacity = device_capacity(resolved.cluster, resolved.run)
     best: dict[tuple[int, ...], tuple[tuple[float, float], Row]] = {}
     for chunk in candidates(resolved, given):
-        x = _lawful(resolved, chunk)
+        x = lawful(chunk, resolved.case)
         if not len(x):
             continue
         seconds, memory = evaluate(resolved, x)
@@ -48,14 +48,3 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
                 row |= {"memory_peak_bytes": float(memory[i]), "fits": bool(fits[i])}
                 best[key] = rank, row
     return [row for _, row in (best[k] for k in sorted(best))]
-
-
-def _lawful(resolved: Resolved, x: Layouts) -> Layouts:
-    """The layouts that break no law of division."""
-    run = resolved.run
-    seq = run.seq_len if isinstance(run, TrainingRun) else run.input_len
-    broken = np.zeros(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq):
-        if resolved.task == "train" or rule.name not in ("sp_tokens", "micro_batch"):
-            broken |= rule.broken
-    return x.take(np.flatnonzero(~broken))

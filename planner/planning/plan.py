@@ -12,31 +12,18 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from planner.catalogue.models import load_model, model_ids
-from planner.cost.constants import RECOMPUTE
+from planner.cost.layouts import layouts
+from planner.cost.memory import device_capacity
 from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
-from planner.planning.estimate import Estimate, estimate_scenario
+from planner.planning.estimate import Estimate, estimate_resolved
 from planner.planning.search import Found, Progress, search
 from planner.precision import DTYPES
 from planner.scenario.keys import Value, parse_scenario
-from planner.scenario.resolve import HardwareDirs, Resolved, resolve_run
+from planner.scenario.resolve import HardwareDirs, Resolved, layout_notes, resolve_run, settle, with_notes
 
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
-REASONS = {
-    "devices": "sizes that do not make the devices",
-    "tp_heads": "tp that does not divide the attention heads",
-    "tp_width": "tp that does not divide the MLP width",
-    "pp_layers": "more stages than layers",
-    "vpp_layers": "model chunks that do not divide the layers",
-    "ep_experts": "ep that does not divide the experts",
-    "ep_ranks": "ep that does not divide dp·cp·tp",
-    "cp_tokens": "cp that does not divide the sequence",
-    "sp_tokens": "sequence parallelism that does not divide the tokens",
-    "micro_batch": "batch that does not divide into micro-batches",
-    "same_as_another": "the same layout said differently",
-    "memory": "more memory than a device has",
-}
 
 
 @dataclass(frozen=True)
@@ -49,6 +36,7 @@ class Choice:
     """
 
     overrides: dict[str, Value]
+    resolved: Resolved
     values: float
     kept: float
     cache_bytes: float
@@ -135,6 +123,8 @@ def make_plan(
         original = original or resolved
         choices.append(_choice(resolved, original, {**scenario, **overrides}, overrides, top, progress))
     assert original is not None
+    if not compress and choices[0].found.refusal:
+        raise BadInputError(choices[0].found.refusal)
     return _conclude(scenario, choices, top, notes, original, dirs, folder, today, compress)
 
 
@@ -149,16 +139,9 @@ def _choice(
     base = original.demand.total_parameters * original.precision.bytes_of("weight")
     seconds = found.best[0][0] if found.best else float("nan")
     memory = found.miss[0] if found.miss else float("nan")
-    return Choice(
-        dict(overrides),
-        values,
-        bits / base,
-        resolved.precision.bytes_of("kv"),
-        memory,
-        resolved.cluster.accelerator.capacity,
-        seconds,
-        found,
-    )
+    capacity = device_capacity(resolved.cluster, resolved.run)
+    return Choice(dict(overrides), resolved, values, bits / base, resolved.precision.bytes_of("kv"), memory, capacity,
+                  seconds, found)  # fmt: skip
 
 
 def compressions(
@@ -231,9 +214,9 @@ def _conclude(
     rows: list[Estimate] = []
     if compress:
         for c in fitting[:top]:
-            rows.append(_full(scenario, c, c.found.best[0][2], dirs, folder, today))
+            rows.append(_full(c, c.found.best[0][2], today))
     elif fitting:
-        rows = [_full(scenario, fitting[0], b[2], dirs, folder, today) for b in fitting[0].found.best[:top]]
+        rows = [_full(fitting[0], b[2], today) for b in fitting[0].found.best[:top]]
     refused: dict[str, int] = {}
     for c in choices:
         for k, v in c.found.refused.items():
@@ -243,7 +226,7 @@ def _conclude(
     if not fitting and missing:
         near = min(missing, key=lambda c: c.memory)
         assert near.found.miss is not None
-        miss = _full(scenario, near, near.found.miss[1], dirs, folder, today)
+        miss = _full(near, near.found.miss[1], today)
     assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
     if compress:
         assumed.append(NO_EVIDENCE)
@@ -253,52 +236,25 @@ def _conclude(
         best=rows[0] if rows else None, rows=rows, refused=refused,
         considered=sum(c.found.considered for c in choices), fitting=sum(c.found.fitting for c in choices),
         assumed=tuple(assumed), choices=choices if compress else [], miss=miss,
-        alternatives=_alternatives(scenario, fitting, rows, dirs, folder, today) if not compress else [],
+        alternatives=_alternatives(fitting, rows, today) if not compress else [],
         remedies=remedies(scenario, choices[0], original, dirs, folder) if not fitting else [],
     )  # fmt: skip
 
 
-def _alternatives(
-    scenario: Mapping[str, Value], fitting: Sequence[Choice], rows: Sequence[Estimate], dirs: HardwareDirs,
-    folder: str | None, today: date,
-) -> list[Estimate]:  # fmt: skip
+def _alternatives(fitting: Sequence[Choice], rows: Sequence[Estimate], today: date) -> list[Estimate]:
     """The best layout of every tensor-parallel size other than the winner's, fastest first."""
     if not rows:
         return []
     winner = int(rows[0].layout.tp[0])
     ranked = sorted((v for tp, v in fitting[0].found.by_tp.items() if tp != winner), key=lambda v: v[0])
-    return [_full(scenario, fitting[0], columns, dirs, folder, today) for _, _, columns in ranked[:4]]
+    return [_full(fitting[0], columns, today) for _, _, columns in ranked[:4]]
 
 
-def _full(
-    scenario: Mapping[str, Value], choice: Choice, columns: Mapping[str, int], dirs: HardwareDirs,
-    folder: str | None, today: date,
-) -> Estimate:  # fmt: skip
+def _full(choice: Choice, columns: Mapping[str, int], today: date) -> Estimate:
     """The whole estimate, ledgers included, of one layout the search kept."""
-    layout: dict[str, Value] = {**columns, "recompute": RECOMPUTE[columns["recompute"]],
-                                "sequence_parallel": bool(columns["sequence_parallel"])}  # fmt: skip
-    if scenario.get("task", "train") != "train":
-        layout = {k: v for k, v in layout.items() if k not in ("global_batch", "micro_batch")}
-    else:
-        layout |= _as_searched(scenario, choice, layout, dirs, folder)
-    return estimate_scenario({**scenario, **choice.overrides, **layout}, dirs=dirs, folder=folder, today=today)
-
-
-def _as_searched(
-    scenario: Mapping[str, Value], choice: Choice, layout: Mapping[str, Value], dirs: HardwareDirs, folder: str | None
-) -> dict[str, Value]:
-    """Settings of a training row as the search had them, where asking for its ZeRO stage or recomputation by name
-    would mean another framework, or that framework's own modules."""
-    common = {**scenario, **choice.overrides, **{k: v for k, v in layout.items() if k != "recompute"}}
-    own = resolve_run(common, dirs=dirs, folder=folder).keys
-    out: dict[str, Value] = {}
-    if "zero_stage" not in scenario and layout["zero_stage"] in (1, 2):
-        searched = resolve_run({**common, "zero_stage": 0}, dirs=dirs, folder=folder).keys
-        out = {} if searched["framework"] == own["framework"] else {"framework": searched["framework"]}
-        own = searched
-    if "recompute" not in scenario and own["recompute_modules"]:
-        out["recompute_modules"] = own["recompute_modules"]
-    return out
+    x = layouts(**columns)
+    settled = settle(choice.resolved, x)
+    return estimate_resolved(with_notes(settled, layout_notes(settled, x)), x, today=today)
 
 
 def remedies(
@@ -336,8 +292,8 @@ def remedies(
 
 
 def _fits(scenario: Mapping[str, Value], dirs: HardwareDirs, folder: str | None) -> bool:
+    """Whether a scenario has a layout that fits; one that cannot be has none."""
     try:
-        resolved = resolve_run(scenario, dirs=dirs, folder=folder)
+        return bool(search(resolve_run(scenario, dirs=dirs, folder=folder), scenario, keep=1).best)
     except PlannerError:
         return False
-    return bool(search(resolved, scenario, keep=1).best)

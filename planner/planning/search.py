@@ -10,14 +10,22 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.inference import inference_pass, serving
-from planner.cost.layouts import Layouts, divisors, layouts, rules
+from planner.cost.layouts import Layouts, layouts
+from planner.cost.memory import device_capacity
+from planner.cost.rules import RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
+from planner.scenario.complete import runs, told
 from planner.scenario.keys import Value
-from planner.scenario.resolve import Resolved, runs_of_layouts
+from planner.scenario.resolve import Resolved
 
 CHUNK = 8192
+# What candidates that a search leaves out are called when they are counted.
+REASONS = {rule.name: rule.tally for rule in RULES} | {
+    "same_as_another": "the same layout said differently",
+    "memory": "more memory than a device has",
+}
 Progress = Callable[[int, int], None]
 
 
@@ -26,7 +34,8 @@ class Found:
     """What a search of one model and precision came to.
 
     ``best`` layouts that fit, fastest first, with ``seconds`` and ``memory``; ``refused`` counts by reason;
-    ``miss`` the layout that came nearest to fitting, with its memory; ``by_tp`` the fastest of every tp.
+    ``miss`` the layout that came nearest to fitting, with its memory; ``by_tp`` the fastest of every tp; ``law`` what
+    a law said of the first candidate of a chunk of which it left none.
     """
 
     best: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
@@ -35,11 +44,17 @@ class Found:
     fitting: int = 0
     miss: tuple[float, dict[str, int]] | None = None
     by_tp: dict[int, tuple[float, float, dict[str, int]]] = field(default_factory=dict)
+    law: str = ""
 
+    def count(self, reason: str, rows: int) -> None:
+        """Add rows that are left out to the tally."""
+        if rows:
+            self.refused[reason] = self.refused.get(reason, 0) + rows
 
-def _divisors(n: int) -> list[int]:
-    small = [i for i in range(1, int(n**0.5) + 1) if n % i == 0]
-    return sorted({*small, *(n // i for i in small)})
+    @property
+    def refusal(self) -> str:
+        """Where one law alone refuses every candidate, what it says of the first; else empty."""
+        return self.law if len(self.refused) == 1 and self.miss is None else ""
 
 
 def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[int]:
@@ -52,28 +67,27 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, vpp
     every divisor of the layers of a stage, micro_batch every power of two that divides the batch of a rank.
     """
-    n, task = resolved.cluster.devices, resolved.task
-    d = divisors(resolved.model)
+    n, task, case = resolved.cluster.devices, resolved.task, resolved.case
+    given = told(given, task)
     train = task == "train"
     batch = int(given.get("global_batch", 1)) if train else 1
-    seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
-    longest_cp = max(1, min(n, seq // 2048)) if train or task in ("prefill", "forward") else 1
+    longest_cp = max(1, min(n, case.tokens // 2048)) if train or task in ("prefill", "forward") else 1
     grids: dict[str, list[int]] = {
         "zero_stage": _choices(given, "zero_stage", [0, 1, 2, 3] if train else [0]),
         "sequence_parallel": _choices(given, "sequence_parallel", [0, 1] if train else [0]),
         "recompute": [RECOMPUTE.index(str(given["recompute"]))] if "recompute" in given else
                      ([0, 1, 2] if train else [0]),
         "micro_batch": _choices(given, "micro_batch", [m for m in (1, 2, 4, 8, 16, 32) if m <= batch] or [1]),
-        "ep": _choices(given, "ep", [e for e in _divisors(max(d.experts, 1)) if e <= n]),
+        "ep": _choices(given, "ep", [e for e in divisors_of(max(case.sizes.experts, 1)) if e <= n]),
     }  # fmt: skip
     chunk: list[dict[str, object]] = []
     rows = 0
     inner = int(np.prod([len(v) for v in grids.values()]))
-    for tp in _choices(given, "tp", _divisors(n)):
-        for pp in _choices(given, "pp", _divisors(max(n // tp, 1))):
-            for cp in _choices(given, "cp", [c for c in _divisors(max(n // (tp * pp), 1)) if c <= longest_cp]):
+    for tp in _choices(given, "tp", divisors_of(n)):
+        for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
+            for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
                 dp = int(given.get("dp", n // (tp * pp * cp)))
-                for vpp in _choices(given, "vpp", _chunks(d.layers, pp) if train else [1]):
+                for vpp in _choices(given, "vpp", _chunks(case, pp) if train else [1]):
                     chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "vpp": vpp})
                     rows += inner
                     if rows >= CHUNK:
@@ -83,9 +97,12 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
         yield _product(chunk, grids, batch if train else None)
 
 
-def _chunks(layers: int, pp: int) -> list[int]:
+def _chunks(case: Case, pp: int) -> list[int]:
+    """Model chunks a stage that deal the layers evenly and that the schedule allows."""
+    layers = case.sizes.layers
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
-    return [v for v in _divisors(max(per_stage, 1)) if v <= 16]
+    tried = np.array([v for v in divisors_of(max(per_stage, 1)) if v <= 16])
+    return [int(v) for v in tried[chunks_allowed(case.schedule, tried)]]
 
 
 def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:
@@ -100,37 +117,34 @@ def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], bat
     return layouts(**columns)
 
 
-def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int], given: Mapping[str, Value]) -> Layouts:
-    """Drop the rows that break a law, counting each under the first law it breaks.
+def _admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
+    """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
+    law = first_broken(x, case)
+    for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
+        found.count(RULES[i].name, int(count))
+    alive = law == len(RULES)
+    if not alive.any():
+        found.law = found.law or refusal(x, case)
+    again = alive & _said_before(x, case, given)
+    found.count("same_as_another", int(again.sum()))
+    return x.take(np.flatnonzero(alive & ~again))
 
-    Of layouts that are the same but for a key that was not ``given``, the first stays.
-    """
-    seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
-    alive = np.ones(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq):
-        if resolved.task != "train" and rule.name in ("sp_tokens", "micro_batch"):
-            continue
-        hit = alive & rule.broken
-        if hit.any():
-            refused[rule.name] = refused.get(rule.name, 0) + int(hit.sum())
-            alive &= ~rule.broken
-    redundant = np.zeros(len(x), dtype=bool)
+
+def _said_before(x: Layouts, case: Case, given: Mapping[str, Value]) -> Bools:
+    """Rows that are the same as a plainer one but for a key that was not ``given``."""
+    same = np.zeros(len(x), dtype=bool)
     if "sequence_parallel" not in given:
-        redundant |= (x.sequence_parallel > 0) & (x.tp == 1)
+        same |= (x.sequence_parallel > 0) & (x.tp == 1)
     if "zero_stage" not in given:
-        redundant |= ((x.zero_stage > 0) & (x.dp * x.cp == 1)) | ((x.zero_stage == 2) & (x.pp > 1))
-    redundant &= alive
-    if redundant.any():
-        refused["same_as_another"] = refused.get("same_as_another", 0) + int(redundant.sum())
-        alive &= ~redundant
-    return x.take(np.flatnonzero(alive))
+        same |= ((x.zero_stage > 0) & (x.dp * x.cp == 1)) | ((x.zero_stage == 2) & (x.pp > 1))
+    return same
 
 
 def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
     """Seconds and peak bytes of every layout, each of shape (n,)."""
     if isinstance(resolved.run, TrainingRun):
         seconds, memory = np.zeros(len(x)), np.zeros(len(x))
-        for rows, run in runs_of_layouts(resolved, x):
+        for rows, run in runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x):
             step = training_step(resolved.demand, resolved.cluster, x.take(rows), run)
             seconds[rows], memory[rows] = step.step_time, step.peak_memory
         return seconds, memory
@@ -147,19 +161,18 @@ def search(
 ) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
-    capacity = resolved.cluster.accelerator.capacity
+    capacity, case = device_capacity(resolved.cluster, resolved.run), resolved.case
     heap: list[tuple[float, float, int, dict[str, int]]] = []
     serial = 0
     for x in candidates(resolved, given):
         found.considered += len(x)
-        ok = _admissible(x, resolved, found.refused, given)
+        ok = _admissible(x, case, found, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
             fits = memory <= capacity
             _note_miss(found, ok, memory)
             found.fitting += int(fits.sum())
-            if not fits.all():
-                found.refused["memory"] = found.refused.get("memory", 0) + int((~fits).sum())
+            found.count("memory", int((~fits).sum()))
             rows = np.flatnonzero(fits)
             _note_best_by_tp(found, ok, rows, seconds, memory)
             for i in rows[np.lexsort((memory[rows], seconds[rows]))][:keep]:

@@ -150,7 +150,7 @@ def draw_estimate(e: Estimate, path: str) -> str:
 
     if "memory" in Path(path).stem:
         label = layout_text(e)
-        figure = memory_figure({label: e.memory}, capacity=e.resolved.cluster.accelerator.capacity, **titles(e))
+        figure = memory_figure({label: e.memory}, capacity=e.capacity, **titles(e))
         return str(save(figure, path))
     return str(save(waterfall_figure(e), path))
 

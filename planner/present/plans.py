@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.planning.estimate import Estimate, ledger_rows
-from planner.planning.plan import REASONS, Choice, Plan
+from planner.planning.plan import Choice, Plan
+from planner.planning.search import REASONS
 from planner.units import format_gib, format_quantity
 
 LAYOUT = ("dp", "tp", "pp", "cp", "ep", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
@@ -29,7 +30,7 @@ def answer(e: Estimate) -> str:
     """The estimate in one sentence."""
     r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
     span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
-    memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.resolved.cluster.accelerator.capacity)}"
+    memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)}"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
     fit = memory if r["fits"] else f"{memory}: does not fit"
     more = "" if r["fits"] else " `planner plan` looks for a layout that fits."
@@ -127,7 +128,7 @@ def infeasible(plan: Plan) -> str:
     text = f"nothing fits: of {plan.considered:,} layouts, {tally}"
     if plan.miss is not None:
         e = plan.miss
-        need, have = _f(e.results["memory_peak_bytes"]), e.resolved.cluster.accelerator.capacity
+        need, have = _f(e.results["memory_peak_bytes"]), e.capacity
         text += (f"; nearest miss: {layout_text(e)} needs {format_gib(need)} of {format_gib(have)} "
                  f"({need / have:.2f} times)")  # fmt: skip
     if plan.remedies:

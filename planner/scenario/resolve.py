@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from planner.catalogue.class_files import load_class
 from planner.catalogue.classes import Execution
 from planner.catalogue.engines import engine
-from planner.catalogue.frameworks import Framework, framework
+from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
-from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import held_zero_stage, repeats_modules
-from planner.cost.inference import InferenceRun
-from planner.cost.layouts import Layouts, divisors, layout_columns, layouts, resolve_layout, rules
+from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
-from planner.cost.runs import TrainingRun
-from planner.cost.training import training_step
+from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
+from planner.cost.runs import InferenceRun, TrainingRun
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
@@ -34,7 +29,15 @@ from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
-from planner.scenario.defaults import default_framework, default_gradients, settings_of_layout
+from planner.scenario.complete import (
+    axis_sizes,
+    fastest_that_fits,
+    layout_choices,
+    layout_columns,
+    runs,
+    settings_notes,
+)
+from planner.scenario.defaults import default_framework
 from planner.scenario.keys import KEYS, Value
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
@@ -60,7 +63,10 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A scenario understood. ``keys`` are the inputs as resolved."""
+    """A scenario understood. ``keys`` are the inputs as resolved, ``named`` those that were given.
+
+    Settings of a training run that were not named follow its layout: :func:`settle` gives the run of one layout.
+    """
 
     task: str
     model: Model
@@ -70,11 +76,28 @@ class Resolved:
     run: TrainingRun | InferenceRun
     keys: dict[str, Value]
     assumed_notes: list[str]
-    free: frozenset[str] = frozenset()  # settings of the run that follow the layout, because they were not given
+    named: frozenset[str] = frozenset()
+    settings_notes: tuple[str, ...] = ()
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.assumed_notes))
+        return tuple(dict.fromkeys([*self.assumed_notes, *self.settings_notes]))
+
+    @property
+    def case(self) -> Case:
+        """What the laws of layouts ask about."""
+        run, chip = self.run, self.cluster.accelerator
+        case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
+        if isinstance(run, InferenceRun):
+            return case
+        schedule = run.schedule if "schedule" in self.named else None
+        return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
+                       host_link=chip.host is not None)  # fmt: skip
+
+
+def tokens_of(run: TrainingRun | InferenceRun) -> int:
+    """Tokens of a sequence that a run reads at once."""
+    return run.seq_len if isinstance(run, TrainingRun) else run.input_len
 
 
 @lru_cache(maxsize=256)
@@ -112,45 +135,51 @@ def resolve(
     BadInputError
         A key that is needed and missing, an unknown name, a dtype that the chip lacks, a layout that cannot be.
     """
-    layout_keys = resolve_layout(given)
-    resolved = resolve_run({**given, **layout_keys}, dirs=dirs, folder=folder, model=model)
-    columns = layout_columns(given, layout_keys, resolved.task)
+    sizes = axis_sizes(given)
+    resolved = resolve_run({**given, **sizes}, dirs=dirs, folder=folder, model=model)
+    tried = layout_choices(given, layout_columns(given, sizes, resolved.task), resolved.task)
+    x = lawful(tried, resolved.case)
+    if not len(x):
+        refuse_unlawful(tried, resolved.case)
+    resolved = settle(resolved, x.take([0]))
     if isinstance(resolved.run, TrainingRun):
-        columns = fastest_that_fits(given, columns, resolved, resolved.run)
-    chosen = "fastest that fits"
-    for key, why in (("global_batch", "one micro-batch a rank, four a pipeline stage"), ("micro_batch", chosen),
-                     ("zero_stage", ""), ("sequence_parallel", "where tp > 1"), ("recompute", chosen)):  # fmt: skip
-        if key not in given and resolved.task == "train":
-            said = _said_recompute(columns[key], resolved.run) if key == "recompute" else columns[key]
-            resolved.assumed_notes.append(f"{key} = {said}" + (f" ({why})" if why else ""))
-    x = layouts(**columns)
-    seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
-    broken = rules(x, resolved.model, devices=int(resolved.keys["devices"]),
-                   seq_len=seq if int(x.cp[0]) > 1 or resolved.task == "train" else 1)  # fmt: skip
-    if resolved.task != "train":
-        broken = [r for r in broken if r.name not in ("sp_tokens", "micro_batch")]
-    if broken:
-        raise BadInputError(broken[0].message(x.row(0)))
-    _refuse_split_heads(resolved, x)
-    resolved.assumed_notes.extend(placement(x, resolved.cluster))
+        x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
+        resolved = with_notes(resolved, _choice_notes(given, x, resolved.run))
+    return with_notes(resolved, layout_notes(resolved, x)), x
+
+
+def settle(resolved: Resolved, x: Layouts) -> Resolved:
+    """A scenario as one layout has it, which settings that were not named follow; ``x`` has one row."""
+    if isinstance(resolved.run, InferenceRun):
+        return resolved
+    ((_, run),) = runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x)
+    keys = resolved.keys | _settings_keys(run) | {"grad_dtype": run.precision.grad}
+    said = settings_notes(run, resolved.named, tp=int(x.tp[0]))
+    return replace(resolved, run=run, precision=run.precision, keys=keys, settings_notes=tuple(said))
+
+
+def with_notes(resolved: Resolved, notes: list[str]) -> Resolved:
+    """The same with more to say."""
+    return replace(resolved, assumed_notes=[*resolved.assumed_notes, *notes])
+
+
+def _choice_notes(given: Mapping[str, Value], x: Layouts, run: TrainingRun) -> list[str]:
+    """Words on the layout's keys that were not given."""
+    row, chosen = x.row(0), "fastest that fits"
+    row["recompute"] = _said_recompute(str(row["recompute"]), run)
+    whys = {"global_batch": "one micro-batch a rank, four a pipeline stage", "micro_batch": chosen, "zero_stage": "",
+            "sequence_parallel": "where tp > 1", "recompute": chosen}  # fmt: skip
+    return [f"{k} = {row[k]}" + (f" ({why})" if why else "") for k, why in whys.items() if k not in given]
+
+
+def layout_notes(resolved: Resolved, x: Layouts) -> list[str]:
+    """Words on one layout: where its axes lie, and a ZeRO stage that does less than it says."""
+    notes = placement(x, resolved.cluster)
     stage = int(x.zero_stage[0])
     if isinstance(resolved.run, TrainingRun) and int(held_zero_stage(x, resolved.run)[0]) != stage:
         kept = "weights and gradients" if stage == 3 else "gradients"
-        resolved.assumed_notes.append(f"zero_stage {stage} under a pipeline keeps {kept} whole, as 1 does")
-    return resolved, x
-
-
-def _refuse_split_heads(resolved: Resolved, x: Layouts) -> None:
-    """An all-to-all context exchange deals whole heads to the ranks of tp·cp."""
-    run, parts = resolved.run, int(x.tp[0] * x.cp[0])
-    if not isinstance(run, TrainingRun) or run.context_exchange != "all_to_all" or int(x.cp[0]) == 1:
-        return
-    for heads in divisors(resolved.model).heads:
-        if heads % parts:
-            raise BadInputError(
-                f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {int(x.tp[0])} x "
-                f"cp {int(x.cp[0])} does not divide {heads}"
-            )
+        notes.append(f"zero_stage {stage} under a pipeline keeps {kept} whole, as 1 does")
+    return notes
 
 
 def placement(x: Layouts, cluster: Cluster) -> list[str]:
@@ -168,38 +197,9 @@ def placement(x: Layouts, cluster: Cluster) -> list[str]:
     return [f"placement: {'; '.join(parts)}"]
 
 
-def _said_recompute(mode: int, run: TrainingRun | InferenceRun) -> str:
-    modules = run.recompute_modules if isinstance(run, TrainingRun) and repeats_modules(run) else ()
-    return RECOMPUTE[mode] + (f" of {', '.join(modules)}" if modules and RECOMPUTE[mode] == "selective" else "")
-
-
-def fastest_that_fits(
-    given: Mapping[str, Value], columns: dict[str, int], resolved: Resolved, run: TrainingRun
-) -> dict[str, int]:
-    """Micro-batch and recomputation where they were not given: the fastest that fits the memory, else what needs least.
-
-    Without a batch to divide, the micro-batch stays as it is.
-    """
-    modes = [columns["recompute"]] if "recompute" in given else list(range(len(RECOMPUTE)))
-    sizes = [columns["micro_batch"]]
-    share, rest = divmod(columns["global_batch"], columns["dp"])
-    if "micro_batch" not in given and "global_batch" in given and rest == 0:
-        sizes = [m for m in (2**i for i in range(share.bit_length())) if share % m == 0]
-    if len(sizes) * len(modes) == 1:
-        return columns
-    pairs = np.array([(m, r) for m in sizes for r in modes])
-    free = {"micro_batch", "recompute"}
-    x = layouts(micro_batch=pairs[:, 0], recompute=pairs[:, 1], **{k: v for k, v in columns.items() if k not in free})
-    broken = np.zeros(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=int(resolved.keys["devices"]), seq_len=run.seq_len):
-        broken |= rule.broken
-    if broken.all():
-        return columns
-    x = x.take(np.flatnonzero(~broken))
-    step = training_step(resolved.demand, resolved.cluster, x, run)
-    fits = step.peak_memory <= resolved.cluster.accelerator.capacity
-    best = np.argmin(np.where(fits, step.step_time, np.inf)) if fits.any() else np.argmin(step.peak_memory)
-    return columns | {"micro_batch": int(x.micro_batch[best]), "recompute": int(x.recompute[best])}
+def _said_recompute(mode: str, run: TrainingRun) -> str:
+    modules = run.recompute_modules if repeats_modules(run) else ()
+    return mode + (f" of {', '.join(modules)}" if modules and mode == "selective" else "")
 
 
 def resolve_run(
@@ -225,8 +225,6 @@ def resolve_run(
     model = model_of(str(given["model"]), folder, compression) if model is None else model
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
-    if task in ("decode", "serve") and int(given.get("cp", 1)) > 1:
-        raise BadInputError(f"cp: {given['cp']} given; {task} does not divide the context, use tp, pp or dp")
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     keys: dict[str, Value] = {
@@ -236,7 +234,6 @@ def resolve_run(
     run: TrainingRun | InferenceRun
     if task == "train":
         run = _training_run(given, model, cluster, precision, assumed, keys)
-        precision = run.precision
     else:
         run = _inference_run(given, task, model, precision, assumed, keys)
     keys |= {
@@ -244,8 +241,9 @@ def resolve_run(
         "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
         "attention": run.attention,
     }  # fmt: skip
-    free = frozenset({"framework", "overlap_tp", "compiled", "grad_dtype"} - set(given))
-    return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
+    notes = [*assumed.notes, *model.assumed]
+    resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
+    return settle(resolved, layouts(**layout_columns(given, axis_sizes(given), task)))
 
 
 def _hardware_name(cluster: Cluster) -> str:
@@ -293,49 +291,34 @@ def _training_run(
     seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
     _refuse_beyond_positions(model, "seq_len", seq_len)
     _refuse_narrow_training(precision)
+    chip, execution = cluster.accelerator, cluster.efficiency.execution
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
-    schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
-    zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
-    chip, runs = cluster.accelerator, cluster.efficiency.execution
-    default = default_framework(runs, zero_stage, attention)
-    used = framework(str(assumed.default(given, "framework", default.id, default.why)))
-    if "grad_dtype" not in given:
-        precision = replace(precision, grad=default_gradients(used, precision))
-        if precision.activation == "bf16":
-            other = "fp32" if precision.grad == "bf16" else "bf16"
-            whose = "Megatron-LM alone keeps" if other == "fp32" else "NeMo and Megatron-Bridge benchmark with"
-            assumed.notes.append(f"grad_dtype = {precision.grad} ({whose} {other})")
-    if used.compiled and "compiled" not in given:
-        assumed.notes.append("compiled = True (torch.compile or fused kernels; eager PyTorch is slower)")
-    settings = settings_of_layout(runs, used, precision.compute, bool(given.get("sequence_parallel", tp > 1)))
-    overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
-    if tp > 1 and "overlap_tp" not in given:
-        assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
-    if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
-        raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
         assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
+    used = framework(str(given["framework"])) if "framework" in given else default_framework(execution, 0)
     run = TrainingRun(
-        seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
-        schedule=schedule, offload=str(given.get("offload", "none")),
-        overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
-        compiled=bool(given.get("compiled", settings["compiled"])), imbalance=float(given.get("imbalance", 1.0)),
-        encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))), framework=used,
+        seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
+        offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
+        imbalance=float(given.get("imbalance", 1.0)),
+        encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)),
-        recompute_modules=_modules(given, attention, runs),
-        modules_named="recompute_modules" in given or runs.names_modules,
+        recompute_modules=_modules(given, attention, execution),
+        modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
+        **{k: cast(Any, given[k]) for k in ("schedule", "overlap_tp", "compiled") if k in given},
     )  # fmt: skip
-    keys |= {"seq_len": seq_len, "optimizer": opt.name}
-    keys["recompute_modules"] = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS} | {"framework": used.id}
+    keys |= {"seq_len": seq_len, "optimizer": opt.name, **_settings_keys(run)}
     return run
 
 
-_SAID_SETTINGS = ("schedule", "offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
-                  "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
+def _settings_keys(run: TrainingRun) -> dict[str, Value]:
+    """Settings of a run as scenario keys."""
+    said = ("schedule", "offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
+            "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
+    modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
+    return {"recompute_modules": modules, "framework": run.framework.id, **{k: getattr(run, k) for k in said}}
 
 
 def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
@@ -365,28 +348,6 @@ def _refuse_narrow_training(precision: Precision) -> None:
     for key, name in (("activation_dtype", precision.activation), ("grad_dtype", precision.grad)):
         if name not in ("fp32", "bf16", "fp16"):
             raise BadInputError(f"{key}: {name} given; training keeps fp32, bf16 or fp16")
-
-
-def runs_of_layouts(resolved: Resolved, x: Layouts) -> Iterator[tuple[NDArray[np.int64], TrainingRun]]:
-    """Rows of ``x`` that share a run's settings, and that run: settings that were not given follow the layout."""
-    run, runs = resolved.run, resolved.cluster.efficiency.execution
-    assert isinstance(run, TrainingRun)
-    key = (x.zero_stage == 3) * 2 + (x.sequence_parallel > 0)
-    for k in np.unique(key):
-        used = _framework_of(resolved, runs, fully_sharded=bool(k >= 2))
-        settings = settings_of_layout(runs, used, run.precision.compute, bool(k % 2))
-        chosen = {name: value for name, value in settings.items() if name in resolved.free}
-        grad = default_gradients(used, run.precision) if "grad_dtype" in resolved.free else run.precision.grad
-        own = replace(run, precision=replace(run.precision, grad=grad), **chosen)  # type: ignore[arg-type]
-        yield np.flatnonzero(key == k), own
-
-
-def _framework_of(resolved: Resolved, execution: Execution, *, fully_sharded: bool) -> Framework:
-    """The run's framework; PyTorch's FSDP and the others take turns where it was not given."""
-    run = cast(TrainingRun, resolved.run)
-    if "framework" not in resolved.free or fully_sharded == (run.framework == default_framework(execution, 3)):
-        return run.framework
-    return default_framework(execution, 3 if fully_sharded else 0)
 
 
 def _inference_run(

@@ -1,0 +1,258 @@
+"""The rule book: every law that a layout must obey, written once.
+
+A :class:`Rule` says which tasks it holds for, which rows of :class:`Layouts` break it, in which words one row is
+refused, and under which words a search counts those it left out. One layout, a search and a landscape read the same
+book through :func:`first_broken`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.cost.layouts import Ints, Layouts
+from planner.errors import BadInputError
+
+Bools = NDArray[np.bool_]
+Row = Mapping[str, int | str | bool]
+
+EVERY = ("train", "prefill", "decode", "serve", "forward")
+TRAIN = ("train",)
+ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequence
+MANY_CHUNKS = ("1f1b", "interleaved")  # schedules of which a stage can hold several model chunks
+
+
+@dataclass(frozen=True)
+class Divisors:
+    """What a model's sizes allow: the numbers that tp, ep and pp must divide."""
+
+    heads: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    widths: tuple[int, ...]
+    experts: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the laws ask about besides the layout.
+
+    Attributes
+    ----------
+    task, devices
+    sizes : of the model
+    tokens : of a sequence as it is cut by context parallelism, before that
+    schedule : of the pipeline, None where it follows the layout
+    context_exchange, offload : of a training run
+    chip, host_link : the accelerator, and whether it lists a link to its host
+    """
+
+    task: str
+    devices: int
+    sizes: Divisors
+    tokens: int
+    schedule: str | None = None
+    context_exchange: str = "ring"
+    offload: str = "none"
+    chip: str = ""
+    host_link: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A law of layouts.
+
+    Attributes
+    ----------
+    name, tasks : the law, and the tasks that it holds for
+    broken : marks the rows that break it, shape (n,)
+    words : refuses one row: the obstacle, and what is allowed
+    tally : what the rows that break it are called when they are counted
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    broken: Callable[[Layouts, Case], Bools]
+    words: Callable[[Row, Case], str]
+    tally: str
+
+
+def divisors(model: Model) -> Divisors:
+    """Sizes of the layers that a division must respect."""
+    heads: set[int] = set()
+    kv: set[int] = set()
+    widths: set[int] = set()
+    experts = 0
+    for kind in (k for stack in model.stacks if not stack.optional for k in stack.kinds):
+        for mixer in (kind.mixer, kind.second_mixer, kind.cross):
+            if isinstance(mixer, Attention):
+                heads.add(mixer.heads)
+                kv.add(mixer.kv_heads)
+            elif isinstance(mixer, LatentAttention | CompressedAttention):
+                heads.add(mixer.heads)
+            elif isinstance(mixer, LinearAttention):
+                heads.add(mixer.tensor_parallel_heads)
+        if isinstance(kind.ffn, Mlp):
+            widths.add(kind.ffn.width)
+        elif isinstance(kind.ffn, Moe):
+            experts = max(experts, kind.ffn.experts)
+            if kind.ffn.shared is not None:
+                widths.add(kind.ffn.shared.width)
+    layers = sum(s.layers for s in model.stacks if not s.optional)
+    return Divisors(tuple(sorted(heads)), tuple(sorted(kv)), tuple(sorted(widths)), experts, layers)
+
+
+def divisors_of(n: int) -> list[int]:
+    """Numbers that divide ``n``, ascending."""
+    small = [i for i in range(1, int(n**0.5) + 1) if n % i == 0]
+    return sorted({*small, *(n // i for i in small)})
+
+
+def chunks_allowed(schedule: str | None, vpp: Ints) -> Bools:
+    """Rows whose model chunks a stage the schedule can run; any where the schedule follows the layout."""
+    return np.asarray((vpp == 1) | (schedule is None or schedule in MANY_CHUNKS))
+
+
+def first_broken(x: Layouts, case: Case) -> Ints:
+    """Place in :data:`RULES` of the first law that each row breaks, ``len(RULES)`` where it breaks none, shape (n,)."""
+    found = np.full(len(x), len(RULES), dtype=np.int64)
+    for i in reversed(range(len(RULES))):
+        if case.task in RULES[i].tasks:
+            found[RULES[i].broken(x, case)] = i
+    return found
+
+
+def lawful(x: Layouts, case: Case) -> Layouts:
+    """The rows that break no law."""
+    return x.take(np.flatnonzero(first_broken(x, case) == len(RULES)))
+
+
+def refusal(x: Layouts, case: Case) -> str:
+    """Why the first row cannot be, in the words of the first law that it breaks; empty where it breaks none."""
+    law = int(first_broken(x.take([0]), case)[0])
+    return RULES[law].words(x.row(0), case) if law < len(RULES) else ""
+
+
+def refuse_unlawful(x: Layouts, case: Case) -> None:
+    """Raise what :func:`refusal` says of the first row."""
+    if text := refusal(x, case):
+        raise BadInputError(text)
+
+
+def _listed(values: list[int] | tuple[int, ...]) -> str:
+    return ", ".join(str(v) for v in values) or "none"
+
+
+def _splits(sizes: tuple[int, ...], parts: Ints) -> Bools:
+    """Rows whose parts fail to divide one of the sizes."""
+    return np.asarray(np.any([size % parts != 0 for size in sizes] or [np.zeros(len(parts), dtype=bool)], axis=0))
+
+
+def _splits_kv(sizes: tuple[int, ...], tp: Ints) -> Bools:
+    """Rows whose ranks neither divide the k/v heads nor are a multiple of them, which would copy each evenly."""
+    apart = [(size % tp != 0) & (tp % size != 0) for size in sizes]
+    return np.asarray(np.any(apart or [np.zeros(len(tp), dtype=bool)], axis=0))
+
+
+def _tensor_sizes(case: Case) -> str:
+    """Sizes of tp that the model allows."""
+    s = case.sizes
+    tried = np.array(divisors_of(gcd(*s.heads, *s.widths) or 1))
+    return _listed(tried[~_splits_kv(s.kv_heads, tried)].tolist())
+
+
+def _devices_words(r: Row, c: Case) -> str:
+    inner = int(r["tp"]) * int(r["pp"]) * int(r["cp"])
+    sizes = f"tp {r['tp']} x pp {r['pp']} x cp {r['cp']}"
+    if c.devices % inner:
+        return f"{sizes} = {inner} does not divide {c.devices} devices"
+    return f"dp {r['dp']} x {sizes} = {int(r['dp']) * inner} does not make {c.devices} devices"
+
+
+def _heads_words(r: Row, c: Case) -> str:
+    tp, s = int(r["tp"]), c.sizes
+    split = [h for h in s.heads if h % tp]
+    obstacle = (f"tp {tp} does not divide the {_listed(split)} attention heads" if split else
+                f"tp {tp} does not divide the {_listed([k for k in s.kv_heads if k % tp and tp % k])} k/v heads, "
+                f"nor they tp")  # fmt: skip
+    return f"{obstacle}; allowed: {_tensor_sizes(c)}"
+
+
+def _width_words(r: Row, c: Case) -> str:
+    split = [w for w in c.sizes.widths if w % int(r["tp"])]
+    return f"tp {r['tp']} does not divide the MLP width {_listed(split)}; allowed: {_tensor_sizes(c)}"
+
+
+def _vpp_words(r: Row, c: Case) -> str:
+    if r["pp"] == 1:
+        return f"vpp {r['vpp']} needs pp > 1: only the stages of a pipeline hold several model chunks"
+    return (f"vpp {r['vpp']} x pp {r['pp']} = {int(r['vpp']) * int(r['pp'])} model chunks are more than the "
+            f"{c.sizes.layers} layers with embedding and head")  # fmt: skip
+
+
+def _experts_words(r: Row, c: Case) -> str:
+    if not c.sizes.experts:
+        return f"ep {r['ep']} given, but the model has no experts; allowed: 1"
+    return (f"ep {r['ep']} does not divide the {c.sizes.experts} experts; "
+            f"allowed: {_listed(divisors_of(c.sizes.experts))}")  # fmt: skip
+
+
+def _ep_ranks_words(r: Row, c: Case) -> str:
+    ranks = int(r["dp"]) * int(r["cp"]) * int(r["tp"])
+    return f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}"
+
+
+def _cp_tokens_words(r: Row, c: Case) -> str:
+    key = "seq_len" if c.task in ("train", "forward") else "input_len"
+    allowed = f"1, or what divides {c.tokens // 2}" if c.tokens % 2 == 0 else "1"
+    return (f"cp {r['cp']} cuts a sequence in 2·cp = {2 * int(r['cp'])} parts, and {key} {c.tokens} does not divide "
+            f"into them; allowed: {allowed}")  # fmt: skip
+
+
+def _cp_heads_words(r: Row, c: Case) -> str:
+    split = [h for h in c.sizes.heads if h % (int(r["tp"]) * int(r["cp"]))]
+    return (f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {r['tp']} x cp {r['cp']} "
+            f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
+    Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
+         _heads_words, "tp that does not divide the attention heads"),
+    Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
+         "tp that does not divide the MLP width"),
+    Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
+         lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers", "more stages than layers"),
+    # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
+    Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
+         _vpp_words, "model chunks without a pipeline, or more than the layers"),
+    Rule("vpp_schedule", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
+         lambda r, c: f"schedule: {c.schedule} runs one model chunk a stage; vpp {r['vpp']} needs interleaved",
+         "model chunks that the schedule does not run"),
+    Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
+         _experts_words, "ep that does not divide the experts"),
+    Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % x.ep != 0, _ep_ranks_words,
+         "ep that does not divide dp·cp·tp"),
+    Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
+         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context, use tp, pp or dp",
+         "cp where one token a sequence is read"),
+    Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
+         "cp that does not divide the sequence"),
+    Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
+         & _splits(c.sizes.heads, x.tp * x.cp), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
+    Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
+         lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
+                       f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}"),
+         "sequence parallelism that does not divide the tokens"),
+    Rule("micro_batch", TRAIN, lambda x, c: x.global_batch % (x.dp * x.micro_batch) != 0,
+         lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
+                       f"{r['micro_batch']}"), "batch that does not divide into micro-batches"),
+    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
+         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
+         "offload without a listed host link"),
+)  # fmt: skip
