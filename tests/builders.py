@@ -12,6 +12,7 @@ from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Mod
 from planner.cost.inference import InferenceRun
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.runs import TrainingRun
+from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
@@ -78,7 +79,8 @@ def faster(c: Cluster, *, bandwidth: float = 1.0, peak: float = 1.0, links: floa
 def training(
     *, seq_len: int = 2048, precision: Precision | None = None, adam: str = "adamw", **keys: object
 ) -> TrainingRun:
-    """A training run; ``keys`` are fields of TrainingRun."""
+    """A training run; ``keys`` are fields of TrainingRun, the schedule by name."""
+    keys |= {"schedule": SCHEDULES[str(keys.get("schedule", "1f1b"))]}
     return TrainingRun(
         seq_len=seq_len,
         precision=precision or Precision(),

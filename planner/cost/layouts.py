@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.cost.schedules import SCHEDULES, Ints, Placement, Schedule, loop_placement
 from planner.demand.ops import Array
 from planner.errors import BadInputError
 from planner.scenario.keys import RECOMPUTE, Value
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,21 @@ def divisors(model: Model) -> Divisors:
     return Divisors(tuple(sorted(heads)), tuple(sorted(kv)), tuple(sorted(widths)), experts, layers)
 
 
-def rules(x: Layouts, model: Model, *, devices: int | None, seq_len: int) -> list[Rule]:
+def schedule_rules(x: Layouts, schedule: Schedule) -> list[Rule]:
+    """What a pipeline schedule asks of a layout."""
+    said = f"schedule {schedule.name} needs "
+    return [
+        Rule("schedule_pp", ~schedule.runs_stages(x.pp), said + f"{schedule.said_stages}; pp is {{pp}}"),
+        Rule("schedule_vpp", ~schedule.runs_chunks(x.vpp), said + f"{schedule.said_chunks} a stage; vpp is {{vpp}}"),
+        Rule("schedule_micro_batches", x.micro_batches < schedule.rounds * x.pp,
+             said + f"{schedule.rounds}·pp micro-batches or more; pp is {{pp}}, "
+             "global_batch {global_batch}, dp {dp}, micro_batch {micro_batch}"),
+    ]  # fmt: skip
+
+
+def rules(
+    x: Layouts, model: Model, *, devices: int | None, seq_len: int, schedule: Schedule | None = None
+) -> list[Rule]:
     """The laws of division for training layouts, in the order a reader would check them."""
     d = divisors(model)
     split_heads = np.zeros(len(x), dtype=bool)
@@ -148,6 +161,7 @@ def rules(x: Layouts, model: Model, *, devices: int | None, seq_len: int) -> lis
              + (f" (k/v heads {_list(d.kv_heads)})" if d.kv_heads else "")),
         Rule("tp_width", split_width, f"tp {{tp}} does not divide the MLP width {_list(d.widths)}"),
         Rule("pp_layers", x.pp > d.layers, f"pp {{pp}} is more than the {d.layers} layers"),
+        *(schedule_rules(x, schedule) if schedule is not None else ()),
         Rule("vpp_layers", (x.vpp > 1) & ((chunks > d.layers + 2) | (x.pp == 1)),
              f"vpp {{vpp}} x pp {{pp}} needs pp > 1 and at most the {d.layers} layers"),
         Rule("ep_experts", (x.ep > 1) & ((d.experts == 0) | (max(d.experts, 1) % x.ep != 0)),
@@ -168,11 +182,13 @@ def _list(values: tuple[int, ...]) -> str:
     return ", ".join(str(v) for v in values) or "none"
 
 
-def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) -> Array:
+def stage_sections(
+    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, stage_of: Placement = loop_placement
+) -> Array:
     """Layers of each section on each stage, shape (pp, section).
 
     Layers are dealt in order to pp·vpp chunks as evenly as they go; a remainder goes to the middle chunks first,
-    because the first and last stage also hold the embedding and the head. Chunk c sits on stage c mod pp.
+    because the first and last chunk stand beside the embedding and the head. ``stage_of`` places the chunks.
     """
     chunks = max(1, min(pp * vpp, len(order))) if vpp > 1 else pp
     base, extra = divmod(len(order), chunks)
@@ -181,13 +197,15 @@ def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) 
     sizes[middle_first[:extra]] += 1
     counts = np.zeros((pp, sections))
     chunk_of = np.repeat(np.arange(chunks), sizes)
-    np.add.at(counts, (chunk_of % pp, np.asarray(order, dtype=np.int64)), 1.0)
+    np.add.at(counts, (stage_of(chunk_of, pp), np.asarray(order, dtype=np.int64)), 1.0)
     return counts
 
 
 def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:
     """Sizes of the parallel axes; dp follows from devices, or devices from dp."""
-    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep", "vpp")}
+    schedule = str(given.get("schedule", "1f1b")) if given.get("task", "train") == "train" else "1f1b"
+    chunks = SCHEDULES[schedule].chunks[0]
+    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep")} | {"vpp": int(given.get("vpp", chunks))}
     inner = sizes["tp"] * sizes["pp"] * sizes["cp"]
     if "dp" in given and "devices" in given:
         if int(given["dp"]) * inner != int(given["devices"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer
@@ -40,7 +41,7 @@ class TrainingRun:
     precision: Precision
     optimizer: Optimizer
     attention: AttentionKind = "flash"
-    schedule: str = "1f1b"
+    schedule: Schedule = SCHEDULES["1f1b"]
     offload: str = "none"
     overlap_dp: bool = True
     overlap_tp: str = "none"

@@ -55,7 +55,8 @@ def _lawful(resolved: Resolved, x: Layouts) -> Layouts:
     run = resolved.run
     seq = run.seq_len if isinstance(run, TrainingRun) else run.input_len
     broken = np.zeros(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq):
+    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq,
+                      schedule=resolved.schedule):  # fmt: skip
         if resolved.task == "train" or rule.name not in ("sp_tokens", "micro_batch"):
             broken |= rule.broken
     return x.take(np.flatnonzero(~broken))

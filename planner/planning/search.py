@@ -11,6 +11,7 @@ import numpy as np
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts, divisors, layouts, rules
 from planner.cost.runs import TrainingRun
+from planner.cost.schedules import Schedule
 from planner.cost.training import training_step
 from planner.demand.ops import Array
 from planner.scenario.keys import RECOMPUTE, Value
@@ -72,7 +73,7 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
         for pp in _choices(given, "pp", _divisors(max(n // tp, 1))):
             for cp in _choices(given, "cp", [c for c in _divisors(max(n // (tp * pp), 1)) if c <= longest_cp]):
                 dp = int(given.get("dp", n // (tp * pp * cp)))
-                for vpp in _choices(given, "vpp", _chunks(d.layers, pp) if train else [1]):
+                for vpp in _choices(given, "vpp", _chunks(d.layers, pp, resolved.schedule)):
                     chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "vpp": vpp})
                     rows += inner
                     if rows >= CHUNK:
@@ -82,9 +83,12 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
         yield _product(chunk, grids, batch if train else None)
 
 
-def _chunks(layers: int, pp: int) -> list[int]:
+def _chunks(layers: int, pp: int, schedule: Schedule | None) -> list[int]:
+    """Chunks a stage to try: those that divide its layers and that the schedule runs, or the fewest that it does."""
+    if schedule is None:
+        return [1]
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
-    return [v for v in _divisors(max(per_stage, 1)) if v <= 16]
+    return [v for v in _divisors(max(per_stage, 1)) if v <= 16 and schedule.runs_chunks(v)] or [schedule.chunks[0]]
 
 
 def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:
@@ -106,7 +110,8 @@ def _admissible(x: Layouts, resolved: Resolved, refused: dict[str, int], given: 
     """
     seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
     alive = np.ones(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq):
+    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=seq,
+                      schedule=resolved.schedule):  # fmt: skip
         if resolved.task != "train" and rule.name in ("sp_tokens", "micro_batch"):
             continue
         hit = alive & rule.broken

@@ -29,6 +29,7 @@ from planner.cost.layouts import Layouts, divisors, layout_columns, layouts, res
 from planner.cost.memory import held_zero_stage
 from planner.cost.recompute import MODULES, default_modules, repeats_modules
 from planner.cost.runs import TrainingRun
+from planner.cost.schedules import SCHEDULES, Schedule
 from planner.cost.training import training_step
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
@@ -74,6 +75,11 @@ class Resolved:
     keys: dict[str, Value]
     assumed_notes: list[str]
     free: frozenset[str] = frozenset()  # settings of the run that follow the layout, because they were not given
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The pipeline schedule of a training run."""
+        return self.run.schedule if isinstance(self.run, TrainingRun) else None
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -129,7 +135,8 @@ def resolve(
     x = layouts(**columns)
     seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
     broken = rules(x, resolved.model, devices=int(resolved.keys["devices"]),
-                   seq_len=seq if int(x.cp[0]) > 1 or resolved.task == "train" else 1)  # fmt: skip
+                   seq_len=seq if int(x.cp[0]) > 1 or resolved.task == "train" else 1,
+                   schedule=resolved.schedule)  # fmt: skip
     if resolved.task != "train":
         broken = [r for r in broken if r.name not in ("sp_tokens", "micro_batch")]
     if broken:
@@ -194,7 +201,8 @@ def fastest_that_fits(
     free = {"micro_batch", "recompute"}
     x = layouts(micro_batch=pairs[:, 0], recompute=pairs[:, 1], **{k: v for k, v in columns.items() if k not in free})
     broken = np.zeros(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=int(resolved.keys["devices"]), seq_len=run.seq_len):
+    for rule in rules(x, resolved.model, devices=int(resolved.keys["devices"]), seq_len=run.seq_len,
+                      schedule=run.schedule):  # fmt: skip
         broken |= rule.broken
     if broken.all():
         return columns
@@ -298,7 +306,7 @@ def _training_run(
     _refuse_narrow_training(precision)
     opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
     attention = str(assumed.default(given, "attention", "flash"))
-    schedule = str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))
+    schedule = SCHEDULES[str(given.get("schedule", "interleaved" if int(given.get("vpp", 1)) > 1 else "1f1b"))]
     zero_stage, tp = int(given.get("zero_stage", 0)), int(given.get("tp", 1))
     default = default_framework(chip, zero_stage, attention)
     framework = str(assumed.default(given, "framework", default, WHY_FRAMEWORK[default]))
@@ -314,8 +322,6 @@ def _training_run(
     overlap_tp = str(given.get("overlap_tp", settings["overlap_tp"]))
     if tp > 1 and "overlap_tp" not in given:
         assumed.notes.append(f"overlap_tp = {overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
-    if schedule not in ("interleaved", "1f1b") and int(given.get("vpp", 1)) > 1:
-        raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
         assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
     run = TrainingRun(
@@ -332,11 +338,11 @@ def _training_run(
     )  # fmt: skip
     keys |= {"seq_len": seq_len, "optimizer": opt.name}
     keys["recompute_modules"] = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS}
+    keys |= {"schedule": schedule.name} | {k: getattr(run, k) for k in _SAID_SETTINGS}
     return run
 
 
-_SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
+_SAID_SETTINGS = ("offload", "framework", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
                   "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
 
 
