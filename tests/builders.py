@@ -12,6 +12,7 @@ from planner.catalogue.hardware import Fabric
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, Stack
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.runs import InferenceRun, TrainingRun
+from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
@@ -83,7 +84,8 @@ def training(
     framework: str = "megatron",
     **keys: object,
 ) -> TrainingRun:
-    """A training run; ``keys`` are fields of TrainingRun."""
+    """A training run; ``keys`` are fields of TrainingRun, the schedule by name."""
+    keys |= {"schedule": SCHEDULES[str(keys.get("schedule", "1f1b"))]}
     return TrainingRun(
         seq_len=seq_len,
         precision=precision or Precision(),

@@ -15,7 +15,7 @@ from planner.catalogue.models import load_model
 from planner.catalogue.schema import Attention, Model, Moe
 from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts, layouts
-from planner.cost.schedules import bubble_time
+from planner.cost.schedules import SCHEDULES, Pipeline, StageTimes
 from planner.cost.training import Step, training_step
 from planner.demand.costs import cache_values, local_weights, op_costs, saved_bytes
 from planner.demand.memory import sharded, state_bytes_per_parameter
@@ -161,9 +161,8 @@ def test_bubbles_of_the_schedules(p: int, m: int, v: int, f: float) -> None:
 
     def share(schedule: str, chunks: int) -> float:
         one = np.array([f])
-        got = bubble_time(
-            schedule, forward=one, backward=2 * one, weight_gradient=one, pp=np.array([p]), vpp=np.array([chunks])
-        )
+        pipeline = Pipeline(pp=np.array([p]), vpp=np.array([chunks]), micro_batches=np.array([m]))
+        got = SCHEDULES[schedule].bubble(StageTimes(forward=one, backward=2 * one, weight_gradient=one), pipeline)
         return float(got[0]) / (m * 3 * f)
 
     assert share("1f1b", 1) == pytest.approx((p - 1) / m)

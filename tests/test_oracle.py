@@ -6,7 +6,6 @@ Plain Python numbers, one layout at a time. Where the vectorised code and this f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 
 from planner.catalogue.schema import Attention, Mlp, Model
 from planner.cost.layouts import Layouts, stage_sections
-from planner.cost.schedules import bubble_time
 from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.transformer import demand
@@ -130,115 +128,6 @@ def simulated_ring(n: int, size: float) -> float:
 def test_ring_all_reduce_by_simulation(n: int) -> None:
     assert float(ring_volume("all_reduce", 1e9, n)) == pytest.approx(simulated_ring(n, 1e9))
     assert float(ring_volume("reduce_scatter", 1e9, n)) == pytest.approx(simulated_ring(n, 1e9) / 2)
-
-
-# Pipelines, by playing the schedule
-
-
-def one_f_one_b(rank: int, p: int, m: int) -> Iterator[tuple[str, int, int]]:
-    """Order of work of one rank in 1F1B: (kind, chunk, micro-batch)."""
-    warm = min(p - rank - 1, m)
-    for i in range(warm):
-        yield "F", 0, i
-    for i in range(m - warm):
-        yield "F", 0, warm + i
-        yield "B", 0, i
-    for i in range(m - warm, m):
-        yield "B", 0, i
-
-
-def interleaved(rank: int, p: int, m: int, v: int) -> Iterator[tuple[str, int, int]]:
-    """Order of work of one rank in Megatron's interleaved 1F1B; m is a multiple of p."""
-    total = m * v
-    warm = min(2 * (p - rank - 1) + (v - 1) * p, total)
-
-    def item(i: int, kind: str) -> tuple[str, int, int]:
-        chunk = i % (p * v) // p
-        return kind, chunk if kind == "F" else v - 1 - chunk, i // (p * v) * p + i % p
-
-    for i in range(warm):
-        yield item(i, "F")
-    for i in range(total - warm):
-        yield item(warm + i, "F")
-        yield item(i, "B")
-    for i in range(total - warm, total):
-        yield item(i, "B")
-
-
-def play(orders: list[list[tuple[str, int, int]]], *, v: int, forward: float, backward: float) -> float:
-    """Finish time of a pipeline whose ranks work in the given orders as soon as their inputs are there."""
-    p = len(orders)
-    last = p * v - 1
-    done: dict[tuple[str, int, int], float] = {}
-    clock, at = [0.0] * p, [0] * p
-
-    def ready(rank: int, kind: str, chunk: int, micro: int) -> float | None:
-        stage = chunk * p + rank
-        if kind == "F":
-            return 0.0 if stage == 0 else done.get(("F", stage - 1, micro))
-        return done.get(("F", stage, micro)) if stage == last else done.get(("B", stage + 1, micro))
-
-    while any(at[r] < len(orders[r]) for r in range(p)):
-        moved = False
-        for rank in range(p):
-            while at[rank] < len(orders[rank]):
-                kind, chunk, micro = orders[rank][at[rank]]
-                start = ready(rank, kind, chunk, micro)
-                if start is None:
-                    break
-                clock[rank] = max(clock[rank], start) + (forward if kind == "F" else backward) / v
-                done[kind, chunk * p + rank, micro] = clock[rank]
-                at[rank] += 1
-                moved = True
-        assert moved, "the schedule waits for itself"
-    return max(clock)
-
-
-def predicted(schedule: str, *, p: int, m: int, v: int, forward: float, backward: float) -> float:
-    """m(F+B) and the bubble."""
-    one = np.ones(1)
-    bubble = bubble_time(
-        schedule, forward=forward * one, backward=backward * one, weight_gradient=backward * one / 2,
-        pp=p * np.ones(1, dtype=np.int64), vpp=v * np.ones(1, dtype=np.int64),
-    )  # fmt: skip
-    return m * (forward + backward) + float(bubble[0])
-
-
-@pytest.mark.parametrize(("p", "m"), [(1, 1), (2, 2), (2, 7), (4, 4), (4, 16), (8, 32), (5, 13)])
-@pytest.mark.parametrize(("forward", "backward"), [(1.0, 2.0), (1.0, 3.0), (0.3, 0.5)])
-def test_one_f_one_b_by_simulation(p: int, m: int, forward: float, backward: float) -> None:
-    orders = [list(one_f_one_b(r, p, m)) for r in range(p)]
-    due = play(orders, v=1, forward=forward, backward=backward)
-    assert predicted("1f1b", p=p, m=m, v=1, forward=forward, backward=backward) == pytest.approx(due)
-
-
-@pytest.mark.parametrize(("p", "m", "v"), [(2, 2, 2), (2, 8, 4), (4, 8, 2), (4, 16, 3), (8, 16, 4)])
-def test_interleaving_by_simulation(p: int, m: int, v: int) -> None:
-    orders = [list(interleaved(r, p, m, v)) for r in range(p)]
-    due = play(orders, v=v, forward=1.0, backward=2.0)
-    assert predicted("interleaved", p=p, m=m, v=v, forward=1.0, backward=2.0) == pytest.approx(due)
-
-
-def held_at_peak(order: list[tuple[str, int, int]]) -> int:
-    """Most micro-batch chunks whose activations a rank holds at once."""
-    held = most = 0
-    for kind, _, _ in order:
-        held += 1 if kind == "F" else -1
-        most = max(most, held)
-    return most
-
-
-@pytest.mark.parametrize(("p", "m", "v"), [(2, 8, 1), (4, 8, 1), (4, 2, 1), (2, 8, 2), (4, 16, 3), (8, 16, 4)])
-def test_micro_batches_in_flight_by_simulation(p: int, m: int, v: int) -> None:
-    from planner.cost.schedules import in_flight
-
-    for rank in range(p):
-        order = list(one_f_one_b(rank, p, m)) if v == 1 else list(interleaved(rank, p, m, v))
-        got = in_flight(
-            "1f1b" if v == 1 else "interleaved", stage=np.array([float(rank)]), pp=np.array([p]), vpp=np.array([v]),
-            micro_batches=np.array([float(m)]),
-        )  # fmt: skip
-        assert float(np.ravel(got)[0]) == pytest.approx(held_at_peak(order) / v)
 
 
 # Memory of a dense model

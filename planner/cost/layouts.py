@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.schedules import Ints, Placement, loop_placement
 from planner.demand.ops import Array
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,13 @@ def layouts(**columns: ArrayLike) -> Layouts:
     return Layouts(**dict(zip(merged, arrays, strict=True)))
 
 
-def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) -> Array:
+def stage_sections(
+    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, stage_of: Placement = loop_placement
+) -> Array:
     """Layers of each section on each stage, shape (pp, section).
 
     Layers are dealt in order to pp·vpp chunks as evenly as they go; a remainder goes to the middle chunks first,
-    because the first and last stage also hold the embedding and the head. Chunk c sits on stage c mod pp.
+    because the first and last chunk stand beside the embedding and the head. ``stage_of`` places the chunks.
     """
     chunks = max(1, min(pp * vpp, len(order))) if vpp > 1 else pp
     base, extra = divmod(len(order), chunks)
@@ -87,5 +88,5 @@ def stage_sections(order: tuple[int, ...], *, sections: int, pp: int, vpp: int) 
     sizes[middle_first[:extra]] += 1
     counts = np.zeros((pp, sections))
     chunk_of = np.repeat(np.arange(chunks), sizes)
-    np.add.at(counts, (chunk_of % pp, np.asarray(order, dtype=np.int64)), 1.0)
+    np.add.at(counts, (stage_of(chunk_of, pp), np.asarray(order, dtype=np.int64)), 1.0)
     return counts

@@ -8,7 +8,7 @@ from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import held_zero_stage
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, Terms, TrainingRun
-from planner.cost.schedules import in_flight
+from planner.cost.schedules import Pipeline
 from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
@@ -55,14 +55,13 @@ def memory_ledger(
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
-    if run.schedule == "dualpipe":
-        # Each rank holds a stage of either direction (DeepSeek-V3, https://arxiv.org/abs/2412.19437, table 1).
-        state |= {"weights": 2.0 * state["weights"], "gradients": 2.0 * state["gradients"]}
+    copies = run.schedule.weight_copies
+    state |= {"weights": copies * state["weights"], "gradients": copies * state["gradients"]}
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
-    flying = in_flight(run.schedule, stage=first_at[None, :].astype(np.float64), pp=x.pp[:, None], vpp=x.vpp[:, None],
-                       micro_batches=m[:, None])  # fmt: skip
-    if run.overlap_ep and run.schedule != "dualpipe":
+    pipeline = Pipeline(pp=x.pp[:, None], vpp=x.vpp[:, None], micro_batches=m[:, None])
+    flying = run.schedule.in_flight(first_at[None, :].astype(np.float64), pipeline)
+    if run.overlap_ep and not run.schedule.merges_passes:
         flying = np.minimum(flying + 1.0, m[:, None])  # the next one runs forward while this one runs back
     activations = (kept @ distinct.T) * flying
     if run.offload == "activations":

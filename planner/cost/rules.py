@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
-from planner.cost.layouts import Ints, Layouts
+from planner.cost.layouts import Layouts
+from planner.cost.schedules import Ints, Schedule
 from planner.errors import BadInputError
 
 Bools = NDArray[np.bool_]
@@ -24,7 +25,6 @@ Row = Mapping[str, int | str | bool]
 EVERY = ("train", "prefill", "decode", "serve", "forward")
 TRAIN = ("train",)
 ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequence
-MANY_CHUNKS = ("1f1b", "interleaved")  # schedules of which a stage can hold several model chunks
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Case:
     devices: int
     sizes: Divisors
     tokens: int
-    schedule: str | None = None
+    schedule: Schedule | None = None
     context_exchange: str = "ring"
     offload: str = "none"
     chip: str = ""
@@ -113,9 +113,13 @@ def divisors_of(n: int) -> list[int]:
     return sorted({*small, *(n // i for i in small)})
 
 
-def chunks_allowed(schedule: str | None, vpp: Ints) -> Bools:
+def chunks_allowed(schedule: Schedule | None, vpp: Ints) -> Bools:
     """Rows whose model chunks a stage the schedule can run; any where the schedule follows the layout."""
-    return np.asarray((vpp == 1) | (schedule is None or schedule in MANY_CHUNKS))
+    return np.ones(len(vpp), dtype=bool) if schedule is None else schedule.runs_chunks(vpp)
+
+
+def _stages_allowed(schedule: Schedule | None, pp: Ints) -> Bools:
+    return np.ones(len(pp), dtype=bool) if schedule is None else schedule.runs_stages(pp)
 
 
 def first_broken(x: Layouts, case: Case) -> Ints:
@@ -214,6 +218,11 @@ def _cp_tokens_words(r: Row, c: Case) -> str:
             f"into them; allowed: {allowed}")  # fmt: skip
 
 
+def _named(c: Case) -> Schedule:
+    assert c.schedule is not None  # no law of schedules is broken where none was named
+    return c.schedule
+
+
 def _cp_heads_words(r: Row, c: Case) -> str:
     split = [h for h in c.sizes.heads if h % (int(r["tp"]) * int(r["cp"]))]
     return (f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {r['tp']} x cp {r['cp']} "
@@ -231,9 +240,17 @@ RULES: tuple[Rule, ...] = (
     # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
     Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
          _vpp_words, "model chunks without a pipeline, or more than the layers"),
-    Rule("vpp_schedule", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
-         lambda r, c: f"schedule: {c.schedule} runs one model chunk a stage; vpp {r['vpp']} needs interleaved",
+    Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
+         lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_stages}; pp is {r['pp']}",
+         "numbers of stages that the schedule does not run"),
+    Rule("schedule_vpp", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
+         lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
          "model chunks that the schedule does not run"),
+    Rule("schedule_micro_batches", TRAIN,
+         lambda x, c: x.micro_batches < (c.schedule.rounds if c.schedule is not None else 0) * x.pp,
+         lambda r, c: (f"schedule {_named(c).name} needs {_named(c).rounds}·pp micro-batches or more; pp is {r['pp']}, "
+                       f"global_batch {r['global_batch']}, dp {r['dp']}, micro_batch {r['micro_batch']}"),
+         "too few micro-batches for the schedule"),
     Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
     Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % x.ep != 0, _ep_ranks_words,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from planner.catalogue.engines import Engine
 from planner.catalogue.frameworks import Framework
+from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer
@@ -43,7 +44,7 @@ class TrainingRun:
     optimizer: Optimizer
     framework: Framework
     attention: AttentionKind = "flash"
-    schedule: str = "1f1b"
+    schedule: Schedule = SCHEDULES["1f1b"]
     offload: str = "none"
     overlap_dp: bool = True
     overlap_tp: str = "none"

@@ -19,7 +19,7 @@ from planner.cost.layouts import Layouts, stage_sections
 from planner.cost.memory import Pair, memory_ledger, run_state, total
 from planner.cost.recompute import recomputed
 from planner.cost.runs import Terms, TrainingRun
-from planner.cost.schedules import bubble_time
+from planner.cost.schedules import Pipeline, Placement, StageTimes, loop_placement
 from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
@@ -68,7 +68,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        counts = stage_counts(d, order, pp=pp, vpp=vpp)
+        counts = stage_counts(d, order, pp=pp, vpp=vpp, stage_of=run.schedule.stage_of)
         here = {k: v[rows] for k, v in terms.items()}
         out.append((rows, _group_step(d, cluster, x.take(rows), run, counts, here, again[rows], kept[rows])))
     return _merge(out, len(x))
@@ -79,18 +79,21 @@ def running_layers(d: Demand) -> tuple[int, ...]:
     return tuple(i for i in d.layer_sections if d.runs(d.sections[i]))
 
 
-def stage_counts(d: Demand, order: tuple[int, ...], *, pp: int, vpp: int) -> Array:
-    """Layers of each section on each stage, shape (pp, section); inputs on the first stage, outputs on the last.
+def stage_counts(
+    d: Demand, order: tuple[int, ...], *, pp: int, vpp: int, stage_of: Placement = loop_placement
+) -> Array:
+    """Layers of each section on each stage, shape (pp, section); inputs with the first chunk, outputs with the last.
 
     A tower that is held but not run sits on the first stage.
     """
-    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp)
+    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, stage_of=stage_of)
+    last = stage_of(np.array([pp * vpp - 1]), pp)[0]
     running = set(order)
     for i, s in enumerate(d.sections):
         if s.role == "input":
             counts[0, i] = 1.0
         elif s.role == "output":
-            counts[-1, i] = 1.0
+            counts[last, i] = 1.0
         elif i not in running:
             counts[0, i] = s.count
     return counts
@@ -150,12 +153,12 @@ def _group_step(
         time["backward.accumulation"] = m * adds[at]
     time["host.launch"] = m * (waits + waits_back)[at]
     time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
-    time["comm.pp"] = _exposed_sends(x, run, send, m)
+    pipeline = Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=m)
+    time["comm.pp"] = np.where(x.pp > 1, run.schedule.exposed_sends(send, pipeline), 0.0)
     if run.offload == "activations":
         time["offload"] = m * _offload_time(cluster, kept @ distinct.T, f_stage, b_stage)[at]
-    time["pipeline.bubble"] = bubble_time(
-        run.schedule, forward=mean_f, backward=mean_b, weight_gradient=mean_w, pp=x.pp, vpp=x.vpp
-    )
+    mean = StageTimes(forward=mean_f, backward=mean_b, weight_gradient=mean_w)
+    time["pipeline.bubble"] = run.schedule.bubble(mean, pipeline)
     time |= _data_parallel_time(cluster, x, run, held, trained, f_stage, b_stage, m)
     time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
     memory = memory_ledger(d, x, run, distinct, first_at, terms, kept, held, trained, m)
@@ -188,7 +191,7 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     ----------
     exchange, compute : time of one micro-batch forward and back, any shape [s]
     """
-    if run.schedule != "dualpipe" and not run.overlap_ep:
+    if not (run.schedule.merges_passes or run.overlap_ep):
         return np.ones_like(exchange)
     shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
     return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
@@ -226,14 +229,6 @@ def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Arr
     return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
 
 
-def _exposed_sends(x: Layouts, run: TrainingRun, send: Array, m: Array) -> Array:
-    """Send time on the critical path [s]: each micro-batch forward and back in 1F1B; interleaving and DualPipe hide the
-    steady state behind other chunks, and interleaving pays v times in filling and draining."""
-    fill = 2.0 * (x.pp - 1) * send
-    steady = 0.0 if run.schedule == "dualpipe" else 2.0 * (m - 1) * send
-    return np.where(x.pp > 1, np.where(x.vpp > 1, fill * x.vpp, fill + steady), 0.0)
-
-
 def _data_parallel_time(
     cluster: Cluster, x: Layouts, run: TrainingRun, held: Pair, trained: Pair, f_stage: Array, b_stage: Array, m: Array
 ) -> Terms:  # fmt: skip
@@ -241,7 +236,7 @@ def _data_parallel_time(
 
     ZeRO 0 all-reduces gradients; 1 reduce-scatters gradients and all-gathers parameters; 2 scatters gradients every
     micro-batch; 3 gathers parameters forward and again backward too. What overlaps hides behind a micro-batch's
-    backward (gradients) or forward (parameters) pass, once a step behind as many as ``chunk_window`` says.
+    backward (gradients) or forward (parameters) pass, once a step behind as many as the schedule's ``exchange_window``.
     """
     grad_width = exchanged_gradient_bytes(run)
     weight_width = gathered_bytes(run, max(run.precision.bytes_of("weight"), 2.0))
@@ -274,7 +269,8 @@ def _data_parallel_time(
     gradients = np.where(zero == 0, reduce, scatter) * every
     parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, updated))
     if run.overlap_dp:
-        once = chunk_window(x)[:, None]
+        pipeline = Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=m)
+        once = run.schedule.exchange_window(pipeline)[:, None]
         window_b, window_f = b_stage * np.maximum(every, once), f_stage * np.maximum(times, once)
         both = np.where(zero >= 3, window_b + window_f, window_f)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
@@ -282,18 +278,6 @@ def _data_parallel_time(
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
         parameters = hidden_behind(parameters, both, contention=part)
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
-
-
-def chunk_window(x: Layouts) -> Array:
-    """Passes of a stage during which an exchange once a step can go on, in micro-batches, shape (n,).
-
-    A stage that holds one chunk of the model has its gradients with the last backward pass. Interleaved, chunks run in
-    turn for p micro-batches each, so all but the last exchange while the next of them run; parameters likewise, before
-    the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473).
-    """
-    v = x.vpp.astype(np.float64)
-    turns = np.minimum(x.pp, x.micro_batches)
-    return np.where(v > 1, (1.0 + (v - 1.0) * turns) / v, 1.0)
 
 
 def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:

@@ -102,7 +102,8 @@ def _chunks(case: Case, pp: int) -> list[int]:
     layers = case.sizes.layers
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
     tried = np.array([v for v in divisors_of(max(per_stage, 1)) if v <= 16])
-    return [int(v) for v in tried[chunks_allowed(case.schedule, tried)]]
+    fewest = 1 if case.schedule is None else case.schedule.chunks[0]
+    return [int(v) for v in tried[chunks_allowed(case.schedule, tried)]] or [fewest]
 
 
 def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:

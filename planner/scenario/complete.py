@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 
 from planner.catalogue.classes import Execution
 from planner.cost.constants import RECOMPUTE
-from planner.cost.layouts import Ints, Layouts, layouts
+from planner.cost.layouts import Layouts, layouts
 from planner.cost.memory import device_capacity
 from planner.cost.runs import TrainingRun
+from planner.cost.schedules import SCHEDULES, Ints
 from planner.cost.training import training_step
 from planner.demand.transformer import Demand
 from planner.scenario.defaults import default_framework, default_gradients, settings_of_layout
@@ -31,7 +32,8 @@ def told(given: Mapping[str, Value], task: str) -> dict[str, Value]:
 def axis_sizes(given: Mapping[str, Value]) -> dict[str, Value]:
     """Sizes of the parallel axes; dp follows from devices, or devices from dp. Whether they agree is a law's to say."""
     given = told(given, str(given.get("task", "train")))
-    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep", "vpp")}
+    chunks = SCHEDULES[str(given["schedule"])].chunks[0] if "schedule" in given else 1
+    sizes = {k: int(given.get(k, 1)) for k in ("tp", "pp", "cp", "ep")} | {"vpp": int(given.get("vpp", chunks))}
     inner = sizes["tp"] * sizes["pp"] * sizes["cp"]
     dp = int(given.get("dp", max(int(given.get("devices", 1)) // inner, 1)))
     return {**sizes, "dp": dp, "devices": int(given.get("devices", dp * inner))}
@@ -109,9 +111,9 @@ def _followed(
     """A run with the settings that were not named as a layout has them."""
     used = run.framework if "framework" in named else default_framework(execution, zero_stage, run.attention)
     settings = settings_of_layout(execution, used, run.precision.compute, sequence_parallel)
-    settings["schedule"] = "interleaved" if chunks else "1f1b"
     grad = run.precision.grad if "grad_dtype" in named else default_gradients(used, run.precision)
-    free = {k: v for k, v in settings.items() if k not in named}
+    looped = SCHEDULES["interleaved" if chunks else "1f1b"]
+    free = {k: v for k, v in (settings | {"schedule": looped}).items() if k not in named}
     return replace(run, precision=replace(run.precision, grad=grad), **free)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,6 @@ from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
 
-SCHEDULES = ("1f1b", "interleaved", "zb-h1", "dualpipe", "gpipe")
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
@@ -55,6 +54,12 @@ def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most:
     return Key(name, "int", text, least=least, most=most, searched=searched)
 
 
+def _schedules() -> Iterable[str]:
+    from planner.cost.schedules import SCHEDULES
+
+    return SCHEDULES
+
+
 def _frameworks() -> Iterable[str]:
     from planner.catalogue.frameworks import frameworks
 
@@ -86,7 +91,7 @@ KEYS: dict[str, Key] = {
             "score matrix)", ("flash", "flash-1", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
-        Key("schedule", "choice", "pipeline schedule", SCHEDULES),
+        Key("schedule", "choice", "pipeline schedule: 1f1b, interleaved, zb-h1, dualpipe, gpipe", named=_schedules),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),

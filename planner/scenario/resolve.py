@@ -21,6 +21,7 @@ from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
 from planner.cost.runs import InferenceRun, TrainingRun
+from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
@@ -78,6 +79,11 @@ class Resolved:
     assumed_notes: list[str]
     named: frozenset[str] = frozenset()
     settings_notes: tuple[str, ...] = ()
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The pipeline schedule of a training run."""
+        return self.run.schedule if isinstance(self.run, TrainingRun) else None
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -307,7 +313,8 @@ def _training_run(
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
-        **{k: cast(Any, given[k]) for k in ("schedule", "overlap_tp", "compiled") if k in given},
+        schedule=SCHEDULES[str(given.get("schedule", "1f1b"))],
+        **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled") if k in given},
     )  # fmt: skip
     keys |= {"seq_len": seq_len, "optimizer": opt.name, **_settings_keys(run)}
     return run
@@ -315,10 +322,15 @@ def _training_run(
 
 def _settings_keys(run: TrainingRun) -> dict[str, Value]:
     """Settings of a run as scenario keys."""
-    said = ("schedule", "offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
+    said = ("offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
             "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
     modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    return {"recompute_modules": modules, "framework": run.framework.id, **{k: getattr(run, k) for k in said}}
+    return {
+        "recompute_modules": modules,
+        "schedule": run.schedule.name,
+        "framework": run.framework.id,
+        **{k: getattr(run, k) for k in said},
+    }
 
 
 def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
