@@ -94,7 +94,7 @@ def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Poin
     from planner.planning.estimate import estimate_scenario
 
     e = estimate_scenario(scenario, dirs=_dirs(hardware_dirs), today=date.today())
-    return points(e), roofs(e.resolved.cluster, e.resolved.precision)
+    return points(e.job), roofs(e.job)
 
 
 def summary(model: str, *, batch: int = 1, seq_len: int = 2048) -> dict[str, Any]:

@@ -24,10 +24,8 @@ def estimate(**scenario: object) -> Estimate:
 
 
 def roofline(estimate: Estimate, *, title: str, subtitle: str) -> Figure:
-    """The roofline of an estimate; a decode step is too short for the power limit to bite."""
-    sustained = estimate.inputs["task"] != "decode"
-    ceilings = roofs(estimate.resolved.cluster, estimate.resolved.precision, sustained=sustained)
-    return roofline_figure(points(estimate), ceilings, title=title, subtitle=subtitle)
+    """The roofline of an estimate."""
+    return roofline_figure(points(estimate.job), roofs(estimate.job), title=title, subtitle=subtitle)
 
 
 def write(figure: Figure, name: str) -> None:

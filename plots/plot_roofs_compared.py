@@ -2,7 +2,7 @@
 
 from _gallery import write
 
-from planner.cost.points import roofs
+from planner.cost.roofs import device_roofs
 from planner.demand.workload import Precision
 from planner.present.figures import roofs_figure
 from planner.scenario.resolve import cluster_of
@@ -18,7 +18,7 @@ CHIPS = (
 )
 clusters = {chip: cluster_of(chip, 1) for chip in CHIPS}
 figure = roofs_figure(
-    {c.accelerator.name: roofs(c, Precision()) for c in clusters.values()},
+    {c.accelerator.name: device_roofs(c, Precision()) for c in clusters.values()},
     title="Where each chip turns from memory bound to compute bound",
     subtitle="datasheet values of one device: dense bf16 and device memory",
 )

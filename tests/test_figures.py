@@ -14,6 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from planner.cost.points import points, roofs
+from planner.cost.roofs import device_roofs
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.sensitivity import Sensitivity
@@ -50,7 +51,7 @@ def train() -> Estimate:
 
 
 def roofline(e: Estimate) -> Figure:
-    return roofline_figure(points(e), roofs(e.resolved.cluster, e.resolved.precision), title="t", subtitle="s")
+    return roofline_figure(points(e.job), roofs(e.job), title="t", subtitle="s")
 
 
 def written(figure: Figure) -> list[str]:
@@ -89,7 +90,7 @@ def test_the_ridge_lies_at_peak_over_bandwidth(decode):
 
 
 def test_dot_areas_are_proportional_to_the_share_of_the_time(train):
-    found = {f"_{p.name} {p.phase}": p for p in points(train)}
+    found = {f"_{p.name} {p.phase}": p for p in points(train.job)}
     drawn = roofline(train).axes[0].collections
     assert len(drawn) >= 8
     for dots in drawn:
@@ -102,21 +103,21 @@ def test_dot_areas_are_proportional_to_the_share_of_the_time(train):
 
 def test_only_points_with_five_percent_are_named(train):
     texts = "\n".join(written(roofline(train)))
-    for p in points(train):
+    for p in points(train.job):
         if p.flops > 0 and p.bytes > 0 and p.phase == "forward":
             assert (f"{p.name} {percent(p.share)}" in texts.splitlines()) == (p.share >= 0.05)
 
 
 def test_what_is_not_drawn_is_told(train):
-    light = sum(p.share for p in points(train) if p.flops == 0 and p.bound != "communication")
+    light = sum(p.share for p in points(train.job) if p.flops == 0 and p.bound != "communication")
     assert any(t.startswith("Not drawn") and percent(light) in t for t in written(roofline(train)))
 
 
 def test_a_point_above_its_roof_is_flagged_in_words(decode):
-    found = points(decode)
+    found = points(decode.job)
     up = next(p for p in found if p.name == "mlp.up")
     wrong = [replace(p, achieved_flops=p.achieved_flops * 5) if p is up else p for p in found]
-    ceilings = roofs(decode.resolved.cluster, decode.resolved.precision)
+    ceilings = roofs(decode.job)
     texts = written(roofline_figure(wrong, ceilings, title="t"))
     assert any("Above its roof" in t and "mlp.up" in t for t in texts)
     assert not any("Above its roof" in t for t in written(roofline(decode)))
@@ -245,7 +246,7 @@ def test_scaling_says_the_share_of_perfect_scaling():
 
 def test_roofs_of_several_devices_bend_at_their_ridges(decode):
     cluster, precision = decode.resolved.cluster, decode.resolved.precision
-    figure = roofs_figure({"H100": roofs(cluster, precision)}, title="t")
+    figure = roofs_figure({"H100": device_roofs(cluster, precision)}, title="t")
     line = next(line for line in figure.axes[0].lines if line.get_label() == "_H100")
     chip = cluster.accelerator
     assert line.get_xdata()[1] == pytest.approx(chip.peak_flops["bf16"] / chip.bandwidth)

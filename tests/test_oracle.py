@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.catalogue.schema import Attention, Mlp, Model
-from planner.cost.layouts import Layouts, stage_sections
+from planner.cost.layouts import Layouts
+from planner.cost.stages import stage_sections
 from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.transformer import demand

@@ -26,7 +26,7 @@ def estimate(**scenario: object) -> Estimate:
 
 def kernel_ledger(e: Estimate) -> float:
     """What the estimate spends in kernels and exposed communication [s]."""
-    heads = ("forward", "backward", "recompute", "optimizer", "comm")
+    heads = ("forward", "backward", "recompute", "optimizer", "comm", "prefill of arriving requests")
     return sum(v for k, v in e.time.items() if k.split(".")[0] in heads)
 
 
@@ -43,10 +43,25 @@ TRAINING = [
     {"model": "llama-3.1-8b", "devices": 2, "lora_rank": 16, "global_batch": 4},
     {"model": "llama-3.1-8b", "devices": 2, "framework": "megatron-deepspeed", "global_batch": 8},
     {"model": "mixtral-8x7b", "devices": 8, "ep": 8, "global_batch": 16, "seq_len": 4096, "overlap_ep": True},
+    {"model": "llama-3.1-8b", "devices": 8, "cp": 8, "global_batch": 1, "seq_len": 131072, "recompute": "full"},
+    {"model": "llama-3.1-8b", "devices": 8, "cp": 4, "tp": 2, "global_batch": 2, "context_exchange": "all_gather"},
+    {"model": "llama-3.1-70b", "devices": 64, "tp": 4, "pp": 4, "vpp": 4, "global_batch": 64, "recompute": "selective"},
+    {"model": "llama-3.1-8b", "devices": 8, "pp": 8, "global_batch": 32, "schedule": "dualpipe"},
+    {
+        "model": "mixtral-8x7b",
+        "devices": 16,
+        "ep": 8,
+        "pp": 2,
+        "global_batch": 32,
+        "recompute": "selective",
+        "recompute_modules": "moe",
+    },
+    {"model": "mixtral-8x7b", "devices": 8, "ep": 8, "global_batch": 16, "recompute": "full", "framework": "torch"},
 ]
 INFERENCE = [
-    {"task": task, "model": model, **sizes}
-    for task in ("prefill", "decode")
+    {"task": task, "model": model}
+    | {"concurrency" if k == "batch" and task == "serve" else k: v for k, v in sizes.items()}
+    for task in ("prefill", "decode", "serve")
     for model, sizes in (
         ("llama-3.1-8b", {"devices": 1, "batch": 1}),
         ("llama-3.1-70b", {"tp": 8, "batch": 32, "input_len": 4096}),
@@ -54,15 +69,16 @@ INFERENCE = [
         ("llama-3.1-8b", {"devices": 1, "batch": 8, "weight_dtype": "int4", "compute_dtype": "bf16"}),
         ("mixtral-8x7b", {"tp": 2, "ep": 2, "batch": 16}),
         ("transformer-big", {"devices": 1, "batch": 4, "input_len": 128}),
+        ("llama-3.1-70b", {"devices": 8, "tp": 2, "pp": 4, "batch": 32}),
     )
 ]
 
 
 @pytest.mark.parametrize("given", [{"task": "train", **t} for t in TRAINING] + INFERENCE, ids=str)
 def test_times_add_up_to_the_ledger_and_shares_to_one(given):
-    """With one stage every point runs on the same device, so its times are the ledger's, term by term."""
+    """Points are of the device that the ledger is of, so their times are the ledger's."""
     e = estimate(hardware=H100, **given)
-    found = points(e)
+    found = points(e.job)
     assert sum(p.time * p.count for p in found) == pytest.approx(kernel_ledger(e), rel=1e-9)
     assert sum(p.share for p in found) == pytest.approx(1.0)
     assert all(p.phase in PHASES and p.bound in (*BOUND_NAMES, "communication") for p in found)
@@ -80,18 +96,19 @@ def test_times_add_up_to_the_ledger_and_shares_to_one(given):
 def test_forward_flops_of_all_devices_are_a_third_of_the_model_flops_of_a_step(given):
     e = estimate(task="train", hardware=H100, **given)
     devices = int(e.layout.dp[0] * e.layout.tp[0] * e.layout.cp[0])
-    forward = sum(p.flops * p.count for p in points(e) if p.phase == "forward") * devices
+    stages = range(int(e.layout.pp[0]))
+    forward = sum(p.flops * p.count for s in stages for p in points(e.job, stage=s) if p.phase == "forward") * devices
     assert forward == pytest.approx(e.results["model_flops_per_step"] / 3.0, rel=1e-9)
 
 
 def test_decode_flops_are_the_model_flops_of_a_step():
     e = estimate(task="decode", model="llama-3.1-70b", hardware=H100, tp=8, batch=16)
-    counted = sum(p.flops * p.count for p in points(e)) * 8
+    counted = sum(p.flops * p.count for p in points(e.job)) * 8
     assert counted == pytest.approx(e.results["model_flops_per_step"], rel=1e-9)
 
 
 def test_backward_doubles_matmuls_and_takes_two_and_a_half_times_flash_attention():
-    found = points(estimate(task="train", model="llama-3.1-8b", hardware=H100, devices=1, global_batch=1))
+    found = points(estimate(task="train", model="llama-3.1-8b", hardware=H100, devices=1, global_batch=1).job)
     ahead = {p.name: p for p in found if p.phase == "forward"}
     back = {p.name: p for p in found if p.phase == "backward"}
     assert back["mlp.up"].flops == pytest.approx(2.0 * ahead["mlp.up"].flops)
@@ -101,7 +118,7 @@ def test_backward_doubles_matmuls_and_takes_two_and_a_half_times_flash_attention
 
 def test_a_matmul_moves_weights_inputs_and_outputs_once():
     """Llama 3.1 8B, one prompt of 1024 tokens: y[1024, 28672] = x[1024, 4096]·W, 2 bytes a value."""
-    found = points(estimate(task="prefill", model="llama-3.1-8b", hardware=H100, batch=1, input_len=1024))
+    found = points(estimate(task="prefill", model="llama-3.1-8b", hardware=H100, batch=1, input_len=1024).job)
     up = next(p for p in found if p.name == "mlp.up")
     assert up.flops == 2.0 * 1024 * 4096 * 28672
     assert up.bytes == 2.0 * (4096 * 28672 + 1024 * 4096 + 1024 * 28672)
@@ -111,11 +128,11 @@ def test_a_matmul_moves_weights_inputs_and_outputs_once():
 
 def test_full_recompute_repeats_the_forward_pass():
     common = {"task": "train", "model": "llama-3.1-8b", "hardware": H100, "devices": 1, "global_batch": 1}
-    found = points(estimate(**common, recompute="full"))
+    found = points(estimate(**common, recompute="full").job)
     ahead = {(p.name, p.flops, p.count) for p in found if p.phase == "forward" and p.kernel == "matmul"}
     again = {(p.name, p.flops, p.count) for p in found if p.phase == "recompute" and p.kernel == "matmul"}
     assert again and again <= ahead
-    assert not [p for p in points(estimate(**common, recompute="none")) if p.phase == "recompute"]
+    assert not [p for p in points(estimate(**common, recompute="none").job) if p.phase == "recompute"]
 
 
 CHIPS = (
@@ -135,13 +152,13 @@ WORK = (
 def test_no_point_lies_above_its_roof(model, chip):
     for work in WORK:
         e = estimate(model=model, hardware=chip, devices=1, **work)
-        ceilings = roofs(e.resolved.cluster, e.resolved.precision)
-        assert violations(points(e), ceilings) == []
+        ceilings = roofs(e.job)
+        assert violations(points(e.job), ceilings) == []
 
 
 def test_a_point_above_its_roof_is_told():
     e = estimate(task="decode", model="llama-3.1-8b", hardware=H100)
-    found, ceilings = points(e), roofs(e.resolved.cluster, e.resolved.precision)
+    found, ceilings = points(e.job), roofs(e.job)
     high = replace(found[2], achieved_flops=found[2].achieved_flops * 100)
     assert violations([high, *found[3:]], ceilings) == [high]
 
@@ -149,7 +166,7 @@ def test_a_point_above_its_roof_is_told():
 def test_roofs_hold_the_catalogue_values_and_mark_what_the_run_uses():
     e = estimate(task="decode", model="llama-3.1-8b", hardware=H100)
     chip = e.resolved.cluster.accelerator
-    found = roofs(e.resolved.cluster, e.resolved.precision)
+    found = roofs(e.job)
     compute = {r.name: r for r in found if r.kind == "compute"}
     assert {n: compute[n].value for n in chip.peak_flops} == dict(chip.peak_flops)
     assert [r.name for r in found if r.kind == "compute" and r.main] == ["bf16"]
@@ -161,29 +178,29 @@ def test_roofs_hold_the_catalogue_values_and_mark_what_the_run_uses():
 
 def test_sparse_weights_live_under_the_sparse_roof():
     e = estimate(task="prefill", model="llama-3.1-8b", hardware=H100, sparsity="2:4", batch=4)
-    ceilings = {r.dtype: r for r in roofs(e.resolved.cluster, e.resolved.precision)}
+    ceilings = {r.dtype: r for r in roofs(e.job)}
     assert ceilings["bf16 2:4"].value == 2.0 * ceilings["bf16"].value
-    up = next(p for p in points(e) if p.name == "mlp.up")
+    up = next(p for p in points(e.job) if p.name == "mlp.up")
     assert up.dtype == "bf16 2:4"
 
 
 def test_an_unknown_phase_is_refused():
     with pytest.raises(BadInputError, match="prefill"):
-        points(estimate(task="decode", model="llama-3.1-8b", hardware=H100), phase="prefil")
+        points(estimate(task="decode", model="llama-3.1-8b", hardware=H100).job, phase="prefil")
 
 
 def test_a_decode_estimate_can_show_its_prefill():
     e = estimate(task="decode", model="llama-3.1-8b", hardware=H100, input_len=1024)
-    assert {p.phase for p in points(e, phase="prefill")} == {"forward"}
-    assert sum(p.time * p.count for p in points(e, phase="prefill")) == pytest.approx(e.results["ttft_s"])
+    assert {p.phase for p in points(e.job, phase="prefill")} == {"forward"}
+    assert sum(p.time * p.count for p in points(e.job, phase="prefill")) == pytest.approx(e.results["ttft_s"])
 
 
 def test_layer_kinds_that_differ_are_named_and_those_that_do_not_are_joined():
-    found: list[Point] = points(estimate(task="prefill", model="llama-3.1-8b", hardware=H100))
+    found: list[Point] = points(estimate(task="prefill", model="llama-3.1-8b", hardware=H100).job)
     names = [(p.name, p.phase) for p in found]
     assert len(names) == len(set(names))
     assert not any("|" in n for n, _ in names)
-    residual = points(estimate(task="train", model="llama-3.1-8b", hardware=H100, devices=1, global_batch=1))
+    residual = points(estimate(task="train", model="llama-3.1-8b", hardware=H100, devices=1, global_batch=1).job)
     assert next(p for p in residual if p.name == "residual").count == 64
 
 

@@ -12,11 +12,14 @@ from builders import cluster, gpt, llama, training
 import planner
 from planner.catalogue.schema import Moe
 from planner.cost import constants
+from planner.cost.exchange import contention, expert_exchange, hidden_behind
+from planner.cost.frameworks import exchanged_gradient_bytes
+from planner.cost.groups import Group
 from planner.cost.kernels import head_width_factor, rates, slowest_of
-from planner.cost.layers import contention, expert_exchange, hidden_behind, training_terms
+from planner.cost.layers import layer_terms
 from planner.cost.layouts import layouts
 from planner.cost.recompute import MODULES
-from planner.cost.training import exchanged_gradient_bytes, exposed_share, training_step
+from planner.cost.training import exposed_share, training_step
 from planner.demand.memory import state_bytes_per_parameter, update_bytes
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import demand
@@ -63,13 +66,12 @@ def test_training_multiplies_as_a_library_does_in_every_dtype() -> None:
 def test_a_head_stays_wide_where_layers_compute_narrow() -> None:
     d, x = demand(llama()), layouts(micro_batch=1, global_batch=1)
     wide, narrow = (
-        training_terms(d, cluster(1), x, training(precision=Precision(compute=c)), detail=False)
-        for c in ("bf16", "fp8")
+        layer_terms(d, cluster(1), x, training(precision=Precision(compute=c)), detail=False) for c in ("bf16", "fp8")
     )
     head = next(i for i, s in enumerate(d.sections) if s.role == "output")
     layer = next(i for i, s in enumerate(d.sections) if s.role == "layer")
-    assert narrow["backward.all"][0, head] == wide["backward.all"][0, head]
-    assert narrow["backward.all"][0, layer] < wide["backward.all"][0, layer]
+    assert narrow.backward["all"][0, head] == wide.backward["all"][0, head]
+    assert narrow.backward["all"][0, layer] < wide.backward["all"][0, layer]
 
 
 def test_host_and_device_run_side_by_side() -> None:
@@ -86,10 +88,10 @@ def test_host_and_device_run_side_by_side() -> None:
 
 def test_hidden_traffic_shows_in_part_and_more_across_domains() -> None:
     c, ranks = cluster(64), np.array([8.0, 64.0])
-    parts = contention(ranks, np.ones(2), c, inside=0.0)
+    parts = contention(Group(ranks, np.ones(2)), c, inside=0.0)
     assert parts.tolist() == [0.0, constants.CONTENTION]
     tpu = cluster(64, "tpu-v5p-pod")
-    assert contention(ranks, np.ones(2), tpu, inside=constants.CONTENTION).tolist() == [0.0, 0.0]
+    assert contention(Group(ranks, np.ones(2)), tpu, inside=constants.CONTENTION).tolist() == [0.0, 0.0]
     assert hidden_behind(np.array([3.0]), np.array([2.0]), contention=np.array([0.5])) == pytest.approx(2.0)
 
 
@@ -178,7 +180,7 @@ def test_only_the_longest_stage_waits_for_its_own_slowest_device() -> None:
     ratio = slowest_of(16, cluster(64).efficiency.execution) / slowest_of(64, cluster(64).efficiency.execution)
     assert ratio < 1.0
     head = {k: s.time["backward.all"][0] for k, s in (("staged", step), ("whole", alone))}
-    per_layer = training_terms(d, cluster(64), x, training(), detail=False)["backward.all"][0]
+    per_layer = layer_terms(d, cluster(64), x, training(), detail=False).backward["all"][0]
     roles = np.array([s.role for s in d.sections])
     last = per_layer[roles == "layer"].sum() + per_layer[roles == "output"].sum()
     assert head["staged"] == pytest.approx(64 * last * ratio)
@@ -221,7 +223,7 @@ def head_widths(system: str, direction: str) -> dict[int, float]:
 def test_an_expert_exchange_sends_a_token_once_to_a_rank() -> None:
     c, ep = cluster(8), np.array([8.0])
     tokens, row = 4096.0, 8192.0
-    few, many = (expert_exchange(np.array([tokens * k]), k, row, ep, c)[0] for k in (1, 64))
+    few, many = (expert_exchange(np.array([tokens * k]), k, row, Group(ep, np.ones(1)), c)[0] for k in (1, 64))
     whole = collective_time("all_to_all", np.array([tokens * 8 * row]), ep, stride=np.ones(1), cluster=c)[0]
     assert few < many <= whole * (1 + 1e-9)  # never more than one copy to each of the eight
 
@@ -471,11 +473,11 @@ def test_dualpipe_hides_the_exchange_with_experts_behind_compute(recompute: str)
 def test_pytorch_spares_the_exchange_after_the_last_matmul_of_a_recomputed_layer() -> None:
     d, c = demand(llama(hidden=4096, heads=32, kv_heads=8, layers=16)), cluster(8)
     x = layouts(tp=8, micro_batch=1, global_batch=1, recompute=2, sequence_parallel=1)
-    terms = training_terms(d, c, x, training(seq_len=4096, framework="torch", overlap_tp="none"), detail=False)
+    terms = layer_terms(d, c, x, training(seq_len=4096, framework="torch", overlap_tp="none"), detail=False)
     layer = [s.role for s in d.sections].index("layer")
     message = np.array([4096.0 * 4096 * 2])
     scatter = collective_time("reduce_scatter", message, x.tp, stride=np.ones(1), cluster=c)
-    assert terms["tp_last"][0, layer] == pytest.approx(scatter[0])
+    assert terms.exchange["tp"].last[0, layer] == pytest.approx(scatter[0])
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import numpy as np
 
 from planner.catalogue.classes import Execution
 from planner.cost import constants
-from planner.demand.costs import AttentionKind, Costs, op_costs
+from planner.demand.costs import AttentionKind, Costs
 from planner.demand.ops import KERNELS, Array, OpTable
-from planner.demand.workload import Precision, Work
+from planner.demand.workload import Precision
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
@@ -234,20 +234,10 @@ def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precisio
     return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 
-def forward(
-    table: OpTable,
-    w: Work,
-    r: Rates,
-    precision: Precision,
-    *,
-    attention: AttentionKind,
-    dropout: bool = False,
-    unfused: bool = False,
-) -> tuple[Costs, Array]:
-    """Costs and forward time of every op, shapes (n, op)."""
-    c = op_costs(table, w, precision, attention=attention, dropout=dropout, unfused=unfused)
+def forward_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
+    """Forward time of every op on one device, shape (n, op) [s]; ``r`` resolved for the direction."""
     wide = c.input_bytes * precision.bytes_of("activation") / precision.matmul_input_bytes
-    return c, _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
+    return _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
 
 
 def _is_matmul(table: OpTable) -> Array:

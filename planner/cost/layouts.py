@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.schedules import Ints, Placement, loop_placement
+from planner.cost.schedules import Ints
 from planner.demand.ops import Array
 
 
@@ -71,22 +71,3 @@ def layouts(**columns: ArrayLike) -> Layouts:
     merged = defaults | columns
     arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in merged.values()])
     return Layouts(**dict(zip(merged, arrays, strict=True)))
-
-
-def stage_sections(
-    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, stage_of: Placement = loop_placement
-) -> Array:
-    """Layers of each section on each stage, shape (pp, section).
-
-    Layers are dealt in order to pp·vpp chunks as evenly as they go; a remainder goes to the middle chunks first,
-    because the first and last chunk stand beside the embedding and the head. ``stage_of`` places the chunks.
-    """
-    chunks = max(1, min(pp * vpp, len(order))) if vpp > 1 else pp
-    base, extra = divmod(len(order), chunks)
-    sizes = np.full(chunks, base, dtype=np.int64)
-    middle_first = np.argsort(np.abs(np.arange(chunks) - (chunks - 1) / 2.0), kind="stable")
-    sizes[middle_first[:extra]] += 1
-    counts = np.zeros((pp, sections))
-    chunk_of = np.repeat(np.arange(chunks), sizes)
-    np.add.at(counts, (stage_of(chunk_of, pp), np.asarray(order, dtype=np.int64)), 1.0)
-    return counts

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import held_zero_stage
+from planner.cost.layers import Held
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, Terms, TrainingRun
 from planner.cost.schedules import Pipeline
+from planner.cost.stages import Stages
 from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
@@ -23,7 +27,36 @@ COMMUNICATOR_BYTES = 0.4 * 2**30
 # published peaks of planner/validation, of which it leaves 7 % in the median.
 FRAGMENTATION = 0.10
 
-Pair = tuple[Array, Array]  # dense and expert parameters of a stage
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters on a device of each kind of stage, shape (n, kind): dense ones and those of routed experts."""
+
+    dense: Array
+    expert: Array
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """What the memory of a stage is made of, arrays of shape (n, kind).
+
+    Attributes
+    ----------
+    held, trained : Parameters      trained are the adapters' where the weights are frozen
+    frozen : [byte] of weights that are held and not trained
+    saved : [byte] of activations that a micro-batch keeps on the stage
+    rebuilt : (n,) [byte] of the largest layer's activations, which full recomputation rebuilds
+    gathered : (n,) parameters that ZeRO 3 gathers at a time
+    loss : [byte] of logits, their copies and gradients
+    """
+
+    held: Parameters
+    trained: Parameters
+    frozen: Array
+    saved: Array
+    rebuilt: Array
+    gathered: Array
+    loss: Array
 
 
 def device_capacity(cluster: Cluster, run: TrainingRun | InferenceRun) -> float:
@@ -35,62 +68,74 @@ def device_capacity(cluster: Cluster, run: TrainingRun | InferenceRun) -> float:
 
 
 def memory_ledger(
-    d: Demand, x: Layouts, run: TrainingRun, distinct: Array, first_at: Array, terms: Terms,
-    kept: Array, held: Pair, trained: Pair, m: Array,
-) -> Terms:  # fmt: skip
-    """Memory ledger of the fullest stage [byte]."""
+    d: Demand, x: Layouts, run: TrainingRun, stages: Stages, at: StageMemory, micro_batches: Array
+) -> Terms:
+    """Memory ledger of the fullest stage, (n,) a term [byte]."""
+    state = _training_state(d, x, run, at)
+    activations = at.saved * _in_flight(x, run, stages, micro_batches)
+    if run.offload == "activations":
+        activations = activations / np.maximum(stages.layers.sum(axis=1)[None, :], 1.0)
+    full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
+    sharded_weights = held_zero_stage(x, run)[:, None] >= 3
+    # One layer is rebuilt whole, and its activation gradients stand beside it.
+    working = 2.0 * at.rebuilt[:, None] * full
+    gathered = at.gathered[:, None] * run_state(d, run).weight * 2.0 * sharded_weights
+    ledger = {
+        **state,
+        "activations": activations,
+        "working": working + gathered + np.zeros_like(activations),
+        "logits": at.loss,
+    }
+    # What is laid out when it compiles has no caching allocator, and no communicators of its own.
+    caches = not run.framework.static_buffers
+    ledger["fragmentation"] = total(ledger) * FRAGMENTATION * caches
+    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
+    ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
+    fullest = np.argmax(total(ledger), axis=1)
+    return {k: v[np.arange(len(x)), fullest] for k, v in ledger.items()}
+
+
+def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) -> Terms:
+    """Weights, gradients and optimizer state of each kind of stage, (n, kind) a term [byte]."""
     per = run_state(d, run)
     ranks = (x.dp * x.cp).astype(np.float64)[:, None]
-    zero = held_zero_stage(x, run)[:, None]
     expert_ranks = x.expert_dp[:, None]
-    a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
-    state = {k: a[k] + b[k] for k in a}
+    zero = held_zero_stage(x, run)[:, None]
+    dense = sharded(at.trained.dense, per, zero_stage=zero, ranks=ranks)
+    expert = sharded(at.trained.expert, per, zero_stage=zero, ranks=expert_ranks)
+    state = {k: dense[k] + expert[k] for k in dense}
     if run.framework.shards_masters_only and per.master:
         shards = state["optimizer"] * (per.master / per.optimizer)
         state["weights"] = np.where(zero >= 3, shards, state["weights"])
         state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
     if run.lora_rank:
-        over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
-        state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
+        share = at.held.dense / np.maximum(ranks, 1.0) + at.held.expert / np.maximum(expert_ranks, 1.0)
+        share = share / np.maximum(at.held.dense + at.held.expert, 1.0)
+        state["weights"] = state["weights"] + at.frozen * np.where(zero >= 3, share, 1.0)
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
-        state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
+        state["gradients"] = state["gradients"] + (at.trained.dense + at.trained.expert) * width
     copies = run.schedule.weight_copies
     state |= {"weights": copies * state["weights"], "gradients": copies * state["gradients"]}
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
-    pipeline = Pipeline(pp=x.pp[:, None], vpp=x.vpp[:, None], micro_batches=m[:, None])
-    flying = run.schedule.in_flight(first_at[None, :].astype(np.float64), pipeline)
+    return state
+
+
+def _in_flight(x: Layouts, run: TrainingRun, stages: Stages, micro_batches: Array) -> Array:
+    """Micro-batches whose activations each kind of stage holds at its peak, (n, kind)."""
+    m = micro_batches[:, None]
+    pipeline = Pipeline(pp=x.pp[:, None], vpp=x.vpp[:, None], micro_batches=m)
+    held = run.schedule.in_flight(stages.first[None, :].astype(np.float64), pipeline)
     if run.overlap_ep and not run.schedule.merges_passes:
-        flying = np.minimum(flying + 1.0, m[:, None])  # the next one runs forward while this one runs back
-    activations = (kept @ distinct.T) * flying
-    if run.offload == "activations":
-        activations = activations / np.maximum((distinct.sum(axis=1))[None, :], 1.0)
-    layers = np.array([s.role == "layer" for s in d.sections])
-    full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
-    # One layer is rebuilt whole, and its activation gradients stand beside it.
-    working = 2.0 * np.max(terms["saved"] * layers, axis=1)[:, None] * full
-    gathered = _gathered_weights(d, terms, run)[:, None] * per.weight * 2.0 * (zero >= 3)
-    logits = terms["transient"] @ distinct.T
-    ledger = {
-        **state,
-        "activations": activations,
-        "working": working + gathered + np.zeros_like(activations),
-        "logits": logits,
-    }
-    # XLA lays buffers out when it compiles: no caching allocator, no communicators of their own.
-    caches = not run.framework.static_buffers
-    ledger["fragmentation"] = total(ledger) * FRAGMENTATION * caches
-    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
-    ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
-    worst = np.argmax(total(ledger), axis=1)
-    return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
+        held = np.minimum(held + 1.0, m)  # the next one runs forward while this one runs back
+    return held
 
 
-def _gathered_weights(d: Demand, terms: Terms, run: TrainingRun) -> Array:
-    """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a single matrix where XLA schedules it."""
+def gathered_parameters(d: Demand, held: Held, run: TrainingRun) -> Array:
+    """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a matrix where a compiler schedules them."""
     layers = [i for i, s in enumerate(d.sections) if s.role == "layer"]
-    whole = terms["dense"] + terms["expert"]
+    whole = held.dense + held.expert
     if run.framework.static_buffers:
         largest = [max((o.parameters for o in d.sections[i].table.ops), default=0.0) for i in layers]
         totals = [max(sum(o.parameters for o in d.sections[i].table.ops), 1.0) for i in layers]
@@ -122,4 +167,5 @@ def moment_bytes(d: Demand, opt: Optimizer) -> float:
 
 
 def total(parts: Terms) -> Array:
+    """Sum of the terms of a ledger."""
     return np.asarray(np.sum(list(parts.values()), axis=0), dtype=np.float64)

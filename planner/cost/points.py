@@ -1,59 +1,38 @@
 """Every operator of a pass as a point under the roofline: what it computes, what it moves, how long it takes.
 
-FLOPs, bytes and limits are read off the very functions that time a step, one roof at a time, so that a point
-and the estimate it belongs to cannot disagree. All figures are those of one device; ``count`` says how often
-the operator runs in the pass, over all layers, stages and micro-batches.
+Points are the ledger's own terms: their times sum to what the ledger spends in kernels and exposed communication, on
+the slowest stage of a pipeline. FLOPs, bytes and limits are read off the very timers of ``planner.cost.passes``, one
+roof at a time. All figures are those of one device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.frameworks import accumulation_bytes, unfused
-from planner.cost.inference import FUSED, inference_pass
-from planner.cost.kernels import Rates, attention_dtype, backward_time, forward, rates
-from planner.cost.layers import section_precision, training_rates, training_terms
-from planner.cost.layouts import Layouts
+from planner.cost.frameworks import accumulation_bytes
+from planner.cost.inference import inference_pass, prefill_share
+from planner.cost.kernels import attention_dtype
 from planner.cost.memory import run_state
+from planner.cost.passes import Kernels, inference_kernels, inference_work, training_kernels
 from planner.cost.recompute import repeated_share
 from planner.cost.roofs import VECTOR, Roof, roofs
-from planner.cost.runs import InferenceRun, TrainingRun
-from planner.cost.training import (
-    accumulation_time,
-    exposed_share,
-    running_layers,
-    stage_counts,
-    training_step,
-)
-from planner.demand.costs import Costs
+from planner.cost.runs import InferenceRun, Job, TrainingRun
+from planner.cost.training import Timed, timed_stage, training_step
+from planner.cost.update import owned_parameters
 from planner.demand.memory import newton_schulz_flops, update_bytes
-from planner.demand.ops import Array, OpTable
-from planner.demand.transformer import Section
-from planner.demand.workload import Work, work
+from planner.demand.workload import Precision
 from planner.errors import unknown
-from planner.scenario.resolve import Resolved
+from planner.supply.cluster import Cluster
 from planner.supply.roofline import BOUND_NAMES, bound_by
 
-__all__ = ["COMMUNICATION", "PHASES", "Estimated", "Point", "Roof", "points", "roofs", "violations"]
+__all__ = ["COMMUNICATION", "PHASES", "Point", "Roof", "points", "roofs", "violations"]
 
 PHASES = ("forward", "recompute", "backward", "decode", "optimizer")
 COMMUNICATION = "communication"
-Timer = Callable[[Rates], Array]
-
-
-class Estimated(Protocol):
-    """What a point needs to know of an estimate: what it was made of, and its one layout."""
-
-    @property
-    def resolved(self) -> Resolved: ...
-
-    @property
-    def layout(self) -> Layouts: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +49,7 @@ class Point:
     achieved_flops : float       [FLOP/s]
     bound : str                  compute, memory, overhead (launch) or communication: the largest of its times
     dtype : str                  which compute roof it lives under: a dtype, or ``vector``
-    count : float                executions in the pass
+    count : float                executions in the pass, over the layers of the stage and all micro-batches
     """
 
     name: str
@@ -87,30 +66,31 @@ class Point:
     count: float
 
 
-def points(estimate: Estimated, *, phase: str | None = None) -> list[Point]:
-    """Points of one pass of an estimate.
+def points(job: Job, *, phase: str | None = None, stage: int | None = None) -> list[Point]:
+    """Points of one pass of a job of one layout.
 
     Parameters
     ----------
-    estimate : Estimate             or anything with its ``resolved`` and ``layout``
-    phase : str or None             inference only: ``prefill`` or ``decode``; the task's own by default
+    job : Job
+    phase : str or None             inference only: ``prefill`` or ``decode``; the answering pass by default
+    stage : int or None             training only: which pipeline stage; the slowest by default
 
     Returns
     -------
     list of Point                   layer kind by layer kind, forward before backward; shares sum to 1
     """
-    resolved, x = estimate.resolved, estimate.layout
-    run = resolved.run
+    run = job.run
     if isinstance(run, TrainingRun):
-        found = [*_training_points(resolved, x, run), *_training_communication(resolved, x, run)]
-    else:
-        phase = phase or ("decode" if resolved.task in ("decode", "serve") else "prefill")
-        if phase not in ("prefill", "decode"):
-            raise unknown("phase", phase, ("prefill", "decode"))
-        found = [
-            *_inference_points(resolved, x, run, phase),
-            *_inference_communication(resolved, x, run, phase),
-        ]
+        return _with_shares(_merged([*_training_points(job, run, stage)]))
+    chosen = phase or run.phase
+    if chosen not in ("prefill", "decode"):
+        raise unknown("phase", chosen, ("prefill", "decode"))
+    found = [*_inference_points(job, run, chosen)]
+    if run.steady and phase is None:
+        # Each step carries its share of the prefills of arriving requests, one prompt each.
+        share = float(prefill_share(job.layout, run)[0])
+        one = _inference_points(job, run, "prefill", batch=float(job.layout.dp[0]))
+        found += [replace(p, count=p.count * share) for p in one]
     return _with_shares(_merged(found))
 
 
@@ -130,241 +110,117 @@ def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: f
     ]
 
 
-def _training_points(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
-    cluster, d = resolved.cluster, resolved.demand
-    w = work(
-        batch=x.micro_batch,
-        q_len=run.seq_len,
-        encoder_len=run.encoder_len,
-        tp=x.tp,
-        cp=x.cp,
-        ep=x.ep,
-        sequence_parallel=x.sequence_parallel,
-        imbalance=run.imbalance,
-    )
-    micro_batches = float(x.micro_batches[0])
-    for s in _running(resolved):
-        here, count = d.stream(s, w), s.count * micro_batches
-        precision = section_precision(s, run.precision, cluster)
-        ahead, back = training_rates(cluster, run, precision)
-        c, _ = forward(s.table, here, ahead, precision, attention=run.attention, dropout=d.model.dropout,
-                       unfused=unfused(run))  # fmt: skip
-        here_resolved = replace(resolved, precision=precision)
-        timer = _forward_timer(here_resolved, s.table, here, step_by_step=unfused(run))
-        once = _op_points(here_resolved, s, timer, ahead, "forward", count)
+def _training_points(job: Job, run: TrainingRun, stage: int | None) -> Iterator[Point]:
+    d, cluster, x = job.demand, job.cluster, job.layout
+    at = timed_stage(d, cluster, x, run, stage)
+    m = float(x.micro_batches[0])
+    repeated = 0.0
+    for k in training_kernels(d, cluster, x, run):
+        section = k.forward.piece.section
+        count = float(at.layers[k.forward.piece.index]) * m
+        if count == 0.0:
+            continue
+        once = [*_kernel_points(k.forward, cluster, "forward", count, pace=at.pace)]
         yield from once
-        mode = RECOMPUTE[int(x.recompute[0])] if s.role == "layer" else "none"
-        again = _repeated(once, mode, s, run)
+        mode = RECOMPUTE[int(x.recompute[0])] if section.role == "layer" else "none"
+        again = _repeated(once, mode, k.forward, run)
+        repeated += sum(p.time * p.count for p in again)
         yield from (replace(p, phase="recompute") for p in again)
-        timer = _backward_timer(replace(run, precision=precision), s.table, c)
-        yield from _op_points(here_resolved, s, timer, back, "backward", count)
-    yield from _accumulation_point(resolved, x, run)
-    yield _optimizer_point(resolved, x, run)
+        yield from _kernel_points(k.backward, cluster, "backward", count, pace=at.pace)
+    yield from _accumulation_point(run, at, m)
+    yield from _waits("comm.recompute", "recompute", m * at.recompute - repeated)
+    for axis in at.forward:
+        yield from _waits(f"comm.{axis}", "forward", m * at.forward[axis])
+        yield from _waits(f"comm.{axis}", "backward", m * at.backward[axis])
+    ledger = training_step(d, cluster, x, run).time
+    yield from _waits("comm.pp", "forward", float(ledger["comm.pp"][0]))
+    for name in ("comm.dp.gradients", "comm.dp.parameters"):
+        yield from _waits(name, "backward", float(ledger[name][0]))
+    yield _optimizer_point(job, run, at, float(ledger["optimizer"][0]))
 
 
-def _repeated(once: list[Point], mode: str, s: Section, run: TrainingRun) -> list[Point]:
+def _repeated(once: list[Point], mode: str, k: Kernels, run: TrainingRun) -> list[Point]:
     """Forward operators of a layer that the backward pass repeats: see ``planner.cost.recompute``."""
     if mode == "selective":
-        share = {f"{op.name}|{s.name}": repeated_share(op, run) for op in s.table.ops}
-        return [replace(p, count=p.count * share[p.name]) for p in once if share[p.name] > 0]
+        share = {o.name: repeated_share(o, run) for o in k.piece.section.table.ops}
+        return [replace(p, count=p.count * share[p.name.split("|")[0]]) for p in once
+                if share[p.name.split("|")[0]] > 0]  # fmt: skip
     if mode == "none" or not run.framework.stops_early:
         return once if mode == "full" else []
     last = max((i for i, p in enumerate(once) if p.kernel in ("matmul", "grouped_matmul")), default=-1)
     return [p for i, p in enumerate(once) if i != last]
 
 
-def _backward_timer(run: TrainingRun, table: OpTable, c: Costs) -> Timer:
-    frozen = run.lora_rank > 0
-    return lambda r: backward_time(table, c, r, run.precision, attention=run.attention, frozen=frozen)
+def _inference_points(job: Job, run: InferenceRun, phase: str, *, batch: float | None = None) -> Iterator[Point]:
+    d, cluster, x = job.demand, job.cluster, job.layout
+    sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
+    w = inference_work(x, run, phase=phase, context=None, sequences=sequences)
+    name = "decode" if phase == "decode" else "forward"
+    for k in inference_kernels(d, cluster, w, run, phase=phase):
+        yield from _kernel_points(k, cluster, name, float(k.piece.section.count))
+    ledger = inference_pass(d, cluster, x, run, phase=phase, batch=batch).time
+    for key, seconds in ledger.items():
+        if key.startswith("comm."):
+            yield from _waits(key, name, float(seconds[0]))
 
 
-def _inference_points(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
-    decode = phase == "decode"
-    r = rates(
-        resolved.cluster,
-        run.precision,
-        direction="decode" if decode else "forward",
-        sustained=not decode,
-        attention="flash" if decode else run.attention,
-    )
-    w = work(
-        batch=np.ceil(run.batch / x.dp),
-        q_len=1.0 if decode else run.input_len,
-        kv_len=run.input_len + run.output_len / 2.0 if decode else run.input_len,
-        encoder_len=run.encoder_len,
-        tp=x.tp,
-        cp=1.0 if decode else x.cp,
-        ep=x.ep,
-        decode=float(decode),
-        imbalance=run.imbalance,
-    )
-    for s in _running(resolved):
-        stack = resolved.demand.model.stacks[s.stack]
-        encoder = stack.role == "encoder" and stack is not resolved.demand.model.text
-        if decode and encoder:
-            continue
-        here = resolved.demand.stream(s, w)
-        if s.role == "output" and stack.role == "decoder" and resolved.demand.model.embedding is not None:
-            here = replace(here, q_len=np.ones(1), cp=np.ones(1))  # the head runs on the last token only
-        attention = "flash" if decode else run.attention
-        timer = _forward_timer(resolved, s.table, here, attention=attention, dropout=False)
-        skip = {*FUSED, *(o.name for o in s.table.ops if decode and o.side == "encoder")}
-        name = "decode" if decode else "forward"
-        yield from (
-            p for p in _op_points(resolved, s, timer, r, name, float(s.count)) if p.name.split("|")[0] not in skip
-        )
-
-
-def _running(resolved: Resolved) -> Iterator[Section]:
-    """Sections whose operators run: those of towers are held but not run."""
-    d = resolved.demand
-    for s in d.sections:
-        if s.table.ops and d.runs(s):
-            yield s
-
-
-def _forward_timer(
-    resolved: Resolved, table: OpTable, w: Work, *, attention: str | None = None, dropout: bool | None = None,
-    step_by_step: bool = False,
-) -> Timer:  # fmt: skip
-    kind = resolved.run.attention if attention is None else attention
-    drop = resolved.model.dropout if dropout is None else dropout
-    return lambda r: forward(table, w, r, resolved.precision, attention=kind, dropout=drop,  # type: ignore[arg-type]
-                             unfused=step_by_step)[1]  # fmt: skip
-
-
-def _op_points(resolved: Resolved, s: Section, timer: Timer, r: Rates, phase: str, count: float) -> list[Point]:
-    """Points of the operators of a section, timed by ``timer`` at given rates; times of shape (1, op)."""
-    none = np.zeros_like(r.overhead)
-    full = np.ones_like(r.peak)
-    bare = replace(r, overhead=none)
-    no_roof = np.full_like(r.peak, np.inf)
-    seconds, busy = timer(r)[0], timer(bare)[0]
-    compute, memory = timer(replace(bare, bandwidth=np.inf))[0], timer(replace(bare, peak=no_roof))[0]
-    flops = timer(replace(bare, bandwidth=np.inf, peak=full, compute=full))[0]
-    moved = timer(replace(bare, bandwidth=1.0, memory=full, peak=no_roof))[0]
+def _kernel_points(k: Kernels, cluster: Cluster, phase: str, count: float, *, pace: float = 1.0) -> Iterator[Point]:
+    """Points of the operators of a section, timed with one roof at a time; ``pace`` is the stage's own."""
+    r = k.rates
+    full, no_roof = np.ones_like(r.peak), np.full_like(r.peak, np.inf)
+    bare = replace(r, overhead=np.zeros_like(r.overhead))
+    seconds, busy = k.timer(r)[0], k.timer(bare)[0]
+    compute, memory = k.timer(replace(bare, bandwidth=np.inf))[0], k.timer(replace(bare, peak=no_roof))[0]
+    flops = k.timer(replace(bare, bandwidth=np.inf, peak=full, compute=full))[0]
+    moved = k.timer(replace(bare, bandwidth=1.0, memory=full, peak=no_roof))[0]
     limits = bound_by(compute, memory, overhead=seconds - busy)
-    return [
-        _point(
-            f"{op.name}|{s.name}",
-            phase,
-            op.kernel,
-            float(flops[j]),
-            float(moved[j]),
-            float(seconds[j]),
-            count,
-            bound=BOUND_NAMES[int(limits[j])],
-            dtype=_dtype(resolved, op.kernel),
-        )
-        for j, op in enumerate(s.table.ops)
-        if seconds[j] > 0
-    ]
+    for j, op in enumerate(k.piece.section.table.ops):
+        if seconds[j] > 0:
+            yield _point(
+                f"{op.name}|{k.piece.section.name}", phase, op.kernel, float(flops[j]), float(moved[j]),
+                float(seconds[j]) * pace, count, bound=BOUND_NAMES[int(limits[j])],
+                dtype=_dtype(k.precision, cluster, op.kernel),
+            )  # fmt: skip
 
 
-def _dtype(resolved: Resolved, kernel: str) -> str:
+def _dtype(precision: Precision, cluster: Cluster, kernel: str) -> str:
     """The compute roof a kernel lives under."""
     if kernel in ("matmul", "grouped_matmul"):
-        return resolved.precision.compute + (" 2:4" if resolved.precision.sparsity == "2:4" else "")
-    return attention_dtype(resolved.precision, resolved.cluster) if kernel == "attention" else VECTOR
+        return precision.compute + (" 2:4" if precision.sparsity == "2:4" else "")
+    return attention_dtype(precision, cluster) if kernel == "attention" else VECTOR
 
 
 def _point(
-    name: str,
-    phase: str,
-    kernel: str,
-    flops: float,
-    moved: float,
-    seconds: float,
-    count: float,
-    *,
-    bound: str,
+    name: str, phase: str, kernel: str, flops: float, moved: float, seconds: float, count: float, *, bound: str,
     dtype: str = "",
-) -> Point:
+) -> Point:  # fmt: skip
     intensity = flops / moved if moved > 0 else np.nan
     return Point(name, phase, kernel, flops, moved, intensity, seconds, 0.0, flops / seconds, bound, dtype, count)
 
 
-def _accumulation_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
-    """The adding of gradients where a kernel of its own does it, over all stages, once a micro-batch."""
-    d = resolved.demand
-    terms = training_terms(d, resolved.cluster, x, run, detail=False)
-    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).sum(axis=0)
-    held = terms["dense"] @ counts, terms["expert"] @ counts
-    trained = held if run.lora_rank == 0 else (terms["adapter"] @ counts, 0.0 * held[1])
-    seconds = float(accumulation_time(resolved.cluster, run, trained)[0])
-    if seconds > 0:
-        moved = float(sum(trained)[0]) * accumulation_bytes(run)
-        yield _point("gradient accumulation", "backward", "vector", 0.0, moved, seconds, float(x.micro_batches[0]),
-                     bound="memory", dtype=VECTOR)  # fmt: skip
+def _accumulation_point(run: TrainingRun, at: Timed, m: float) -> Iterator[Point]:
+    """The adding of gradients where a kernel of its own does it, once a micro-batch."""
+    if at.accumulation > 0:
+        moved = float((at.trained.dense + at.trained.expert)[0, 0]) * accumulation_bytes(run)
+        yield _point("gradient accumulation", "backward", "vector", 0.0, moved, at.accumulation, m, bound="memory",
+                     dtype=VECTOR)  # fmt: skip
 
 
-def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
-    """The update of the parameters that the fullest stage owns; every stage makes one."""
-    d, opt = resolved.demand, run.optimizer
-    terms = training_terms(d, resolved.cluster, x, run, detail=False)
-    dense, expert = terms["dense"][0], terms["expert"][0]
-    held = np.stack([dense, expert] if run.lora_rank == 0 else [terms["adapter"][0], 0.0 * expert])
-    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
-    stages = held @ counts.T
-    sharded = int(x.zero_stage[0]) >= 1
-    ranks = np.array([float(x.dp[0] * x.cp[0]), float(x.expert_dp[0])]) if sharded else np.ones(2)
-    owned = float((stages / ranks[:, None]).sum(axis=0).max())
-    seconds = float(training_step(d, resolved.cluster, x, run).time["optimizer"][0])
-    per = run_state(d, run)
-    flops = opt.flops * owned
-    if opt.matrices_only:
-        flops += float(newton_schulz_flops(owned))
-    moved = owned * update_bytes(per, run.precision)
-    dtype = attention_dtype(run.precision, resolved.cluster) if opt.matrices_only else VECTOR
-    return _point(
-        "optimizer",
-        "optimizer",
-        "optimizer",
-        flops,
-        moved,
-        seconds,
-        float(x.pp[0]),
-        bound="compute" if opt.matrices_only else "memory",
-        dtype=dtype,
-    )
+def _optimizer_point(job: Job, run: TrainingRun, at: Timed, seconds: float) -> Point:
+    """The update of the parameters that the fullest stage owns."""
+    opt, owned = run.optimizer, float(owned_parameters(job.layout, at.everywhere).max())
+    flops = opt.flops * owned + (float(newton_schulz_flops(owned)) if opt.matrices_only else 0.0)
+    moved = owned * update_bytes(run_state(job.demand, run), run.precision)
+    matrix = opt.matrices_only
+    dtype = attention_dtype(run.precision, job.cluster) if matrix else VECTOR
+    return _point("optimizer", "optimizer", "optimizer", flops, moved, seconds, 1.0,
+                  bound="compute" if matrix else "memory", dtype=dtype)  # fmt: skip
 
 
-def _training_communication(resolved: Resolved, x: Layouts, run: TrainingRun) -> Iterator[Point]:
-    """Exposed communication, by kind and direction; it computes nothing and has no place under the roofs."""
-    d, cluster = resolved.demand, resolved.cluster
-    terms = training_terms(d, cluster, x, run, detail=False)
-    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0])).sum(axis=0)
-    repeated = RECOMPUTE[int(x.recompute[0])] == "full"
-    layers = np.array([s.role == "layer" for s in d.sections])
-    m = float(x.micro_batches[0])
-    computes = sum(float(v[0] @ counts) for k, v in terms.items() if k.startswith(("forward.", "backward.")))
-    for key in ("tp", "cp", "ep"):
-        ahead, back = float(terms[key][0] @ counts), float(terms[f"{key}_back"][0] @ counts)
-        spared = terms[f"{key}_last"][0] * run.framework.stops_early
-        again = float((terms[key][0] - spared) @ (counts * layers)) * repeated
-        exchange = np.array([ahead + back + again])
-        shown = float(exposed_share(run, exchange, np.array([computes]))[0]) if key == "ep" else 1.0
-        yield from _waits(f"comm.{key}", "forward", ahead * shown, m)
-        yield from _waits(f"comm.{key}", "recompute", again * shown, m)
-        yield from _waits(f"comm.{key}", "backward", back * shown, m)
-    ledger = training_step(d, cluster, x, run).time
-    for key, seconds in ledger.items():
-        if key.startswith("comm.dp"):
-            yield from _waits(key, "backward", float(seconds[0]), float(x.pp[0]))
-        elif key == "comm.pp":
-            yield from _waits(key, "forward", float(seconds[0]), 1.0)
-
-
-def _inference_communication(resolved: Resolved, x: Layouts, run: InferenceRun, phase: str) -> Iterator[Point]:
-    ledger = inference_pass(resolved.demand, resolved.cluster, x, run, phase=phase).time
-    for key, seconds in ledger.items():
-        if key.startswith("comm."):
-            yield from _waits(key, "decode" if phase == "decode" else "forward", float(seconds[0]), 1.0)
-
-
-def _waits(name: str, phase: str, seconds: float, count: float) -> Iterator[Point]:
-    if seconds > 0:
-        yield _point(name, phase, COMMUNICATION, 0.0, 0.0, seconds, count, bound=COMMUNICATION)
+def _waits(name: str, phase: str, seconds: float) -> Iterator[Point]:
+    """Exposed communication: it computes nothing and has no place under the roofs."""
+    if seconds > 1e-15:
+        yield _point(name, phase, COMMUNICATION, 0.0, 0.0, seconds, 1.0, bound=COMMUNICATION)
 
 
 def _merged(found: Sequence[Point]) -> list[Point]:

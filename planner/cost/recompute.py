@@ -7,14 +7,11 @@ the attention core.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import repeats_modules, saved_input_width, saved_share, unfused
-from planner.cost.layouts import Layouts
 from planner.cost.runs import TrainingRun
 from planner.demand.costs import saved_bytes
 from planner.demand.ops import Array, Op, OpTable
@@ -48,27 +45,6 @@ def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
     """Modules of selective recomputation that were not named: Megatron-LM's own default, the attention core, where
     selective was ``asked`` for or attention is unfused, else those that save much memory for little time."""
     return ("core_attn",) if asked or attention == "eager" else CHEAP_MODULES
-
-
-def recomputed(x: Layouts, terms: Mapping[str, Array], run: TrainingRun, *, layers: Array) -> tuple[Array, Array]:
-    """Forward time repeated in the backward pass, and the bytes a layer keeps, by recompute mode; (n, section).
-
-    Only ``layers`` (section,) are recomputed: the embedding, the head and the loss run once.
-
-    PyTorch's non-reentrant checkpoint stops once the last saved tensor is back, which spares a layer's last matmul
-    and the exchange after it (torch.utils.checkpoint, early stop), as XLA removes what no gradient reads; Megatron-LM
-    repeats the whole layer.
-    """
-    mode = x.recompute[:, None]
-    skipped = terms["last"] * run.framework.stops_early
-    ahead = sum((v for k, v in terms.items() if k.startswith("forward.")), np.zeros_like(terms["tp"]))
-    again = np.where(mode == RECOMPUTE.index("full"), ahead + terms["tp"] + terms["ep"] + terms["cp"] - skipped,
-                     np.where(mode == RECOMPUTE.index("selective"), terms["selective"], 0.0))  # fmt: skip
-    again = again * layers
-    kept = np.where(mode == RECOMPUTE.index("full"), terms["input"],
-                    np.where(mode == RECOMPUTE.index("selective"), terms["saved_selective"],
-                             terms["saved"]))  # fmt: skip
-    return again, kept
 
 
 def repeated_share(op: Op, run: TrainingRun) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.cost.kernels import attention_dtype, rates
+from planner.cost.runs import InferenceRun, Job
 from planner.demand.ops import KERNELS
 from planner.demand.workload import Precision
 from planner.supply.accelerator import vector_flops
@@ -37,7 +38,17 @@ class Roof:
     dtype: str = ""
 
 
-def roofs(cluster: Cluster, precision: Precision, *, sustained: bool = True) -> list[Roof]:
+def roofs(job: Job, *, phase: str | None = None) -> list[Roof]:
+    """Ceilings over a job's points: what a long run holds for training and prefill, what a burst reaches for decode.
+
+    ``phase`` is the pass of inference that is drawn, the answering one by default.
+    """
+    run = job.run
+    burst = isinstance(run, InferenceRun) and (phase or run.phase) == "decode"
+    return device_roofs(job.cluster, run.precision, sustained=not burst)
+
+
+def device_roofs(cluster: Cluster, precision: Precision, *, sustained: bool = True) -> list[Roof]:
     """Ceilings of one device of a cluster.
 
     Parameters

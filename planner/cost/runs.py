@@ -1,4 +1,4 @@
-"""What a training or an inference run is, apart from its layout."""
+"""What a run is, apart from its layout: one type for training, one for inference; a job joins it with all the rest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from planner.catalogue.engines import Engine
 from planner.catalogue.frameworks import Framework
+from planner.cost.layouts import Layouts
 from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.costs import AttentionKind
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer
+from planner.demand.transformer import Demand
 from planner.demand.workload import Precision
+from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
 
@@ -66,13 +69,19 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class InferenceRun:
-    """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all."""
+    """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all.
+
+    ``phase`` is the pass whose time answers: prefill, or decode for one more token over the cache. ``steady`` is
+    serving: requests arrive as others end, and a step pays for their prefill too.
+    """
 
     precision: Precision
     batch: int
     input_len: int
     output_len: int
     engine: Engine
+    phase: str = "decode"
+    steady: bool = False
     attention: AttentionKind = "flash"
     imbalance: float = 1.0
     encoder_len: int = 0
@@ -81,3 +90,13 @@ class InferenceRun:
     def memory_fraction(self) -> float:
         """Share of a device's memory that the engine manages."""
         return self.engine.memory_fraction
+
+
+@dataclass(frozen=True)
+class Job:
+    """A typed run of a model on a cluster, in one layout or in many: all that the cost model takes."""
+
+    demand: Demand
+    cluster: Cluster
+    layout: Layouts
+    run: TrainingRun | InferenceRun

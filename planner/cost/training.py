@@ -12,28 +12,31 @@ import numpy as np
 
 from planner.cost import constants
 from planner.cost.constants import RECOMPUTE
-from planner.cost.frameworks import accumulation_bytes, exchanged_gradient_bytes, gathered_bytes, held_zero_stage
-from planner.cost.kernels import attention_dtype, slowest_of
-from planner.cost.layers import contention, hidden_behind, training_terms
-from planner.cost.layouts import Layouts, stage_sections
-from planner.cost.memory import Pair, memory_ledger, run_state, total
-from planner.cost.recompute import recomputed
+from planner.cost.data_parallel import data_parallel_time
+from planner.cost.exchange import hidden_behind
+from planner.cost.frameworks import accumulation_bytes
+from planner.cost.groups import stage_group
+from planner.cost.layers import LayerTerms, layer_terms
+from planner.cost.layouts import Layouts
+from planner.cost.memory import Parameters, StageMemory, gathered_parameters, memory_ledger, total
+from planner.cost.records import over
 from planner.cost.runs import Terms, TrainingRun
-from planner.cost.schedules import Pipeline, Placement, StageTimes, loop_placement
-from planner.demand.memory import newton_schulz_flops, update_bytes
+from planner.cost.schedules import Pipeline, StageTimes
+from planner.cost.stages import Stages, stage_counts, stages
+from planner.cost.update import optimizer_time
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
-from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
-from planner.supply.collectives import collective_time, host_transfer_time, p2p_time
+from planner.supply.collectives import host_transfer_time, p2p_time
 from planner.supply.efficiency import kernel_efficiency
-
-NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
 
 
 @dataclass(frozen=True)
 class Step:
-    """Ledgers of one step. ``time`` [s] and ``memory`` [byte] map a term to an array of shape (n,)."""
+    """Ledgers of one step. ``time`` [s] and ``memory`` [byte] map a term to an array of shape (n,).
+
+    ``bottleneck`` is the slowest stage, which the ledger of time is of, shape (n,).
+    """
 
     time: Terms
     memory: Terms
@@ -50,6 +53,32 @@ class Step:
         return np.asarray(np.sum(list(self.memory.values()), axis=0))
 
 
+@dataclass(frozen=True)
+class StagePass:
+    """One micro-batch in one direction on each kind of stage, arrays of shape (n, kind) [s].
+
+    Attributes
+    ----------
+    kernels : by parameter group, or under ``all``
+    wait : for launches that come late
+    recompute : forward work repeated, its exchange included
+    accumulation : adding gradients in a kernel of its own
+    exchange : by axis (tp, cp, ep), what is exposed
+    """
+
+    kernels: Terms
+    wait: Array
+    recompute: Array
+    accumulation: Array
+    exchange: Terms
+
+    @property
+    def time(self) -> Array:
+        """All of it."""
+        ahead = total(self.kernels) + self.wait + self.recompute + self.accumulation
+        return np.asarray(ahead + self.exchange["cp"] + self.exchange["tp"] + self.exchange["ep"])
+
+
 def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool = False) -> Step:
     """Estimate a step of every layout.
 
@@ -62,117 +91,167 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     -------
     Step                            ledgers of arrays of shape (n,)
     """
-    terms = training_terms(d, cluster, x, run, detail=detail)
-    again, kept = recomputed(x, terms, run, layers=np.array([s.role == "layer" for s in d.sections]))
-    order = running_layers(d)
+    terms = layer_terms(d, cluster, x, run, detail=detail)
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        counts = stage_counts(d, order, pp=pp, vpp=vpp, stage_of=run.schedule.stage_of)
-        here = {k: v[rows] for k, v in terms.items()}
-        out.append((rows, _group_step(d, cluster, x.take(rows), run, counts, here, again[rows], kept[rows])))
+        kinds = stages(d, cluster, pp=pp, vpp=vpp, stage_of=run.schedule.stage_of)
+        here = over(lambda a, rows=rows: a[rows], terms)
+        out.append((rows, _pipeline_step(d, cluster, x.take(rows), run, kinds, here)))
     return _merge(out, len(x))
 
 
-def running_layers(d: Demand) -> tuple[int, ...]:
-    """Section of each layer that runs in the token path, in order; towers are held but not run."""
-    return tuple(i for i in d.layer_sections if d.runs(d.sections[i]))
-
-
-def stage_counts(
-    d: Demand, order: tuple[int, ...], *, pp: int, vpp: int, stage_of: Placement = loop_placement
-) -> Array:
-    """Layers of each section on each stage, shape (pp, section); inputs with the first chunk, outputs with the last.
-
-    A tower that is held but not run sits on the first stage.
-    """
-    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, stage_of=stage_of)
-    last = stage_of(np.array([pp * vpp - 1]), pp)[0]
-    running = set(order)
-    for i, s in enumerate(d.sections):
-        if s.role == "input":
-            counts[0, i] = 1.0
-        elif s.role == "output":
-            counts[last, i] = 1.0
-        elif i not in running:
-            counts[0, i] = s.count
-    return counts
-
-
-def _group_step(
-    d: Demand,
-    cluster: Cluster,
-    x: Layouts,
-    run: TrainingRun,
-    counts: Array,
-    terms: Terms,
-    again: Array,
-    kept: Array,
-) -> Step:
-    """Ledgers of the rows that share pp and vpp: (section) terms become (stage) terms, the slowest stage leads."""
-    distinct, first_at, multiplicity = _distinct_stages(counts)
-
-    def on_stages(name: str) -> Array:
-        return terms[name] @ distinct.T
-
-    paced = distinct.T * _stage_pace(cluster, multiplicity)
-    ahead = {k: v @ paced for k, v in terms.items() if k.startswith("forward.")}
-    back = {k: v @ paced for k, v in terms.items() if k.startswith("backward.")}
-    repeat = again @ paced
-    device_ahead, device_back = total(ahead), total(back)
-    host = on_stages("host")
-    full = (x.recompute == RECOMPUTE.index("full"))[:, None]
-    # Tensor-parallel exchange is launched like any kernel, so the host runs ahead of it too.
-    waits = _late_host(host, device_ahead + on_stages("tp"))
-    waits_back = _late_host((2.0 + full) * host, device_back + repeat + on_stages("tp_back"))
-    # The ring of context parallelism runs on while the host is late, so only what outlasts the wait is exposed.
-    ring, ring_back = (np.maximum(on_stages(k) - w, 0.0) for k, w in (("cp", waits), ("cp_back", waits_back)))
-    experts, experts_back = on_stages("ep"), on_stages("ep_back")
-    experts_again = full * (experts - on_stages("ep_last") * run.framework.stops_early)
-    compute = device_ahead + device_back + repeat - experts_again
-    shown = exposed_share(run, experts + experts_back + experts_again, compute)
-    experts, experts_back = shown * experts, shown * experts_back
-    repeat = repeat - (1.0 - shown) * experts_again
-    parallel = {"tp": on_stages("tp") + on_stages("tp_back"), "cp": ring + ring_back, "ep": experts + experts_back}
-    held = on_stages("dense"), on_stages("expert")
-    trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
-    adds = accumulation_time(cluster, run, trained)
-    f_stage = device_ahead + waits + ring + on_stages("tp") + experts
-    b_stage = device_back + waits_back + repeat + adds + ring_back + on_stages("tp_back") + experts_back
-    send = _send_time(d, cluster, x, run)
-    slow = np.argmax(f_stage + b_stage, axis=1)
-    m = x.micro_batches.astype(np.float64)
-    share = multiplicity / multiplicity.sum()
-    mean_f, mean_b = f_stage @ share, b_stage @ share
-    mean_w = on_stages("wgrad") @ share
-    at = np.arange(len(x)), slow
-
-    time = {k: m * v[at] for k, v in (ahead | back).items()}
-    time["recompute"] = m * repeat[at]
-    if adds.any():
-        time["backward.accumulation"] = m * adds[at]
-    time["host.launch"] = m * (waits + waits_back)[at]
-    time |= {f"comm.{k}": m * v[at] for k, v in parallel.items()}
-    pipeline = Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=m)
-    time["comm.pp"] = np.where(x.pp > 1, run.schedule.exposed_sends(send, pipeline), 0.0)
+def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms) -> Step:
+    """Ledgers of the rows that share a pipeline: the slowest stage leads."""
+    held, trained = _parameters(run, kinds, terms)
+    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
+    slow = np.argmax(forward.time + backward.time, axis=1)
+    at, m = (np.arange(len(x)), slow), x.micro_batches.astype(np.float64)
+    saved = kinds.of(saved_bytes(x, terms))
+    time = _stage_ledger(forward, backward, at, m)
+    time["comm.pp"] = _exposed_sends(d, cluster, x, run)
     if run.offload == "activations":
-        time["offload"] = m * _offload_time(cluster, kept @ distinct.T, f_stage, b_stage)[at]
-    mean = StageTimes(forward=mean_f, backward=mean_b, weight_gradient=mean_w)
-    time["pipeline.bubble"] = run.schedule.bubble(mean, pipeline)
-    time |= _data_parallel_time(cluster, x, run, held, trained, f_stage, b_stage, m)
-    time["optimizer"] = _optimizer_time(d, cluster, x, run, *trained)
-    memory = memory_ledger(d, x, run, distinct, first_at, terms, kept, held, trained, m)
-    return Step(time, memory, first_at[slow].astype(np.float64))
+        time["offload"] = m * _offload_time(cluster, saved, forward.time, backward.time)[at]
+    time["pipeline.bubble"] = _bubble_time(x, run, kinds, terms, forward, backward)
+    time |= data_parallel_time(cluster, x, run, held, trained, forward.time, backward.time, m)
+    time["optimizer"] = optimizer_time(d, cluster, x, run, trained)
+    layers = _layers(d)
+    memory = StageMemory(
+        held=held, trained=trained, frozen=kinds.of(terms.held.frozen), saved=saved,
+        rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
+        loss=kinds.of(terms.saved.loss),
+    )  # fmt: skip
+    return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
 
 
-def _stage_pace(cluster: Cluster, multiplicity: Array) -> Array:
-    """Compute time of each kind of stage over that on the slowest device of all, which kernels are timed at, (stage,).
+@dataclass(frozen=True)
+class Timed:
+    """One micro-batch on one stage of one layout.
 
-    A stage waits for the slowest of its own devices only, which matters where one stage is longer than the others.
+    Attributes
+    ----------
+    stage : int;  layers : (section,) it holds;  pace : of its own slowest device
+    forward, backward : exposed exchange by axis [s]
+    recompute, accumulation : [s]
+    trained : parameters of this stage, (1, 1);  everywhere : of every kind of stage, (1, kind)
     """
-    runs, n = cluster.efficiency.execution, cluster.devices
-    own = [slowest_of(round(k * n / multiplicity.sum()), runs) for k in multiplicity]
-    return np.array(own) / slowest_of(n, runs)
+
+    stage: int
+    layers: Array
+    pace: float
+    forward: dict[str, float]
+    backward: dict[str, float]
+    recompute: float
+    accumulation: float
+    trained: Parameters
+    everywhere: Parameters
+
+
+def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage: int | None = None) -> Timed:
+    """What a stage of one layout spends a micro-batch on, the slowest stage by default."""
+    kinds = stages(d, cluster, pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
+    terms = layer_terms(d, cluster, x, run, detail=False)
+    _, trained = _parameters(run, kinds, terms)
+    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
+    counts = stage_counts(d, pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
+    slow = int(kinds.first[np.argmax(forward.time + backward.time, axis=1)[0]])
+    chosen = slow if stage is None else stage
+    k = int(np.flatnonzero((kinds.layers == counts[chosen]).all(axis=1))[0])
+    return Timed(
+        stage=chosen, layers=kinds.layers[k], pace=float(kinds.pace[k]),
+        forward={a: float(v[0, k]) for a, v in forward.exchange.items()},
+        backward={a: float(v[0, k]) for a, v in backward.exchange.items()},
+        recompute=float(backward.recompute[0, k]), accumulation=float(backward.accumulation[0, k]),
+        trained=Parameters(trained.dense[:, [k]], trained.expert[:, [k]]), everywhere=trained,
+    )  # fmt: skip
+
+
+def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Parameters, Parameters]:
+    """Parameters held and parameters trained on each kind of stage: all of them, or the adapters'."""
+    held = Parameters(kinds.of(terms.held.dense), kinds.of(terms.held.expert))
+    return held, Parameters(kinds.of(terms.held.adapter), 0.0 * held.expert) if run.lora_rank else held
+
+
+def _layers(d: Demand) -> Array:
+    """Which sections are layers, shape (section,)."""
+    return np.array([s.role == "layer" for s in d.sections])
+
+
+def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -> Array:
+    """Forward time repeated in the backward pass, exchange included, by recompute mode, (n, section) [s].
+
+    Only layers are recomputed: the embedding, the head and the loss run once. Where checkpoints stop early, a layer's
+    last matmul and the exchange after it are spared.
+    """
+    mode = x.recompute[:, None]
+    forward = sum(terms.forward.values(), np.zeros_like(terms.last))
+    exchange = terms.exchange
+    whole = forward + exchange["tp"].forward + exchange["ep"].forward + exchange["cp"].forward
+    whole = whole - terms.last * run.framework.stops_early
+    again = np.where(mode == RECOMPUTE.index("full"), whole,
+                     np.where(mode == RECOMPUTE.index("selective"), terms.selective, 0.0))  # fmt: skip
+    return np.asarray(again * _layers(d))
+
+
+def saved_bytes(x: Layouts, terms: LayerTerms) -> Array:
+    """Activations that a layer keeps for its backward pass, by recompute mode, (n, section) [byte]."""
+    mode, saved = x.recompute[:, None], terms.saved
+    return np.where(mode == RECOMPUTE.index("full"), saved.input,
+                    np.where(mode == RECOMPUTE.index("selective"), saved.selective, saved.everything))  # fmt: skip
+
+
+def stage_passes(
+    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms, accumulation: Array
+) -> tuple[StagePass, StagePass]:
+    """One micro-batch forward and back on each kind of stage.
+
+    The host launches ahead of the device, tensor-parallel exchange like any kernel. The ring of context parallelism
+    runs on while the host is late, so only what outlasts the wait is exposed.
+    """
+    forward = {k: kinds.computed(v) for k, v in terms.forward.items()}
+    backward = {k: kinds.computed(v) for k, v in terms.backward.items()}
+    recompute, launches = kinds.computed(recompute_time(d, x, terms, run)), kinds.of(terms.launches)
+    tp, cp, ep = (over(kinds.of, terms.exchange[k]) for k in ("tp", "cp", "ep"))
+    full = (x.recompute == RECOMPUTE.index("full"))[:, None]
+    busy, busy_back = total(forward), total(backward) + recompute
+    wait = _late_host(launches, busy + tp.forward)
+    wait_back = _late_host((2.0 + full) * launches, busy_back + tp.backward)
+    experts_again = full * (ep.forward - ep.last * run.framework.stops_early)
+    compute = total(forward) + total(backward) + recompute - experts_again
+    exposed = exposed_share(run, ep.forward + ep.backward + experts_again, compute)
+    ring, ring_back = np.maximum(cp.forward - wait, 0.0), np.maximum(cp.backward - wait_back, 0.0)
+    none = np.zeros_like(wait)
+    return (
+        StagePass(forward, wait, none, none, {"tp": tp.forward, "cp": ring, "ep": exposed * ep.forward}),
+        StagePass(backward, wait_back, recompute - (1.0 - exposed) * experts_again, accumulation,
+                  {"tp": tp.backward, "cp": ring_back, "ep": exposed * ep.backward}),
+    )  # fmt: skip
+
+
+def _stage_ledger(forward: StagePass, backward: StagePass, at: tuple[Array, Array], m: Array) -> Terms:
+    """Terms of all micro-batches on the slowest stage, ``at`` (row, kind)."""
+    time = {f"forward.{k}": m * v[at] for k, v in forward.kernels.items()}
+    time |= {f"backward.{k}": m * v[at] for k, v in backward.kernels.items()}
+    time["recompute"] = m * backward.recompute[at]
+    if backward.accumulation.any():
+        time["backward.accumulation"] = m * backward.accumulation[at]
+    time["host.launch"] = m * (forward.wait + backward.wait)[at]
+    return time | {f"comm.{k}": m * (forward.exchange[k] + backward.exchange[k])[at] for k in forward.exchange}
+
+
+def _bubble_time(
+    x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms, forward: StagePass, backward: StagePass
+) -> Array:
+    """Idle time of a stage in a step, from the mean of the stages, (n,) [s]."""
+    mean = StageTimes(
+        forward=forward.time @ kinds.share, backward=backward.time @ kinds.share,
+        weight_gradient=kinds.of(terms.weight_gradient) @ kinds.share,
+    )  # fmt: skip
+    return run.schedule.bubble(mean, _pipeline(x))
+
+
+def _pipeline(x: Layouts) -> Pipeline:
+    return Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=x.micro_batches.astype(np.float64))
 
 
 def _late_host(host: Array, device: Array) -> Array:
@@ -184,8 +263,8 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     """Part of the dispatch and combine of a micro-batch that is on the critical path.
 
     Experts wait for their tokens, so nothing hides the exchange but the compute of another micro-batch: that of the
-    other direction under DualPipe (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.1), or the next one
-    where the framework merges their passes (Megatron-LM, ``--overlap-moe-expert-parallel-comm``).
+    other direction where a schedule merges them (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section 3.2.1), or the
+    next one where the framework merges their passes (Megatron-LM, ``--overlap-moe-expert-parallel-comm``).
 
     Parameters
     ----------
@@ -193,112 +272,42 @@ def exposed_share(run: TrainingRun, exchange: Array, compute: Array) -> Array:
     """
     if not (run.schedule.merges_passes or run.overlap_ep):
         return np.ones_like(exchange)
-    shown = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
-    return np.divide(shown, exchange, out=np.zeros_like(exchange), where=exchange > 0)
+    exposed = hidden_behind(exchange, compute, contention=np.full_like(exchange, constants.HIDDEN_EXCHANGE_SHARE))
+    return np.divide(exposed, exchange, out=np.zeros_like(exchange), where=exchange > 0)
 
 
-def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Pair) -> Array:
-    """Time of that kernel for so many parameters, shape of ``trained`` [s]."""
+def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Parameters) -> Array:
+    """Time of adding a micro-batch's gradients where a kernel of its own does it, shape of ``trained`` [s]."""
     reach = kernel_efficiency(cluster.accelerator, "vector", "fp32", defaults=cluster.efficiency).memory
-    moved = (trained[0] + trained[1]) * accumulation_bytes(run)
+    moved = (trained.dense + trained.expert) * accumulation_bytes(run)
     return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)))
 
 
-def _offload_time(cluster: Cluster, kept: Array, f_stage: Array, b_stage: Array) -> Array:
+def _offload_time(cluster: Cluster, saved: Array, forward: Array, backward: Array) -> Array:
     """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind; nothing
     where the catalogue lists no link to the host, which the estimate says."""
     if cluster.accelerator.host is None:
-        return np.zeros_like(f_stage)
-    there = host_transfer_time(kept, cluster=cluster)
-    return np.asarray(np.maximum(there - f_stage, 0.0) + np.maximum(there - b_stage, 0.0))
+        return np.zeros_like(forward)
+    there = host_transfer_time(saved, cluster=cluster)
+    return np.asarray(np.maximum(there - forward, 0.0) + np.maximum(there - backward, 0.0))
 
 
-def _distinct_stages(counts: Array) -> tuple[Array, Array, Array]:
-    """Stages of different content: their counts, the earliest position of each, and how many there are."""
-    distinct, first_at, multiplicity = np.unique(counts, axis=0, return_index=True, return_counts=True)
-    return distinct, first_at, multiplicity.astype(np.float64)
+def _exposed_sends(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
+    """Sends between stages on the critical path of a step, (n,) [s].
 
-
-def _send_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:
-    """One activation sent to the next stage [s]; each tensor-parallel rank sends its part and gathers inside the node
-    (scatter/gather, Narayanan et al. 2021, section 4.1, https://arxiv.org/abs/2104.04473). DeepSpeed's pipeline engine
-    sends the whole from every rank."""
+    Each tensor-parallel rank sends its part of an activation and gathers inside the node (scatter/gather, Narayanan et
+    al. 2021, section 4.1, https://arxiv.org/abs/2104.04473), or the whole of it.
+    """
     tokens = x.micro_batch * run.seq_len / x.cp
     size = tokens * d.model.hidden * run.precision.bytes_of("activation")
     size = size / (1.0 if run.framework.sends_whole else x.tp)
-    return p2p_time(size, ranks=x.pp, stride=x.tp * x.cp * x.dp, cluster=cluster)
-
-
-def _data_parallel_time(
-    cluster: Cluster, x: Layouts, run: TrainingRun, held: Pair, trained: Pair, f_stage: Array, b_stage: Array, m: Array
-) -> Terms:  # fmt: skip
-    """Exposed gradient and parameter exchange of the stage that has most [s].
-
-    ZeRO 0 all-reduces gradients; 1 reduce-scatters gradients and all-gathers parameters; 2 scatters gradients every
-    micro-batch; 3 gathers parameters forward and again backward too. What overlaps hides behind a micro-batch's
-    backward (gradients) or forward (parameters) pass, once a step behind as many as the schedule's ``exchange_window``.
-    """
-    grad_width = exchanged_gradient_bytes(run)
-    weight_width = gathered_bytes(run, max(run.precision.bytes_of("weight"), 2.0))
-    dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
-    expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
-
-    def exchange(op: str, width: float, parameters: Pair) -> Array:
-        dense, expert = parameters
-        one = collective_time(op, dense * width, dense_ranks + 0 * dense, stride=stride + 0 * dense, cluster=cluster)
-        if not expert.any():
-            return one
-        two = collective_time(
-            op,
-            expert * width,
-            np.floor(expert_ranks) + 0 * dense,
-            stride=expert_stride + 0 * dense,
-            cluster=cluster,
-        )
-        return one + two
-
-    zero = held_zero_stage(x, run)[:, None]
-    reduce, scatter = (
-        exchange("all_reduce", grad_width, trained),
-        exchange("reduce_scatter", grad_width, trained),
-    )
-    gather = exchange("all_gather", weight_width, held)
-    updated = gather if trained is held else exchange("all_gather", weight_width, trained)
-    every = np.where(zero >= 2, m[:, None], 1.0)
-    times = np.where(zero >= 3, m[:, None], 1.0)
-    gradients = np.where(zero == 0, reduce, scatter) * every
-    parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * times, updated))
-    if run.overlap_dp:
-        pipeline = Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=m)
-        once = run.schedule.exchange_window(pipeline)[:, None]
-        window_b, window_f = b_stage * np.maximum(every, once), f_stage * np.maximum(times, once)
-        both = np.where(zero >= 3, window_b + window_f, window_f)
-        spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        part = contention(dense_ranks, stride, cluster, inside=constants.CONTENTION)
-        gradients = hidden_behind(gradients, np.where(zero >= 3, spare, window_b), contention=part)
-        parameters = hidden_behind(parameters, both, contention=part)
-    return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
-
-
-def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
-    """Update of the parameters a rank owns [s]."""
-    per = run_state(d, run)
-    ranks_d, ranks_e = (x.dp * x.cp)[:, None], x.expert_dp[:, None]
-    sharded_over = (x.zero_stage >= 1)[:, None]
-    owned = dense / np.where(sharded_over, ranks_d, 1.0) + expert / np.where(sharded_over, ranks_e, 1.0)
-    moved = owned * update_bytes(per, run.precision)
-    memory = kernel_efficiency(cluster.accelerator, "optimizer", "fp32", defaults=cluster.efficiency).memory
-    time = moved / (cluster.accelerator.bandwidth * memory)
-    if run.optimizer.matrices_only:
-        peak = peak_flops(cluster.accelerator, attention_dtype(run.precision, cluster))
-        time = time + newton_schulz_flops(owned) / (NEWTON_SCHULZ_EFFICIENCY * peak)
-    if run.offload == "optimizer":
-        time = time + host_transfer_time(owned * (per.grad + per.weight), cluster=cluster)
-    return np.asarray(time.max(axis=1), dtype=np.float64)
+    group = stage_group(x)
+    send = p2p_time(size, ranks=group.ranks, stride=group.stride, cluster=cluster)
+    return np.where(x.pp > 1, run.schedule.exposed_sends(send, _pipeline(x)), 0.0)
 
 
 def _merge(parts: list[tuple[Array, Step]], n: int) -> Step:
-    """Put the rows of each (pp, vpp) group back in their places."""
+    """Put the rows of each pipeline back in their places."""
 
     def gather(pick: str) -> Terms:
         names = list(dict.fromkeys(k for _, s in parts for k in getattr(s, pick)))

@@ -18,6 +18,7 @@ import numpy as np
 from planner.catalogue.schema import Model, Stack
 from planner.demand.costs import op_costs, saved_bytes
 from planner.demand.ops import KERNELS, OpTable
+from planner.demand.passes import pieces
 from planner.demand.transformer import Demand, Section, demand
 from planner.demand.workload import Precision, Work, work
 
@@ -55,37 +56,49 @@ def stack_work(model: Model, stack: Stack, *, batch: float, seq_len: float) -> W
 
 
 def _section_flops(table: OpTable, w: Work) -> tuple[float, float, float]:
-    """All FLOPs, those of attention scores, and what causality saves."""
+    """All FLOPs, those of attention scores, and what causality saves; every rectangle whole."""
     flops = op_costs(table, w, Precision(), attention="eager").flops[0]
     core = flops * (table.kernel == _ATTENTION)
     in_scan = float((table.columns["score_flops"] * w.tokens[0]).sum())
-    return (
-        float(flops.sum()),
-        float(core.sum()) + in_scan,
-        float((core * (table.columns["causal"] > 0)).sum()) / 2.0,
-    )
+    return float(flops.sum()), float(core.sum()) + in_scan, float((core * (table.columns["causal"] > 0)).sum()) / 2.0
 
 
-def forward_flops(model: Model, *, batch: int = 1, seq_len: int) -> dict[str, float]:
-    """FLOPs of one forward pass of ``batch`` sequences of ``seq_len`` tokens, text path.
+def forward_flops(
+    model: Model, *, batch: float = 1, seq_len: float, encoder_len: float | None = None, context: float | None = None,
+    last_token: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """FLOPs of one forward pass of ``batch`` sequences, text path.
+
+    Parameters
+    ----------
+    batch, seq_len : sequences, and new tokens of each
+    encoder_len : tokens of the encoder's stream; what ``seq_len`` implies if not given
+    context : cached tokens, in place of ``seq_len``: one new token a sequence sees so many
+    last_token : the head of a decoder reads one token a sequence, as in prefill
 
     Returns
     -------
     dict
-        ``total`` (full S x S scores), ``attention_scores`` (that part of it), ``causal_total``. [FLOP]
+        ``total`` (full S x S scores), ``attention_scores`` (that part of it), ``causal_total`` (half of them where
+        attention is causal), ``model`` (windows too count the keys they see), ``layers`` (``model`` without embedding
+        and head). [FLOP]
     """
-    d = demand(model)
-    total = scores = saved = 0.0
-    for section in d.sections:
-        if section.table.ops and d.runs(section):
-            w = stack_work(model, model.stacks[section.stack], batch=batch, seq_len=seq_len)
-            f, s, h = _section_flops(section.table, w)
-            total, scores, saved = (
-                total + f * section.count,
-                scores + s * section.count,
-                saved + h * section.count,
-            )
-    return {"total": total, "attention_scores": scores, "causal_total": total - saved}
+    d, decode = demand(model), context is not None
+    length = encoder_tokens(model, seq_len) if encoder_len is None else encoder_len
+    w = work(batch=batch, q_len=1.0 if decode else seq_len, kv_len=context if decode else seq_len,
+             encoder_len=length, decode=float(decode))  # fmt: skip
+    out = dict.fromkeys(("total", "attention_scores", "causal_total", "model", "layers"), 0.0)
+    for piece in pieces(d, w, decode=decode, last_token=last_token):
+        section = piece.section
+        whole, scores, saved = _section_flops(section.table, piece.work)
+        flops = op_costs(section.table, piece.work, Precision(), attention="flash").flops[0]
+        seen = float(flops[piece.active > 0].sum()) * section.count
+        out["total"] += whole * section.count
+        out["attention_scores"] += scores * section.count
+        out["causal_total"] += (whole - saved) * section.count
+        out["model"] += seen
+        out["layers"] += seen * (section.role == "layer")
+    return out
 
 
 def kv_cache_bytes_per_token(model: Model, *, bytes_per_value: float = 2.0) -> float:
@@ -131,13 +144,13 @@ def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Pre
     ``arithmetic_intensity`` (FLOP over weight and activation bytes).
     """
     precision = precision or Precision(weight=model.weight_dtype)
-    d = demand(model)
+    d, flops = demand(model), forward_flops(model, batch=batch, seq_len=seq_len)
     rows = [_row(d, s, batch=batch, seq_len=seq_len, precision=precision) for s in d.sections if s.table.ops]
     if model.other_parameters:
         rows.append(_bare_row("other", model.other_parameters, precision))
     return {
         "parameters": parameter_counts(model),
-        "forward_flops": forward_flops(model, batch=batch, seq_len=seq_len),
+        "forward_flops": {k: flops[k] for k in ("total", "attention_scores", "causal_total")},
         "layers": rows,
     }
 

@@ -12,12 +12,12 @@ from planner.cost.constants import RECOMPUTE
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
-from planner.cost.runs import InferenceRun, Terms, TrainingRun
-from planner.cost.training import running_layers, training_step
+from planner.cost.passes import inference_work, training_work
+from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
+from planner.cost.training import training_step
 from planner.demand.costs import op_costs
-from planner.demand.ops import Array
-from planner.demand.transformer import Demand
-from planner.demand.workload import Precision, work
+from planner.demand.counts import forward_flops
+from planner.demand.passes import pieces
 from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.keys import LABELS, UNREADABLE, Value, parse_scenario
@@ -57,6 +57,11 @@ class Estimate:
     def capacity(self) -> float:
         """What the run may fill of a device's memory [byte]."""
         return device_capacity(self.resolved.cluster, self.resolved.run)
+
+    @property
+    def job(self) -> Job:
+        """What was priced: the model's demand, the cluster, the run and its one layout."""
+        return Job(self.resolved.demand, self.resolved.cluster, self.layout, self.resolved.run)
 
     @property
     def row(self) -> dict[str, object]:
@@ -114,49 +119,18 @@ def estimate_rows(
             yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
 
 
-def forward_flops(
-    d: Demand, *, batch: float, seq_len: float, encoder_len: float = 0.0, context: float | None = None,
-    last_token: bool = False, layers_only: bool = False,
-) -> float:  # fmt: skip
-    """Model FLOPs of one forward pass: matmuls, and attention with causal layers halved [FLOP].
-
-    Windows count the keys they see. With ``context``, one new token a sequence over that many cached ones.
-    ``last_token`` runs the head of a decoder on the last token alone, as prefill does; ``layers_only`` leaves
-    embedding and head out.
-    """
-    decode = context is not None
-    w = work(batch=batch, q_len=1.0 if decode else seq_len, kv_len=context if decode else seq_len,
-             encoder_len=encoder_len, decode=float(decode))  # fmt: skip
-    total = 0.0
-    for s in d.sections:
-        stack = d.model.stacks[s.stack]
-        encoder = d.is_encoder(s)
-        if not s.table.ops or not d.runs(s) or (decode and encoder):
-            continue
-        here = d.stream(s, w)
-        if layers_only and s.role != "layer":
-            continue
-        if last_token and s.role == "output" and stack.role == "decoder":
-            here = work(batch=batch, q_len=1.0)
-        flops = op_costs(s.table, here, Precision(), attention="flash").flops[0]
-        cached = np.array([decode and o.side == "encoder" for o in s.table.ops])  # keys and values of the encoder
-        total += float(flops[~cached].sum()) * s.count
-    return total
-
-
 def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
     cluster, d = resolved.cluster, resolved.demand
     step = training_step(d, cluster, x, run, detail=True)
     time = {k: float(v[0]) for k, v in step.time.items() if float(v[0]) > 0}
     memory = {k: float(v[0]) for k, v in step.memory.items()}
     seconds = float(step.step_time[0])
-    per_sequence = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len)
+    per_sequence = forward_flops(d.model, seq_len=run.seq_len, encoder_len=run.encoder_len)
     batch = int(x.global_batch[0])
     # Frozen weights have no weight gradient: adapters train with one forward and one backward matmul each.
-    model_flops = (TRAIN_FACTOR - (1.0 if run.lora_rank else 0.0)) * per_sequence * batch
+    model_flops = (TRAIN_FACTOR - (1.0 if run.lora_rank else 0.0)) * per_sequence["model"] * batch
     repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
-    in_layers = forward_flops(d, batch=1.0, seq_len=run.seq_len, encoder_len=run.encoder_len, layers_only=True)
-    hardware_flops = model_flops + repeated * in_layers * batch
+    hardware_flops = model_flops + repeated * per_sequence["layers"] * batch
     available = seconds * cluster.devices * matmul_peak(resolved)
     tokens = batch * run.seq_len / seconds
     spread = interval(resolved, x)
@@ -174,13 +148,17 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     prefill = inference_pass(d, cluster, x, run, phase="prefill")
     ttft = float(prefill.total_time[0])
     shown, tpot, seconds, tokens = prefill, None, ttft, run.batch * run.input_len / max(ttft, 1e-30)
-    flops = forward_flops(d, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True)
+    flops = forward_flops(
+        d.model, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True
+    )["model"]
     output_rate = None
     if resolved.task in ("decode", "serve"):
         shown = inference_pass(d, cluster, x, run, phase="decode")
         tpot = seconds = float(shown.total_time[0])
         context = run.input_len + run.output_len / 2
-        flops = forward_flops(d, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)
+        flops = forward_flops(d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)[
+            "model"
+        ]
         if resolved.task == "serve":
             steady = serving(d, cluster, x, run)
             ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])
@@ -223,16 +201,17 @@ def bound(time: Mapping[str, float]) -> str:
 def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
     """Whether kernels are limited by FLOP/s or by bandwidth: the larger of the two ideal times of one pass."""
     d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
-    decode = resolved.task in ("decode", "serve")
-    batch: Array = x.micro_batch if isinstance(run, TrainingRun) else np.ceil(run.batch / x.dp)
-    length = run.seq_len if isinstance(run, TrainingRun) else run.input_len
-    w = work(batch=batch, q_len=1.0 if decode else length, kv_len=length, tp=x.tp, ep=x.ep, decode=float(decode),
-             encoder_len=run.encoder_len)  # fmt: skip
+    decode = isinstance(run, InferenceRun) and run.phase == "decode"
+    if isinstance(run, TrainingRun):
+        w = training_work(x, run)
+    else:
+        w = inference_work(x, run, phase=run.phase, context=None, sequences=np.ceil(run.batch / x.dp))
     flops = moved = 0.0
-    for i in set(running_layers(d)):
-        c = op_costs(d.sections[i].table, w, resolved.precision)
-        flops += float(c.flops.sum()) * d.sections[i].count
-        moved += float(c.bytes_moved.sum()) * d.sections[i].count
+    for piece in pieces(d, w, decode=decode):
+        if piece.section.role == "layer":
+            c = op_costs(piece.section.table, piece.work, resolved.precision)
+            flops += float(c.flops.sum()) * piece.section.count
+            moved += float(c.bytes_moved.sum()) * piece.section.count
     peak = peak_flops(chip, resolved.precision.compute)
     return "compute" if flops / peak >= moved / chip.bandwidth else "memory"
 

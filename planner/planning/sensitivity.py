@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.hardware import CollectiveEfficiency, Fabric, KernelEfficiency
 from planner.cost.layouts import Layouts
-from planner.cost.points import Estimated
+from planner.planning.estimate import Estimate
 from planner.planning.search import evaluate
 from planner.precision import DTYPE_NAMES
 from planner.scenario.resolve import Resolved
@@ -35,12 +35,12 @@ class Sensitivity:
         return max(abs(self.low - self.base), abs(self.high - self.base)) / self.base
 
 
-def sensitivity(estimate: Estimated, *, change: float = 0.2) -> list[Sensitivity]:
+def sensitivity(estimate: Estimate, *, change: float = 0.2) -> list[Sensitivity]:
     """Step time of one layout when a figure of the hardware is ``change`` lower or higher.
 
     Parameters
     ----------
-    estimate : Estimate             or anything with its ``resolved`` and ``layout``
+    estimate : Estimate
     change : float                  0.2 scales each figure by 0.8 and by 1.2
 
     Returns

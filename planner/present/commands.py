@@ -306,8 +306,8 @@ def show_roofline(
 
     check_format(fmt)
     e = estimate_scenario(given, dirs=tuple(dirs), folder=None, today=date.today())
-    found = points(e)
-    lines = roofs(e.resolved.cluster, e.resolved.precision)
+    found = points(e.job)
+    lines = roofs(e.job)
     for p in violations(found, lines):
         say(f"warning: {p.name} lies above its roof; please report this")
     if output is not None:

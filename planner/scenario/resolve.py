@@ -395,6 +395,7 @@ def _inference_run(
     keys |= {key: batch, "engine": chosen.id}
     return InferenceRun(
         precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
+        phase="decode" if task in ("decode", "serve") else "prefill", steady=task == "serve",
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),

@@ -1,0 +1,77 @@
+"""Parallel axes as groups of ranks: how many, how far apart, and how many scale-up domains they reach over.
+
+Ranks are placed innermost first: tp, cp, dp, pp. Experts fold over the tp·cp·dp ranks of a stage
+(https://arxiv.org/abs/2504.14960). Whatever is exchanged along an axis asks here which ranks exchange it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.cost.layouts import Layouts
+from planner.demand.ops import Array
+from planner.supply.cluster import Cluster, domains_spanned, ranks_inside
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members r, r + stride, r + 2·stride, … of every layout, shape (n,)."""
+
+    ranks: Array
+    stride: Array
+
+    def inside(self, cluster: Cluster) -> Array:
+        """Members that share one scale-up domain, shape (n,)."""
+        return ranks_inside(self.ranks, self.stride, domain=cluster.domain)
+
+    def domains(self, cluster: Cluster) -> Array:
+        """Scale-up domains that the group reaches over, shape (n,)."""
+        return domains_spanned(self.ranks, self.stride, domain=cluster.domain)
+
+    def span(self) -> Array:
+        """Devices from the first member to the last, shape (n,)."""
+        return (self.ranks - 1) * self.stride + 1
+
+    def spread(self, like: Array) -> Group:
+        """The group as columns beside an array of shape (n, m)."""
+        return Group(self.ranks[:, None] + 0 * like, self.stride[:, None] + 0 * like)
+
+
+def tensor_group(x: Layouts) -> Group:
+    """Ranks that share a layer's matrices."""
+    return Group(x.tp, np.ones(len(x)))
+
+
+def context_group(x: Layouts) -> Group:
+    """Ranks that share a sequence."""
+    return Group(x.cp, x.tp)
+
+
+def data_group(x: Layouts) -> Group:
+    """Ranks that see other sequences, one of each replica."""
+    return Group(x.dp, x.tp * x.cp)
+
+
+def expert_group(x: Layouts) -> Group:
+    """Ranks that hold different experts of a layer."""
+    return Group(x.ep, np.ones(len(x)))
+
+
+def stage_group(x: Layouts) -> Group:
+    """Ranks that hold the stages of a pipeline."""
+    return Group(x.pp, x.tp * x.cp * x.dp)
+
+
+def gradient_group(x: Layouts) -> Group:
+    """Ranks that hold the same dense parameters: data and context parallel ones."""
+    return Group(x.dp * x.cp, x.tp)
+
+
+def expert_gradient_group(x: Layouts) -> Group:
+    """Ranks that hold the same experts."""
+    return Group(np.floor(x.expert_dp), x.ep)
+
+
+AXES = {"tp": tensor_group, "cp": context_group, "dp": data_group, "pp": stage_group, "ep": expert_group}
