@@ -293,7 +293,7 @@ def _as_searched(
     out: dict[str, Value] = {}
     if "zero_stage" not in scenario and layout["zero_stage"] in (1, 2):
         searched = resolve_run({**common, "zero_stage": 0}, dirs=dirs, folder=folder).keys
-        out = {} if searched["framework"] == own["framework"] else {"framework": searched["framework"]}
+        out = {} if searched["framework"] == own["framework"] else {"framework": str(searched["framework"])}
         own = searched
     if "recompute" not in scenario and own["recompute_modules"]:
         out["recompute_modules"] = own["recompute_modules"]

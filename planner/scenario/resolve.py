@@ -15,7 +15,7 @@ from planner.catalogue.class_files import load_class
 from planner.catalogue.engines import engine
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
-from planner.catalogue.models import load_model
+from planner.catalogue.models import known_as, load_model
 from planner.catalogue.schema import Model
 from planner.cost.frameworks import (
     MEGATRON_MODULES,
@@ -38,12 +38,16 @@ from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
+from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.keys import KEYS, RECOMPUTE, Value
+from planner.scenario.overrides import override_notes, overrides
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
+from planner.supply.overrides import Overrides, overridden
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
+AS_LISTED = Overrides()
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -63,7 +67,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A scenario understood. ``keys`` are the inputs as resolved."""
+    """A scenario understood. ``keys`` are the inputs as resolved, but for the layout."""
 
     task: str
     model: Model
@@ -71,7 +75,7 @@ class Resolved:
     cluster: Cluster
     precision: Precision
     run: TrainingRun | InferenceRun
-    keys: dict[str, Value]
+    keys: Said
     assumed_notes: list[str]
     free: frozenset[str] = frozenset()  # settings of the run that follow the layout, because they were not given
 
@@ -87,10 +91,11 @@ def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
 
 
 @lru_cache(maxsize=256)
-def cluster_of(name: str, devices: int, dirs: HardwareDirs = ()) -> Cluster:
-    """Devices of a hardware name as a cluster, with the efficiency defaults of its class."""
+def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Overrides = AS_LISTED) -> Cluster:
+    """Devices of a hardware name as a cluster, with the efficiency defaults of its class and the figures ``given``."""
     chip, system = hardware(name, dirs)
-    return Cluster(chip, system, devices, load_class(chip.efficiency_class, dirs or None))
+    one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
+    return replace(overridden(one, given), devices=devices)
 
 
 @lru_cache(maxsize=512)
@@ -99,6 +104,14 @@ def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
     if compression.startswith("student:"):
         name, compression = compression.removeprefix("student:"), "none"
     return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
+
+
+def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]:
+    """The model and what is done to it, in names that find both from anywhere."""
+    compression = str(given.get("compression", "none"))
+    if compression.startswith("student:"):
+        compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
+    return {"model": known_as(str(given["model"]), folder), "compression": compression}
 
 
 def resolve(
@@ -128,7 +141,7 @@ def resolve(
             resolved.assumed_notes.append(f"{key} = {said}" + (f" ({why})" if why else ""))
     x = layouts(**columns)
     seq = resolved.run.seq_len if isinstance(resolved.run, TrainingRun) else resolved.run.input_len
-    broken = rules(x, resolved.model, devices=int(resolved.keys["devices"]),
+    broken = rules(x, resolved.model, devices=resolved.cluster.devices,
                    seq_len=seq if int(x.cp[0]) > 1 or resolved.task == "train" else 1)  # fmt: skip
     if resolved.task != "train":
         broken = [r for r in broken if r.name not in ("sp_tokens", "micro_batch")]
@@ -194,7 +207,7 @@ def fastest_that_fits(
     free = {"micro_batch", "recompute"}
     x = layouts(micro_batch=pairs[:, 0], recompute=pairs[:, 1], **{k: v for k, v in columns.items() if k not in free})
     broken = np.zeros(len(x), dtype=bool)
-    for rule in rules(x, resolved.model, devices=int(resolved.keys["devices"]), seq_len=run.seq_len):
+    for rule in rules(x, resolved.model, devices=resolved.cluster.devices, seq_len=run.seq_len):
         broken |= rule.broken
     if broken.all():
         return columns
@@ -225,36 +238,25 @@ def resolve_run(
         if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
+    names = {"model": model.id, "compression": compression} if model else names_of(given, folder)
     model = model_of(str(given["model"]), folder, compression) if model is None else model
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
     if task in ("decode", "serve") and int(given.get("cp", 1)) > 1:
         raise BadInputError(f"cp: {given['cp']} given; {task} does not divide the context, use tp, pp or dp")
-    cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
+    cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs, overrides(given))
+    own = cluster_of(str(given["hardware"]), 1, dirs)
+    assumed.notes.extend(override_notes(given, own, cluster.devices, cluster.domain))
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
-    keys: dict[str, Value] = {
-        "task": task, "model": model.id, "hardware": _hardware_name(cluster), "accelerator": cluster.accelerator.id,
-        "devices": cluster.devices, "compression": compression,
-    }  # fmt: skip
     run: TrainingRun | InferenceRun
     if task == "train":
-        run = _training_run(given, model, cluster.accelerator, precision, assumed, keys)
+        run = _training_run(given, model, cluster.accelerator, precision, assumed)
         precision = run.precision
     else:
-        run = _inference_run(given, task, model, precision, assumed, keys)
-    keys |= {
-        "compute_dtype": precision.compute, "weight_dtype": precision.weight, "activation_dtype": precision.activation,
-        "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
-        "attention": run.attention,
-    }  # fmt: skip
+        run = _inference_run(given, task, model, precision, assumed)
+    keys = resolved_keys(task, given, names, cluster, precision, run)
     free = frozenset({"framework", "overlap_tp", "compiled", "grad_dtype"} - set(given))
     return Resolved(task, model, demand(model), cluster, precision, run, keys, [*assumed.notes, *model.assumed], free)
-
-
-def _hardware_name(cluster: Cluster) -> str:
-    """A name that can be given again: a system made by rule has none of its own."""
-    made_by_rule = cluster.system.id.startswith("generic-")
-    return cluster.accelerator.id if made_by_rule else cluster.system.id
 
 
 def resolve_precision(
@@ -289,8 +291,7 @@ def resolve_precision(
 
 
 def _training_run(
-    given: Mapping[str, Value], model: Model, chip: Accelerator, precision: Precision, assumed: Assumed,
-    keys: dict[str, Value],
+    given: Mapping[str, Value], model: Model, chip: Accelerator, precision: Precision, assumed: Assumed
 ) -> TrainingRun:  # fmt: skip
     longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
     seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
@@ -318,7 +319,7 @@ def _training_run(
         raise BadInputError(f"schedule: {schedule} runs one model chunk a stage; vpp {given['vpp']} needs interleaved")
     if given.get("offload") == "activations" and chip.host is None:
         assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
-    run = TrainingRun(
+    return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, attention=cast(AttentionKind, attention),
         schedule=schedule, offload=str(given.get("offload", "none")),
         overlap_dp=bool(given.get("overlap_dp", True)), overlap_tp=overlap_tp,
@@ -330,14 +331,6 @@ def _training_run(
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
     )  # fmt: skip
-    keys |= {"seq_len": seq_len, "optimizer": opt.name}
-    keys["recompute_modules"] = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    keys |= {k: getattr(run, k) for k in _SAID_SETTINGS}
-    return run
-
-
-_SAID_SETTINGS = ("schedule", "offload", "framework", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
-                  "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
 
 
 def _modules(given: Mapping[str, Value], attention: str, chip: Accelerator) -> tuple[str, ...]:
@@ -398,12 +391,10 @@ def _inference_run(
     model: Model,
     precision: Precision,
     assumed: Assumed,
-    keys: dict[str, Value],
 ) -> InferenceRun:
     if task == "forward":
         length = model.text.tokens or int(assumed.default(given, "seq_len", min(model.max_positions or 512, 512)))
         inputs, outputs = length, 0
-        keys["seq_len"] = length
     else:
         longest = _positions(model) or DEFAULT_INPUT + DEFAULT_OUTPUT
         default_output = min(DEFAULT_OUTPUT, max(longest // 4, 1))
@@ -412,7 +403,6 @@ def _inference_run(
         inputs = int(assumed.default(given, "input_len", default_input))
         if inputs == 0 and task != "decode":
             raise BadInputError(f"input_len: 0 given; {task} needs a prompt of at least 1 token")
-        keys |= {"input_len": inputs, "output_len": outputs}
     if task == "forward":
         _refuse_beyond_positions(model, "seq_len", inputs)
     else:  # the last token is generated, not read
@@ -422,7 +412,6 @@ def _inference_run(
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
-    keys |= {key: batch, "engine": chosen.id}
     return InferenceRun(
         precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
