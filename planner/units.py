@@ -1,8 +1,9 @@
 """The only place that knows unit prefixes: quantity strings in, base SI floats out, and back for people.
 
-Base units: FLOP/s, byte/s, byte, second, W, USD/hour, Hz. Decimal prefixes are powers of 1000, binary ones (Ki, Mi,
-Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because PyYAML reads ``989e12``
-as text and ``3.35`` as a number, and neither says what it counts.
+Base units: FLOP/s, byte/s, byte, second, W, USD/hour, Hz, and counts. Decimal prefixes are powers of 1000, binary ones
+(Ki, Mi, Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because PyYAML reads
+``989e12`` as text and ``3.35`` as a number, and neither says what it counts. A count is due no unit: ``15T`` tokens are
+15·10^12, and so is the number.
 """
 
 from __future__ import annotations
@@ -10,22 +11,36 @@ from __future__ import annotations
 import math
 import re
 
-from planner.errors import BadInputError
+from planner.errors import BadInputError, nearest
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
-_SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9}
+_SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\u00b5": 1e-6, "\u03bc": 1e-6, "n": 1e-9}  # the micro sign, and a Greek mu
 
 _SCALES: dict[str, dict[str, float]] = {
     "FLOP/s": {f"{p}FLOP/s": s for p, s in _PREFIX.items()} | {f"{p}OP/s": s for p, s in _PREFIX.items()},
     "byte/s": {f"{p}B/s": s for p, s in (_PREFIX | _BINARY).items()} | {f"{p}bit/s": s / 8 for p, s in _PREFIX.items()},
     "byte": {f"{p}B": s for p, s in (_PREFIX | _BINARY).items()},
-    "s": {f"{p}s": s for p, s in _SMALL.items()} | {"min": 60.0, "h": 3600.0, "d": 86400.0},
+    "s": {f"{p}s": s for p, s in _SMALL.items()}
+    | {"min": 60.0}
+    | dict.fromkeys(("h", "hour", "hours"), 3600.0)
+    | dict.fromkeys(("d", "day", "days"), 86400.0),
     "W": {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3},
     "USD/hour": {"USD/hour": 1.0, "USD/h": 1.0},
     "Hz": {f"{p}Hz": s for p, s in _PREFIX.items()},
+    "count": {f"{p}{w}".strip(): s for p, s in (_PREFIX | _BINARY).items() for w in ("", " tokens")},
 }
-_QUANTITY = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)\s*$")
+_USUAL = {
+    "FLOP/s": "GFLOP/s, TFLOP/s, PFLOP/s, TOP/s",
+    "byte/s": "MB/s, GB/s, TB/s, GiB/s, Gbit/s, Tbit/s",
+    "byte": "B, MB, GB, TB, MiB, GiB, TiB",
+    "s": "ns, us, ms, s, min, h, d",
+    "W": "W, kW, MW",
+    "USD/hour": "USD/hour, USD/h",
+    "Hz": "Hz, MHz, GHz",
+    "count": "k, M, G, T, Ki, Mi, Gi",
+}
+_QUANTITY = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?|)\s*$")
 
 
 def parse_quantity(text: object, unit: str) -> float:
@@ -34,25 +49,27 @@ def parse_quantity(text: object, unit: str) -> float:
     Parameters
     ----------
     text : str
-        A number and a unit. Anything else, a bare number included, is refused.
+        A number and a unit. Anything else is refused, but for a bare number where a count is due.
     unit : str
-        The base unit that is due: one of FLOP/s, byte/s, byte, s, W, USD/hour, Hz.
+        The base unit that is due: one of FLOP/s, byte/s, byte, s, W, USD/hour, Hz, count.
 
     Raises
     ------
     BadInputError
         No unit, a unit of another kind, or a number that is negative or not finite.
     """
-    scales = _SCALES[unit]
-    sample = ", ".join(list(scales)[:8])
-    if not isinstance(text, str):
-        raise BadInputError(f"{text!r} has no unit; write a number and one of: {sample}")
-    match = _QUANTITY.match(text)
-    if match is None:
-        raise BadInputError(f"{text!r} is not a number with a unit; write a number and one of: {sample}")
-    number, suffix = float(match[1]), match[2]
+    scales, usual = _SCALES[unit], _USUAL[unit]
+    bare = isinstance(text, int | float) and not isinstance(text, bool)
+    if not isinstance(text, str) and not (bare and "" in scales):
+        raise BadInputError(f"{text!r} has no unit; write a number and one of: {usual}")
+    match = _QUANTITY.match(str(text))
+    if match is None or (match[2] == "" and "" not in scales):
+        raise BadInputError(f"{text!r} is not a number with a unit; write a number and one of: {usual}")
+    number, suffix = float(match[1]), " ".join(match[2].split())
     if suffix not in scales:
-        raise BadInputError(f"{text!r}: unit {suffix!r} is not a unit of {unit}; allowed: {sample}")
+        close = ", ".join(nearest(suffix, (s for s in scales if s)))
+        hint = f"nearest: {close}; " if close else ""
+        raise BadInputError(f"{text!r}: unit {suffix!r} is not a unit of {unit}; {hint}allowed: {usual}")
     if not math.isfinite(number) or number < 0:
         raise BadInputError(f"{text!r} must be finite and not negative")
     return number * scales[suffix]

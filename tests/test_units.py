@@ -27,9 +27,23 @@ from planner.units import format_gib, format_quantity, parse_quantity
         ("2.69 USD/hour", "USD/hour", 2.69),
         ("1830 MHz", "Hz", 1.83e9),
         ("1e3 W", "W", 1000.0),
+        ("3.5 \u03bcs", "s", 3.5e-6),
+        ("30 ms", "s", 0.03),
+        ("5min", "s", 300.0),
+        ("1.5 h", "s", 5400.0),
+        ("60d", "s", 60 * 86400.0),
+        ("2 days", "s", 172800.0),
+        ("2.5 USD/h", "USD/hour", 2.5),
+        ("15T", "count", 15e12),
+        ("15 T  tokens", "count", 15e12),
+        ("256k", "count", 256e3),
+        ("256Ki", "count", 262144.0),
+        ("7 tokens", "count", 7.0),
+        ("15e12", "count", 15e12),
+        (15_000, "count", 15e3),
     ],
 )
-def test_quantity_reads_in_base_units(text: str, unit: str, value: float) -> None:
+def test_quantity_reads_in_base_units(text: object, unit: str, value: float) -> None:
     assert parse_quantity(text, unit) == pytest.approx(value, rel=1e-12)
 
 
@@ -41,6 +55,27 @@ def test_quantity_without_its_unit_is_refused(text: object) -> None:
     with pytest.raises(BadInputError) as error:
         parse_quantity(text, "FLOP/s")
     assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["15X", "15 B", "k", "", True, None, "-3k", float("nan"), "15T/s"])
+def test_what_is_no_count_is_refused(text: object) -> None:
+    with pytest.raises(BadInputError) as error:
+        parse_quantity(text, "count")
+    assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "words"),
+    [
+        ("50 gb/s", "byte/s", ["'50 gb/s'", "'gb/s'", "nearest: GB/s", "allowed:", "Gbit/s"]),
+        ("3 weeks", "s", ["'weeks'", "allowed: ns, us, ms, s, min, h, d"]),
+        (80, "byte", ["80 has no unit", "GiB"]),
+    ],
+)
+def test_a_refusal_says_what_was_given_and_what_is_allowed(text: object, unit: str, words: list[str]) -> None:
+    with pytest.raises(BadInputError) as error:
+        parse_quantity(text, unit)
+    assert all(w in str(error.value) for w in words), str(error.value)
 
 
 def test_infinite_quantity_is_refused() -> None:

@@ -74,6 +74,18 @@ def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) 
     name_or_path : id, alias, or path of a ``config.json``, of its folder, or of a planner model YAML or JSON
     relative_to : folder that a relative path starts from; the working directory if None
     """
+    path = _path_of(name_or_path, relative_to)
+    return _from_path(path) if path is not None else _catalogued(resolve_id(str(name_or_path)))
+
+
+def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
+    """What finds the same model from anywhere: its catalogue id, or its path made absolute."""
+    path = _path_of(name_or_path, relative_to)
+    return resolve_id(name_or_path) if path is None else str(path.absolute())
+
+
+def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path | None:
+    """The path that is meant; None for a name of the catalogue."""
     text = str(name_or_path)
     path = Path(text).expanduser()
     if relative_to is not None and not path.is_absolute():
@@ -81,9 +93,7 @@ def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) 
     looks_like_path = (
         isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
     )
-    if looks_like_path or ("/" in text and path.exists()):
-        return _from_path(path)
-    return _catalogued(resolve_id(text))
+    return path if looks_like_path or ("/" in text and path.exists()) else None
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from planner.demand.counts import forward_flops
 from planner.demand.passes import pieces
 from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
-from planner.scenario.keys import LABELS, UNREADABLE, Value, parse_scenario
+from planner.scenario.echo import Said, inputs
+from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
 from planner.scenario.resolve import HardwareDirs, Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
@@ -44,7 +45,7 @@ TRAIN_FACTOR = 3.0  # forward, and twice that backward
 class Estimate:
     """One scenario's answer: resolved inputs, results (:data:`COLUMNS`), time and memory ledgers, what was assumed."""
 
-    inputs: dict[str, Value]
+    inputs: Said
     results: dict[str, object]
     time: dict[str, float]
     memory: dict[str, float]
@@ -112,8 +113,8 @@ def estimate_rows(
         try:
             if UNREADABLE in row:
                 raise BadInputError(str(row[UNREADABLE]))
-            inputs = {k: v for k, v in row.items() if k not in COLUMNS and k != "accelerator"}
-            e = estimate_scenario(inputs, dirs=dirs, folder=folder, today=today)
+            keys = {k: v for k, v in row.items() if k not in COLUMNS}
+            e = estimate_scenario(keys, dirs=dirs, folder=folder, today=today)
             yield labels | e.row | {"error": ""}
         except PlannerError as error:
             yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
@@ -236,15 +237,10 @@ def _finish(
     ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
     assumed = list(resolved.assumed)
     if price is not None:
-        o = price.observation
-        assumed.append(f"price {o.usd_per_hour:.2f} USD/h a device: {o.provider}, {o.kind}, {o.date} "
-                       f"({price.stale_days} days old)")  # fmt: skip
+        assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
     assumed.append(spread.basis)
-    inputs = {**resolved.keys, **x.row(0)}
-    if resolved.task != "train":
-        for k in ("micro_batch", "global_batch", "zero_stage", "recompute", "vpp"):
-            inputs.pop(k)
-    return Estimate(inputs, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
+    said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
+    return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
 
 
 def _known(value: float) -> float | None:

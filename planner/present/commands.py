@@ -128,7 +128,7 @@ def show_estimate(
     if figure is not None:
         say(f"figure: {draw_estimate(e, figure)}")
     if fmt == "json":
-        return to_json([{"id": e.inputs["model"], **estimate_json(e)}])
+        return to_json([{"id": e.resolved.model.id, **estimate_json(e)}])
     if fmt == "csv":
         return to_csv([e.row | {"error": ""}])
     return "\n".join([

@@ -17,7 +17,7 @@ Rows = list[dict[str, Any]]
 def layout_text(e: Estimate) -> str:
     """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``."""
     row = e.inputs
-    parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "vpp") if int(row.get(k, 1)) > 1]
+    parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "vpp") if int(row.get(k) or 1) > 1]
     if e.resolved.task == "train":
         parts.append(f"micro-batch {row['micro_batch']}")
         parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] else []

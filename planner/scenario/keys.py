@@ -14,9 +14,11 @@ from planner.cost.constants import RECOMPUTE
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
+from planner.units import format_quantity, parse_quantity
 
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
+ECHOED = ("accelerator",)  # stands beside the keys of an answer and says nothing when it is read back
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 Value = str | int | float | bool
@@ -25,9 +27,11 @@ TASKS = ("train", "prefill", "decode", "serve", "forward")
 
 @dataclass(frozen=True)
 class Key:
-    """One scenario key. ``kind`` is text, int, float, bool or choice; ``least`` the smallest number allowed.
+    """One scenario key.
 
-    A choice among the entries of a catalogue file is ``named`` by a function, which reads the file when asked.
+    ``kind`` is text, int, float, bool, choice, or quantity: a number with a unit, kept as it was written and read by
+    :func:`amount`. ``least`` and ``most`` bound a number, in base units that of a quantity. A choice among the entries
+    of a catalogue file is ``named`` by a function, which reads the file when asked.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Key:
     most: float = LARGEST
     named: Callable[[], Iterable[str]] | None = None
     searched: bool = False  # `plan` looks for the best value unless one is given
+    unit: str = ""  # base unit of a quantity
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -122,6 +127,16 @@ KEYS: dict[str, Key] = {
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
+        Key("network_bandwidth", "quantity", "one-way bandwidth of a device into the network between domains, as in "
+            "400 Gbit/s, in place of the hardware's; joins nodes that have no network", unit="byte/s", most=1e18),
+        Key("network_latency", "quantity", "time of one message across that network, as in 5 us, in place of the "
+            "fitted steps", unit="s", least=0, most=3600),
+        Key("oversubscription", "float", "what that network's bandwidth is divided by beyond a domain", most=1e4),
+        _size("domain", "devices of a scale-up domain, in place of the hardware's"),
+        Key("memory_capacity", "quantity", "memory of a device that a program can allocate, as in 80 GiB, in place of "
+            "the hardware's", unit="byte", most=1e18),
+        Key("price", "quantity", "rent of a device, as in 2.5 USD/hour, in place of the observed price",
+            unit="USD/hour", least=0, most=1e6),
     )
 }  # fmt: skip
 _INFERENCE = ("prefill", "decode", "serve")
@@ -132,7 +147,7 @@ _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
-    "kv_dtype": _INFERENCE,
+    "kv_dtype": (*_INFERENCE, "forward"),
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -148,7 +163,7 @@ def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str,
     faults: list[str] = []
     out: dict[str, Value] = {}
     for name, value in given.items():
-        if name in LABELS or is_missing(value):
+        if name in LABELS or name in ECHOED or is_missing(value):
             continue
         if name not in KEYS:
             faults.append(str(unknown("key", str(name), KEYS)))
@@ -182,6 +197,8 @@ def _parse(key: Key, value: object) -> Value:
         if text not in key.allowed:
             raise unknown(key.name, str(value), key.allowed)
         return text
+    if key.kind == "quantity":
+        return _parse_quantity(key, value)
     return _parse_number(key, value)
 
 
@@ -208,3 +225,20 @@ def _parse_number(key: Key, value: object) -> int | float:
     if not key.least <= number <= key.most:
         raise BadInputError(f"{key.name}: {value} is outside {key.least:g} … {key.most:,.0f}")
     return int(number) if key.kind == "int" else number
+
+
+def _parse_quantity(key: Key, value: object) -> str:
+    """The quantity as it was written, so that it can be read again; one out of range is refused."""
+    try:
+        number = parse_quantity(value, key.unit)
+    except BadInputError as error:
+        raise BadInputError(f"{key.name}: {error}") from None
+    if not key.least <= number <= key.most:
+        least, most = (format_quantity(v, key.unit) for v in (key.least, key.most))
+        raise BadInputError(f"{key.name}: {value} is outside {least} … {most}")
+    return " ".join(str(value).split())
+
+
+def amount(given: Mapping[str, Value], name: str) -> float | None:
+    """A quantity key in its base unit; None where it is not given."""
+    return parse_quantity(given[name], KEYS[name].unit) if name in given else None

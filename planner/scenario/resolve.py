@@ -14,7 +14,7 @@ from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.loader import resolve_hardware
-from planner.catalogue.models import load_model
+from planner.catalogue.models import known_as, load_model
 from planner.catalogue.schema import Model
 from planner.cost.frameworks import held_zero_stage, repeats_modules
 from planner.cost.layouts import Layouts, layouts
@@ -39,12 +39,16 @@ from planner.scenario.complete import (
     settings_notes,
 )
 from planner.scenario.defaults import default_framework
+from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.keys import KEYS, Value
+from planner.scenario.overrides import override_notes, overrides
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
+from planner.supply.overrides import Overrides, overridden
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
 HardwareDirs = tuple[str, ...]
+AS_LISTED = Overrides()
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -64,7 +68,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A scenario understood. ``keys`` are the inputs as resolved, ``named`` those that were given.
+    """A scenario understood. ``keys`` are the inputs as resolved, but for the layout; ``named`` those that were given.
 
     Settings of a training run that were not named follow its layout: :func:`settle` gives the run of one layout.
     """
@@ -75,7 +79,7 @@ class Resolved:
     cluster: Cluster
     precision: Precision
     run: TrainingRun | InferenceRun
-    keys: dict[str, Value]
+    keys: Said
     assumed_notes: list[str]
     named: frozenset[str] = frozenset()
     settings_notes: tuple[str, ...] = ()
@@ -113,10 +117,11 @@ def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
 
 
 @lru_cache(maxsize=256)
-def cluster_of(name: str, devices: int, dirs: HardwareDirs = ()) -> Cluster:
-    """Devices of a hardware name as a cluster, with the efficiency defaults of its class."""
+def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Overrides = AS_LISTED) -> Cluster:
+    """Devices of a hardware name as a cluster, with the efficiency defaults of its class and the figures ``given``."""
     chip, system = hardware(name, dirs)
-    return Cluster(chip, system, devices, load_class(chip.efficiency_class, dirs or None))
+    one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
+    return replace(overridden(one, given), devices=devices)
 
 
 @lru_cache(maxsize=512)
@@ -125,6 +130,14 @@ def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
     if compression.startswith("student:"):
         name, compression = compression.removeprefix("student:"), "none"
     return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
+
+
+def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]:
+    """The model and what is done to it, in names that find both from anywhere."""
+    compression = str(given.get("compression", "none"))
+    if compression.startswith("student:"):
+        compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
+    return {"model": known_as(str(given["model"]), folder), "compression": compression}
 
 
 def resolve(
@@ -159,7 +172,9 @@ def settle(resolved: Resolved, x: Layouts) -> Resolved:
     if isinstance(resolved.run, InferenceRun):
         return resolved
     ((_, run),) = runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x)
-    keys = resolved.keys | _settings_keys(run) | {"grad_dtype": run.precision.grad}
+    names = {k: v for k in ("model", "compression") if (v := resolved.keys[k]) is not None}
+    given = {k: v for k, v in resolved.keys.items() if v is not None}
+    keys = resolved_keys(resolved.task, given, names, resolved.cluster, run.precision, run)
     said = settings_notes(run, resolved.named, tp=int(x.tp[0]))
     return replace(resolved, run=run, precision=run.precision, keys=keys, settings_notes=tuple(said))
 
@@ -228,34 +243,23 @@ def resolve_run(
         if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
+    names = {"model": model.id, "compression": compression} if model else names_of(given, folder)
     model = model_of(str(given["model"]), folder, compression) if model is None else model
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
-    cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs)
+    cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs, overrides(given))
+    own = cluster_of(str(given["hardware"]), 1, dirs)
+    assumed.notes.extend(override_notes(given, own, cluster.devices, cluster.domain))
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
-    keys: dict[str, Value] = {
-        "task": task, "model": model.id, "hardware": _hardware_name(cluster), "accelerator": cluster.accelerator.id,
-        "devices": cluster.devices, "compression": compression,
-    }  # fmt: skip
     run: TrainingRun | InferenceRun
     if task == "train":
-        run = _training_run(given, model, cluster, precision, assumed, keys)
+        run = _training_run(given, model, cluster, precision, assumed)
     else:
-        run = _inference_run(given, task, model, precision, assumed, keys)
-    keys |= {
-        "compute_dtype": precision.compute, "weight_dtype": precision.weight, "activation_dtype": precision.activation,
-        "kv_dtype": precision.kv, "grad_dtype": precision.grad, "sparsity": precision.sparsity,
-        "attention": run.attention,
-    }  # fmt: skip
+        run = _inference_run(given, task, model, precision, assumed)
+    keys = resolved_keys(task, given, names, cluster, precision, run)
     notes = [*assumed.notes, *model.assumed]
     resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
     return settle(resolved, layouts(**layout_columns(given, axis_sizes(given), task)))
-
-
-def _hardware_name(cluster: Cluster) -> str:
-    """A name that can be given again: a system made by rule has none of its own."""
-    made_by_rule = cluster.system.id.startswith("generic-")
-    return cluster.accelerator.id if made_by_rule else cluster.system.id
 
 
 def resolve_precision(
@@ -290,8 +294,7 @@ def resolve_precision(
 
 
 def _training_run(
-    given: Mapping[str, Value], model: Model, cluster: Cluster, precision: Precision, assumed: Assumed,
-    keys: dict[str, Value],
+    given: Mapping[str, Value], model: Model, cluster: Cluster, precision: Precision, assumed: Assumed
 ) -> TrainingRun:  # fmt: skip
     longest = model.text.tokens or model.max_positions or DEFAULT_SEQ
     seq_len = int(assumed.default(given, "seq_len", min(longest, DEFAULT_SEQ)))
@@ -303,7 +306,7 @@ def _training_run(
     if given.get("offload") == "activations" and chip.host is None:
         assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
     used = framework(str(given["framework"])) if "framework" in given else default_framework(execution, 0)
-    run = TrainingRun(
+    return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
         offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
         imbalance=float(given.get("imbalance", 1.0)),
@@ -316,21 +319,6 @@ def _training_run(
         schedule=SCHEDULES[str(given.get("schedule", "1f1b"))],
         **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled") if k in given},
     )  # fmt: skip
-    keys |= {"seq_len": seq_len, "optimizer": opt.name, **_settings_keys(run)}
-    return run
-
-
-def _settings_keys(run: TrainingRun) -> dict[str, Value]:
-    """Settings of a run as scenario keys."""
-    said = ("offload", "overlap_dp", "overlap_tp", "overlap_ep", "context_exchange",
-            "compiled", "lora_rank", "imbalance", "loss")  # fmt: skip
-    modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-    return {
-        "recompute_modules": modules,
-        "schedule": run.schedule.name,
-        "framework": run.framework.id,
-        **{k: getattr(run, k) for k in said},
-    }
 
 
 def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
@@ -368,12 +356,10 @@ def _inference_run(
     model: Model,
     precision: Precision,
     assumed: Assumed,
-    keys: dict[str, Value],
 ) -> InferenceRun:
     if task == "forward":
         length = model.text.tokens or int(assumed.default(given, "seq_len", min(model.max_positions or 512, 512)))
         inputs, outputs = length, 0
-        keys["seq_len"] = length
     else:
         longest = _positions(model) or DEFAULT_INPUT + DEFAULT_OUTPUT
         default_output = min(DEFAULT_OUTPUT, max(longest // 4, 1))
@@ -382,7 +368,6 @@ def _inference_run(
         inputs = int(assumed.default(given, "input_len", default_input))
         if inputs == 0 and task != "decode":
             raise BadInputError(f"input_len: 0 given; {task} needs a prompt of at least 1 token")
-        keys |= {"input_len": inputs, "output_len": outputs}
     if task == "forward":
         _refuse_beyond_positions(model, "seq_len", inputs)
     else:  # the last token is generated, not read
@@ -392,7 +377,6 @@ def _inference_run(
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
-    keys |= {key: batch, "engine": chosen.id}
     return InferenceRun(
         precision=precision, batch=batch, input_len=inputs, output_len=outputs, engine=chosen,
         phase="decode" if task in ("decode", "serve") else "prefill", steady=task == "serve",

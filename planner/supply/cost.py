@@ -17,6 +17,8 @@ from planner.errors import BadInputError
 from planner.supply.cluster import Cluster
 from planner.supply.roofline import Floats
 
+GIVEN = "given"  # the kind of a price that nobody observed
+
 
 @dataclass(frozen=True)
 class ChosenPrice:
@@ -25,6 +27,12 @@ class ChosenPrice:
     observation: Price
     considered: int
     stale_days: int
+
+    @property
+    def basis(self) -> str:
+        """Whose price it is, and how old."""
+        o = self.observation
+        return GIVEN if o.kind == GIVEN else f"{o.provider}, {o.kind}, {o.date} ({self.stale_days} days old)"
 
 
 def choose_price(
@@ -61,7 +69,9 @@ def _day(price: Price) -> date:
 
 
 def cluster_price(cluster: Cluster, *, today: date, kind: str = "on-demand") -> ChosenPrice | None:
-    """Price of one device of the cluster: the system's own observations, else the accelerator's."""
+    """Price of one device of the cluster: what is given, else the system's own observations, else the accelerator's."""
+    if cluster.price is not None:
+        return ChosenPrice(Price(cluster.price, GIVEN, GIVEN, "", today.isoformat(), GIVEN), 1, 0)
     return choose_price(cluster.system.prices, today=today, kind=kind) or choose_price(
         cluster.accelerator.prices, today=today, kind=kind
     )

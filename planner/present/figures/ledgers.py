@@ -211,7 +211,7 @@ def _family_colour(name: str) -> str:
 def _asked(estimate: Estimate) -> str:
     """Who runs what on what, in a line."""
     keys = estimate.inputs
-    return f"{keys['model']}, {keys['task']} on {keys['devices']} × {keys['accelerator']}"
+    return f"{estimate.resolved.model.id}, {keys['task']} on {keys['devices']} × {keys['accelerator']}"
 
 
 def _layout(estimate: Estimate) -> str:
