@@ -220,7 +220,17 @@ def _cp_heads_words(r: Row, c: Case) -> str:
             f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
 
 
+# What the given keys decide alone comes first, so that a search in which they refuse every layout can say so.
 RULES: tuple[Rule, ...] = (
+    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
+         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
+         "offload without a listed host link"),
+    Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
+         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context, use tp, pp or dp",
+         "cp where one token a sequence is read"),
+    Rule("vpp_schedule", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
+         lambda r, c: f"schedule: {c.schedule} runs one model chunk a stage; vpp {r['vpp']} needs interleaved",
+         "model chunks that the schedule does not run"),
     Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
     Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
          _heads_words, "tp that does not divide the attention heads"),
@@ -231,16 +241,10 @@ RULES: tuple[Rule, ...] = (
     # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
     Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
          _vpp_words, "model chunks without a pipeline, or more than the layers"),
-    Rule("vpp_schedule", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
-         lambda r, c: f"schedule: {c.schedule} runs one model chunk a stage; vpp {r['vpp']} needs interleaved",
-         "model chunks that the schedule does not run"),
     Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
     Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % x.ep != 0, _ep_ranks_words,
          "ep that does not divide dp·cp·tp"),
-    Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
-         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context, use tp, pp or dp",
-         "cp where one token a sequence is read"),
     Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
@@ -252,7 +256,4 @@ RULES: tuple[Rule, ...] = (
     Rule("micro_batch", TRAIN, lambda x, c: x.global_batch % (x.dp * x.micro_batch) != 0,
          lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
                        f"{r['micro_batch']}"), "batch that does not divide into micro-batches"),
-    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
-         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
-         "offload without a listed host link"),
 )  # fmt: skip
