@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from itertools import product
@@ -190,12 +191,17 @@ def drawn(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None)
 @given(scenario=drawn())
 def test_what_a_search_returns_can_be_estimated_and_is_the_same(scenario: dict[str, Any]) -> None:
+    """A search never fails of itself: a plan is refused by the words of a law alone."""
     try:
         resolved = resolve_run(scenario)
-        found = search(resolved, scenario, keep=3)
-        plan = make_plan(scenario, top=3, today=TODAY)
     except BadInputError:
         assume(False)
+    found = search(resolved, scenario, keep=3)
+    if found.refusal:
+        with pytest.raises(BadInputError, match=re.escape(found.refusal)):
+            make_plan(scenario, today=TODAY)
+        return
+    plan = make_plan(scenario, top=3, today=TODAY)
     assume(plan.rows or plan.miss is not None)
     assert set(found.refused) <= set(REASONS)
     for (seconds, memory, _), e in zip(found.best, plan.rows, strict=True):
