@@ -204,7 +204,8 @@ def _experts_words(r: Row, c: Case) -> str:
 
 def _ep_ranks_words(r: Row, c: Case) -> str:
     ranks = int(r["dp"]) * int(r["cp"]) * int(r["tp"])
-    return f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}"
+    return (f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}; "
+            f"allowed: {_listed(divisors_of(gcd(ranks, c.sizes.experts)))}")  # fmt: skip
 
 
 def _cp_tokens_words(r: Row, c: Case) -> str:
@@ -226,10 +227,11 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
          "offload without a listed host link"),
     Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
-         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context, use tp, pp or dp",
+         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context; allowed: 1; use tp, pp or dp",
          "cp where one token a sequence is read"),
     Rule("vpp_schedule", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
-         lambda r, c: f"schedule: {c.schedule} runs one model chunk a stage; vpp {r['vpp']} needs interleaved",
+         lambda r, c: (f"schedule: {c.schedule} does not run vpp {r['vpp']} model chunks a stage; allowed: "
+                       f"{_listed([v for v in range(1, 17) if chunks_allowed(c.schedule, np.array(v))])}"),
          "model chunks that the schedule does not run"),
     Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
     Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
@@ -237,7 +239,8 @@ RULES: tuple[Rule, ...] = (
     Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
          "tp that does not divide the MLP width"),
     Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
-         lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers", "more stages than layers"),
+         lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
+         "more stages than layers"),
     # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
     Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
          _vpp_words, "model chunks without a pipeline, or more than the layers"),
@@ -251,9 +254,10 @@ RULES: tuple[Rule, ...] = (
          & _splits(c.sizes.heads, x.tp * x.cp), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
     Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
          lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
-                       f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}"),
+                       f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}; allowed: false"),
          "sequence parallelism that does not divide the tokens"),
     Rule("micro_batch", TRAIN, lambda x, c: x.global_batch % (x.dp * x.micro_batch) != 0,
          lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
-                       f"{r['micro_batch']}"), "batch that does not divide into micro-batches"),
+                       f"{r['micro_batch']}; allowed: multiples of {int(r['dp']) * int(r['micro_batch'])}"),
+         "batch that does not divide into micro-batches"),
 )  # fmt: skip
