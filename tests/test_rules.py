@@ -16,13 +16,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from planner.catalogue.schema import Model, Moe
-from planner.cost.rules import RULES, first_broken, refusal
+from planner.cost.rules import EVERY, RULES, first_broken, refusal
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_resolved, estimate_scenario
 from planner.planning.landscape import landscape
 from planner.planning.plan import make_plan
 from planner.planning.search import REASONS, candidates, search
-from planner.scenario.keys import RECOMPUTE, parse_scenario
+from planner.scenario.keys import RECOMPUTE, TASKS, parse_scenario
 from planner.scenario.resolve import resolve, resolve_run
 
 TODAY = date(2026, 11, 1)
@@ -55,6 +55,11 @@ BROKEN: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 def estimated(scenario: Mapping[str, Any]) -> Estimate:
     return estimate_scenario(scenario, today=TODAY)
+
+
+def test_every_law_has_a_case_and_every_task_is_one_of_the_scenario() -> None:
+    assert list(dict.fromkeys(r.name for r in RULES)) == sorted(BROKEN, key=[r.name for r in RULES].index)
+    assert {t for r in RULES for t in r.tasks} == set(EVERY) == set(TASKS)
 
 
 @pytest.mark.parametrize("law", [r.name for r in RULES])

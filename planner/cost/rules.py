@@ -46,7 +46,7 @@ class Case:
     ----------
     task, devices
     sizes : of the model
-    tokens : of a sequence as it is cut by context parallelism, before that
+    tokens : of a whole sequence, which context parallelism divides
     schedule : of the pipeline, None where it follows the layout
     context_exchange, offload : of a training run
     chip, host_link : the accelerator, and whether it lists a link to its host
