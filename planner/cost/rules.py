@@ -46,7 +46,7 @@ class Case:
     ----------
     task, devices
     sizes : of the model
-    tokens : of a sequence as it is cut by context parallelism, before that
+    tokens : of a whole sequence, which context parallelism divides
     schedule : of the pipeline, None where it follows the layout
     context_exchange, offload : of a training run
     chip, host_link : the accelerator, and whether it lists a link to its host
@@ -116,6 +116,10 @@ def divisors_of(n: int) -> list[int]:
 def chunks_allowed(schedule: Schedule | None, vpp: Ints) -> Bools:
     """Rows whose model chunks a stage the schedule can run; any where the schedule follows the layout."""
     return np.ones(len(vpp), dtype=bool) if schedule is None else schedule.runs_chunks(vpp)
+
+
+def _micro_batches_allowed(schedule: Schedule | None, x: Layouts) -> Bools:
+    return np.ones(len(x), dtype=bool) if schedule is None else schedule.runs_micro_batches(x.micro_batches, x.pp)
 
 
 def _stages_allowed(schedule: Schedule | None, pp: Ints) -> Bools:
@@ -208,7 +212,8 @@ def _experts_words(r: Row, c: Case) -> str:
 
 def _ep_ranks_words(r: Row, c: Case) -> str:
     ranks = int(r["dp"]) * int(r["cp"]) * int(r["tp"])
-    return f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}"
+    return (f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}; "
+            f"allowed: {_listed(divisors_of(gcd(ranks, c.sizes.experts)))}")  # fmt: skip
 
 
 def _cp_tokens_words(r: Row, c: Case) -> str:
@@ -229,47 +234,49 @@ def _cp_heads_words(r: Row, c: Case) -> str:
             f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
 
 
+# What the given keys decide alone comes first, so that a search in which they refuse every layout can say so.
 RULES: tuple[Rule, ...] = (
+    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
+         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
+         "offload without a listed host link"),
+    Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
+         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context; allowed: 1; use tp, pp or dp",
+         "cp where one token a sequence is read"),
+    Rule("schedule_vpp", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
+         lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
+         "model chunks that the schedule does not run"),
     Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
     Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
          _heads_words, "tp that does not divide the attention heads"),
     Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
          "tp that does not divide the MLP width"),
     Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
-         lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers", "more stages than layers"),
+         lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
+         "more stages than layers"),
     # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
     Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
          _vpp_words, "model chunks without a pipeline, or more than the layers"),
     Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_stages}; pp is {r['pp']}",
          "numbers of stages that the schedule does not run"),
-    Rule("schedule_vpp", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
-         lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
-         "model chunks that the schedule does not run"),
-    Rule("schedule_micro_batches", TRAIN,
-         lambda x, c: x.micro_batches < (c.schedule.rounds if c.schedule is not None else 0) * x.pp,
-         lambda r, c: (f"schedule {_named(c).name} needs {_named(c).rounds}·pp micro-batches or more; pp is {r['pp']}, "
+    Rule("schedule_micro_batches", TRAIN, lambda x, c: ~_micro_batches_allowed(c.schedule, x),
+         lambda r, c: (f"schedule {_named(c).name} needs {_named(c).said_micro_batches}; pp is {r['pp']}, "
                        f"global_batch {r['global_batch']}, dp {r['dp']}, micro_batch {r['micro_batch']}"),
          "too few micro-batches for the schedule"),
     Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
     Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % x.ep != 0, _ep_ranks_words,
          "ep that does not divide dp·cp·tp"),
-    Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
-         lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context, use tp, pp or dp",
-         "cp where one token a sequence is read"),
     Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
          & _splits(c.sizes.heads, x.tp * x.cp), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
     Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
          lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
-                       f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}"),
+                       f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}; allowed: false"),
          "sequence parallelism that does not divide the tokens"),
     Rule("micro_batch", TRAIN, lambda x, c: x.global_batch % (x.dp * x.micro_batch) != 0,
          lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
-                       f"{r['micro_batch']}"), "batch that does not divide into micro-batches"),
-    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
-         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
-         "offload without a listed host link"),
+                       f"{r['micro_batch']}; allowed: multiples of {int(r['dp']) * int(r['micro_batch'])}"),
+         "batch that does not divide into micro-batches"),
 )  # fmt: skip

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
 from planner.cost.rules import lawful
 from planner.planning.search import candidates, evaluate
 from planner.scenario.keys import Value
-from planner.scenario.resolve import Resolved
+from planner.scenario.resolve import Resolved, settle
 
 Row = dict[str, object]
 
@@ -26,11 +27,12 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
 
     Returns
     -------
-    list of rows                    the layout's keys, ``step_time_s``, ``memory_peak_bytes``, ``fits``; the
-                                    fastest layout that fits, or where none does the one of least memory
+    list of rows                    the scenario's keys as the layout has them, ``step_time_s``,
+                                    ``memory_peak_bytes``, ``fits``; the fastest layout that fits, or where none does
+                                    the one of least memory
     """
     capacity = device_capacity(resolved.cluster, resolved.run)
-    best: dict[tuple[int, ...], tuple[tuple[float, float], Row]] = {}
+    best: dict[tuple[int, ...], tuple[float, float, Layouts]] = {}
     for chunk in candidates(resolved, given):
         x = lawful(chunk, resolved.case)
         if not len(x):
@@ -41,10 +43,18 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
         order = np.lexsort((np.where(fits, seconds, memory), ~fits))
         _, first = np.unique(keys[order], axis=0, return_index=True)
         for i in order[first]:
-            rank = (float(not fits[i]), float(seconds[i] if fits[i] else memory[i]))
+            rank = _rank(float(seconds[i]), float(memory[i]), capacity)
             key = tuple(int(v) for v in keys[i])
-            if key not in best or rank < best[key][0]:
-                row: Row = {**x.row(int(i)), "step_time_s": float(seconds[i])}
-                row |= {"memory_peak_bytes": float(memory[i]), "fits": bool(fits[i])}
-                best[key] = rank, row
-    return [row for _, row in (best[k] for k in sorted(best))]
+            if key not in best or rank < _rank(*best[key][:2], capacity):
+                best[key] = float(seconds[i]), float(memory[i]), x.take([int(i)])
+    return [_row(resolved, *best[k], capacity) for k in sorted(best)]
+
+
+def _rank(seconds: float, memory: float, capacity: float) -> tuple[bool, float]:
+    """Sorts what fits before what does not, by time, and the rest by memory."""
+    return memory > capacity, seconds if memory <= capacity else memory
+
+
+def _row(resolved: Resolved, seconds: float, memory: float, x: Layouts, capacity: float) -> Row:
+    row: Row = {**settle(resolved, x).keys, **x.row(0), "step_time_s": seconds}
+    return row | {"memory_peak_bytes": memory, "fits": memory <= capacity}

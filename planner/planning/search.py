@@ -86,7 +86,7 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     for tp in _choices(given, "tp", divisors_of(n)):
         for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
             for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
-                dp = int(given.get("dp", n // (tp * pp * cp)))
+                dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
                 for vpp in _choices(given, "vpp", _chunks(case, pp) if train else [1]):
                     chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "vpp": vpp})
                     rows += inner
@@ -118,7 +118,7 @@ def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], bat
     return layouts(**columns)
 
 
-def _admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
+def admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
     """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
     law = first_broken(x, case)
     for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
@@ -137,7 +137,8 @@ def _said_before(x: Layouts, case: Case, given: Mapping[str, Value]) -> Bools:
     if "sequence_parallel" not in given:
         same |= (x.sequence_parallel > 0) & (x.tp == 1)
     if "zero_stage" not in given:
-        same |= ((x.zero_stage > 0) & (x.dp * x.cp == 1)) | ((x.zero_stage == 2) & (x.pp > 1))
+        undivided = (x.dp * x.cp == 1) & ((case.sizes.experts == 0) | (x.expert_dp <= 1))
+        same |= ((x.zero_stage > 0) & undivided) | ((x.zero_stage == 2) & (x.pp > 1))
     return same
 
 
@@ -167,7 +168,7 @@ def search(
     serial = 0
     for x in candidates(resolved, given):
         found.considered += len(x)
-        ok = _admissible(x, case, found, given)
+        ok = admissible(x, case, found, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
             fits = memory <= capacity

@@ -48,11 +48,11 @@ def least(measure: Callable[[], float], repetitions: int = REPETITIONS) -> float
 
 def hundred_thousand_layouts() -> float:
     """Evaluate 10^5 admissible layouts of Llama 3.1 70B, repeated from the search's own candidates."""
-    from planner.planning.search import CHUNK, _admissible, candidates, evaluate
+    from planner.planning.search import CHUNK, Found, admissible, candidates, evaluate
     from planner.scenario.resolve import resolve_run
 
     resolved = resolve_run(CLUSTER)
-    rows = [_admissible(x, resolved, {}, CLUSTER) for x in candidates(resolved, CLUSTER)]
+    rows = [admissible(x, resolved.case, Found(), CLUSTER) for x in candidates(resolved, CLUSTER)]
     parts = [x.take(np.arange(i, min(i + CHUNK, len(x)))) for x in rows for i in range(0, len(x), CHUNK)]
 
     def work() -> None:
