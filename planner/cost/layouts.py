@@ -133,9 +133,9 @@ def schedule_rules(x: Layouts, schedule: Schedule) -> list[Rule]:
     return [
         Rule("schedule_pp", ~schedule.runs_stages(x.pp), said + f"{schedule.said_stages}; pp is {{pp}}"),
         Rule("schedule_vpp", ~schedule.runs_chunks(x.vpp), said + f"{schedule.said_chunks} a stage; vpp is {{vpp}}"),
-        Rule("schedule_micro_batches", x.micro_batches < schedule.rounds * x.pp,
-             said + f"{schedule.rounds}·pp micro-batches or more; pp is {{pp}}, "
-             "global_batch {global_batch}, dp {dp}, micro_batch {micro_batch}"),
+        Rule("schedule_micro_batches", ~schedule.runs_micro_batches(x.micro_batches, x.pp),
+             said + f"{schedule.said_micro_batches}; pp is {{pp}}, global_batch {{global_batch}}, dp {{dp}}, "
+             "micro_batch {micro_batch}"),
     ]  # fmt: skip
 
 
@@ -183,22 +183,21 @@ def _list(values: tuple[int, ...]) -> str:
 
 
 def stage_sections(
-    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, stage_of: Placement = loop_placement
+    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, placement: Placement = loop_placement
 ) -> Array:
     """Layers of each section on each stage, shape (pp, section).
 
     Layers are dealt in order to pp·vpp chunks as evenly as they go; a remainder goes to the middle chunks first,
-    because the first and last chunk stand beside the embedding and the head. ``stage_of`` places the chunks.
+    because the first and last chunk stand beside the embedding and the head. ``placement`` shares the chunks out.
     """
     chunks = max(1, min(pp * vpp, len(order))) if vpp > 1 else pp
     base, extra = divmod(len(order), chunks)
     sizes = np.full(chunks, base, dtype=np.int64)
     middle_first = np.argsort(np.abs(np.arange(chunks) - (chunks - 1) / 2.0), kind="stable")
     sizes[middle_first[:extra]] += 1
-    counts = np.zeros((pp, sections))
-    chunk_of = np.repeat(np.arange(chunks), sizes)
-    np.add.at(counts, (stage_of(chunk_of, pp), np.asarray(order, dtype=np.int64)), 1.0)
-    return counts
+    held = np.zeros((chunks, sections))
+    np.add.at(held, (np.repeat(np.arange(chunks), sizes), np.asarray(order, dtype=np.int64)), 1.0)
+    return np.asarray(placement(pp, chunks) @ held)
 
 
 def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:

@@ -33,9 +33,8 @@ def memory_ledger(
 ) -> Terms:  # fmt: skip
     """Memory ledger of the fullest stage [byte]."""
     per = run_state(d, run)
-    ranks = (x.dp * x.cp).astype(np.float64)[:, None]
+    ranks, expert_ranks = replicas(x, run)
     zero = held_zero_stage(x, run)[:, None]
-    expert_ranks = x.expert_dp[:, None]
     a, b = (sharded(p, per, zero_stage=zero, ranks=r) for p, r in zip(trained, (ranks, expert_ranks), strict=True))
     state = {k: a[k] + b[k] for k in a}
     if run.framework in KEEPS_MASTER_ONLY and per.master:
@@ -43,14 +42,13 @@ def memory_ledger(
         state["weights"] = np.where(zero >= 3, shards, state["weights"])
         state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
     if run.lora_rank:
+        frozen = run.schedule.weight_copies * (terms["frozen"] @ distinct.T)
         over = (held[0] / np.maximum(ranks, 1.0) + held[1] / np.maximum(expert_ranks, 1.0)) / np.maximum(sum(held), 1.0)
-        state["weights"] = state["weights"] + (terms["frozen"] @ distinct.T) * np.where(zero >= 3, over, 1.0)
+        state["weights"] = state["weights"] + frozen * np.where(zero >= 3, over, 1.0)
     width = run.precision.bytes_of("activation")
     if run.framework == "megatron-deepspeed" and per.grad > width:
         # DeepSpeed's BF16_Optimizer accumulates in fp32 beside the 16-bit gradients of autograd.
         state["gradients"] = state["gradients"] + (trained[0] + trained[1]) * width
-    copies = run.schedule.weight_copies
-    state |= {"weights": copies * state["weights"], "gradients": copies * state["gradients"]}
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     pipeline = Pipeline(pp=x.pp[:, None], vpp=x.vpp[:, None], micro_batches=m[:, None])
@@ -65,7 +63,7 @@ def memory_ledger(
     # One layer is rebuilt whole, and its activation gradients stand beside it.
     working = 2.0 * np.max(terms["saved"] * layers, axis=1)[:, None] * full
     gathered = _gathered_weights(d, terms, run)[:, None] * per.weight * 2.0 * (zero >= 3)
-    logits = terms["transient"] @ distinct.T
+    logits = terms["transient"] @ (distinct > 0).T
     ledger = {
         **state,
         "activations": activations,
@@ -79,6 +77,13 @@ def memory_ledger(
     ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
     worst = np.argmax(total(ledger), axis=1)
     return {k: v[np.arange(len(x)), worst] for k, v in ledger.items()}
+
+
+def replicas(x: Layouts, run: TrainingRun) -> Pair:
+    """Ranks that hold the same dense weights, and the same experts, shape (n, 1): copies of a schedule count as data
+    parallelism does, whose gradients are summed and whose state may be sharded over all of them (assumption)."""
+    copies = run.schedule.weight_copies
+    return (copies * x.dp * x.cp).astype(np.float64)[:, None], copies * x.expert_dp[:, None]
 
 
 def _gathered_weights(d: Demand, terms: Terms, run: TrainingRun) -> Array:

@@ -304,11 +304,12 @@ def _optimizer_point(resolved: Resolved, x: Layouts, run: TrainingRun) -> Point:
     terms = training_terms(d, resolved.cluster, x, run, detail=False)
     dense, expert = terms["dense"][0], terms["expert"][0]
     held = np.stack([dense, expert] if run.lora_rank == 0 else [terms["adapter"][0], 0.0 * expert])
-    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
+    counts = stage_counts(d, running_layers(d), pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
     stages = held @ counts.T
     sharded = int(x.zero_stage[0]) >= 1
     ranks = np.array([float(x.dp[0] * x.cp[0]), float(x.expert_dp[0])]) if sharded else np.ones(2)
-    owned = float((stages / ranks[:, None]).sum(axis=0).max())
+    copies = 1 if sharded else run.schedule.weight_copies
+    owned = copies * float((stages / ranks[:, None]).sum(axis=0).max())
     seconds = float(training_step(d, resolved.cluster, x, run).time["optimizer"][0])
     per = run_state(d, run)
     flops = opt.flops * owned

@@ -14,7 +14,7 @@ from planner.cost import constants
 from planner.cost.kernels import attention_dtype, slowest_of
 from planner.cost.layers import contention, hidden_behind, training_terms
 from planner.cost.layouts import Layouts, stage_sections
-from planner.cost.memory import Pair, held_zero_stage, memory_ledger, run_state, total
+from planner.cost.memory import Pair, held_zero_stage, memory_ledger, replicas, run_state, total
 from planner.cost.recompute import SPARES_LAST_MATMUL, recomputed
 from planner.cost.runs import Terms, TrainingRun, gathered_bytes
 from planner.cost.schedules import Pipeline, Placement, StageTimes, loop_placement
@@ -67,7 +67,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        counts = stage_counts(d, order, pp=pp, vpp=vpp, stage_of=run.schedule.stage_of)
+        counts = stage_counts(d, order, pp=pp, vpp=vpp, placement=run.schedule.placement)
         here = {k: v[rows] for k, v in terms.items()}
         out.append((rows, _group_step(d, cluster, x.take(rows), run, counts, here, again[rows], kept[rows])))
     return _merge(out, len(x))
@@ -79,22 +79,22 @@ def running_layers(d: Demand) -> tuple[int, ...]:
 
 
 def stage_counts(
-    d: Demand, order: tuple[int, ...], *, pp: int, vpp: int, stage_of: Placement = loop_placement
+    d: Demand, order: tuple[int, ...], *, pp: int, vpp: int, placement: Placement = loop_placement
 ) -> Array:
     """Layers of each section on each stage, shape (pp, section); inputs with the first chunk, outputs with the last.
 
-    A tower that is held but not run sits on the first stage.
+    A tower that is held but not run sits with the first chunk.
     """
-    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, stage_of=stage_of)
-    last = stage_of(np.array([pp * vpp - 1]), pp)[0]
+    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, placement=placement)
+    ends = placement(pp, pp * vpp)
     running = set(order)
     for i, s in enumerate(d.sections):
         if s.role == "input":
-            counts[0, i] = 1.0
+            counts[:, i] = ends[:, 0]
         elif s.role == "output":
-            counts[last, i] = 1.0
+            counts[:, i] = ends[:, -1]
         elif i not in running:
-            counts[0, i] = s.count
+            counts[:, i] = s.count * ends[:, 0]
     return counts
 
 
@@ -133,9 +133,10 @@ def _group_step(
     experts, experts_back = shown * experts, shown * experts_back
     repeat = repeat - (1.0 - shown) * experts_again
     parallel = {"tp": on_stages("tp") + on_stages("tp_back"), "cp": ring + ring_back, "ep": experts + experts_back}
-    held = on_stages("dense"), on_stages("expert")
-    trained = held if run.lora_rank == 0 else (on_stages("adapter"), 0.0 * held[1])
-    adds = accumulation_time(cluster, run, trained)
+    copies = run.schedule.weight_copies
+    held = copies * on_stages("dense"), copies * on_stages("expert")
+    trained = held if run.lora_rank == 0 else (copies * on_stages("adapter"), 0.0 * held[1])
+    adds = accumulation_time(cluster, run, trained) / copies
     f_stage = device_ahead + waits + ring + on_stages("tp") + experts
     b_stage = device_back + waits_back + repeat + adds + ring_back + on_stages("tp_back") + experts_back
     send = _send_time(d, cluster, x, run)
@@ -249,8 +250,7 @@ def _data_parallel_time(
     """
     grad_width = exchanged_gradient_bytes(run)
     weight_width = gathered_bytes(run, max(run.precision.bytes_of("weight"), 2.0))
-    dense_ranks, stride = (x.dp * x.cp)[:, None], x.tp[:, None]
-    expert_ranks, expert_stride = x.expert_dp[:, None], x.ep[:, None]
+    (dense_ranks, expert_ranks), stride, expert_stride = replicas(x, run), x.tp[:, None], x.ep[:, None]
 
     def exchange(op: str, width: float, parameters: Pair) -> Array:
         dense, expert = parameters
@@ -300,7 +300,7 @@ def exchanged_gradient_bytes(run: TrainingRun) -> float:
 def _optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, dense: Array, expert: Array) -> Array:
     """Update of the parameters a rank owns [s]."""
     per = run_state(d, run)
-    ranks_d, ranks_e = (x.dp * x.cp)[:, None], x.expert_dp[:, None]
+    ranks_d, ranks_e = replicas(x, run)
     sharded_over = (x.zero_stage >= 1)[:, None]
     owned = dense / np.where(sharded_over, ranks_d, 1.0) + expert / np.where(sharded_over, ranks_e, 1.0)
     moved = owned * update_bytes(per, run.precision)
