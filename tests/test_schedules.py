@@ -427,7 +427,7 @@ def test_placement_and_copies_by_simulation(name: str, p: int, m: int, v: int) -
         for step in order:
             for kind, chunk, _ in step:
                 runs[stage, chunk] += kind == "F"
-    assert (SCHEDULES[name].placement(p, p * v) == runs / m).all()
+    assert (SCHEDULES[name].placement(np.arange(p)[:, None], np.arange(p * v), p) == runs / m).all()
     if p > 1:
         assert ((runs > 0).sum(axis=0) == SCHEDULES[name].weight_copies).all()
 

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
-from planner.cost.schedules import SCHEDULES, Ints, Placement, Schedule, loop_placement
+from planner.cost.schedules import SCHEDULES, Placement, Schedule, loop_placement
 from planner.demand.ops import Array
 from planner.errors import BadInputError
 from planner.scenario.keys import RECOMPUTE, Value
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def stage_sections(
     sizes[middle_first[:extra]] += 1
     held = np.zeros((chunks, sections))
     np.add.at(held, (np.repeat(np.arange(chunks), sizes), np.asarray(order, dtype=np.int64)), 1.0)
-    return np.asarray(placement(pp, chunks) @ held)
+    return np.asarray(placement(np.arange(pp)[:, None], np.arange(chunks), pp) @ held)
 
 
 def resolve_layout(given: Mapping[str, Value]) -> dict[str, Value]:

@@ -4,6 +4,8 @@ A *stage* is what one pipeline rank runs of the model, ``vpp`` chunks of it. Tim
 F and B are one micro-batch through all chunks of a rank. B, as the planner's other ledgers have it, holds both
 gradients and recomputation; b is what the stage before waits for, W the weight gradients, B = b + W. The bubble is what
 is left of a step, from the first pass on any stage to the last, beside m(F+B): all stages wait for the gradient norm.
+
+Only operators and methods of arrays are used, so that names can be listed without loading numpy.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from planner.demand.ops import Array
+    from planner.demand.ops import Array
 
-Ints = NDArray[np.int64]
-Placement = Callable[[int, int], Array]
+    Ints = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
+
+Placement = Callable[["Ints", "Ints", int], "Array"]
 MANY = 10**7  # chunks a stage: as many as there are layers
 
 
@@ -56,7 +62,7 @@ class Schedule:
     in_flight : (stage, Pipeline) -> micro-batches whose activations a stage holds at its peak, in whole stages
     exposed_sends : (time of one send, Pipeline) -> sends on the critical path of a step, shape (n,) [s]
     exchange_window : (Pipeline) -> passes of a stage during which an exchange once a step can go on, in micro-batches
-    placement : (stages, chunks) -> part of each chunk's work that a stage does, shape (stages, chunks)
+    placement : (stage, chunk, stages) -> part of the chunk's work that the stage does, 0 to 1
     chunks : fewest and most chunks a stage
     weight_copies : ranks that hold each chunk
     merges_passes : whether one micro-batch runs forward while another runs back, which hides the experts' exchange
@@ -77,18 +83,20 @@ class Schedule:
     paired: bool
     fewest_micro_batches: tuple[int, int]
 
-    def runs_chunks(self, vpp: Ints | int) -> NDArray[np.bool_]:
+    def runs_chunks(self, vpp: Ints) -> Mask:
         """Whether a stage may hold ``vpp`` chunks, shape (n,)."""
-        return np.asarray((self.chunks[0] <= vpp) & (vpp <= self.chunks[1]))
+        return (vpp >= self.chunks[0]) & (vpp <= self.chunks[1])
 
-    def runs_stages(self, pp: Ints) -> NDArray[np.bool_]:
+    def runs_stages(self, pp: Ints) -> Mask:
         """Whether there may be ``pp`` stages, shape (n,): chunks that always are several need a pipeline."""
-        return np.asarray(((pp > 1) | (self.chunks[0] == 1)) & ((pp % 2 == 0) | (not self.paired)))
+        runs: Mask = ((pp > 1) | (self.chunks[0] == 1)) & ((pp % 2 == 0) | (not self.paired))
+        return runs
 
-    def runs_micro_batches(self, micro_batches: Ints, pp: Ints) -> NDArray[np.bool_]:
+    def runs_micro_batches(self, micro_batches: Ints, pp: Ints) -> Mask:
         """Whether a step may have so many micro-batches, shape (n,)."""
         a, b = self.fewest_micro_batches
-        return np.asarray((micro_batches >= a * pp + b) & ((micro_batches % 2 == 0) | (not self.paired)))
+        runs: Mask = (micro_batches >= a * pp + b) & ((micro_batches % 2 == 0) | (not self.paired))
+        return runs
 
     @property
     def said_chunks(self) -> str:
@@ -117,16 +125,18 @@ def looped_bubble(t: StageTimes, p: Pipeline) -> Array:
     m < p, chunks run in rounds of m and a micro-batch comes round to a stage's next chunk later than the stage is done
     with the others: (p-m)(1-1/v)(F+B) more."""
     whole = t.forward + t.backward
-    late = np.maximum(p.pp - p.micro_batches, 0.0) * (1.0 - 1.0 / p.vpp) * whole
-    return np.asarray((p.pp - 1) * whole / p.vpp + late)
+    late = (p.pp - p.micro_batches).clip(min=0.0) * (1.0 - 1.0 / p.vpp) * whole
+    bubble: Array = (p.pp - 1) * whole / p.vpp + late
+    return bubble
 
 
 def deferred_bubble(t: StageTimes, p: Pipeline) -> Array:
     """(p-1)(F+b-W), so (p-1)(F+B-2W) (Qi et al. 2023, table 2, https://arxiv.org/abs/2401.10241), where m ≥ p and
     W is the shortest of the three. A gap is filled by no more than the shortest, and by no more than are due."""
-    filled = np.minimum(p.pp, p.micro_batches) - 1
+    filled = p.micro_batches.clip(max=p.pp) - 1
     f, b, w = t.forward, t.input_gradient, t.weight_gradient
-    return np.asarray((p.pp - 1) * (f + b) - filled * np.minimum(np.minimum(f, b), w))
+    bubble: Array = (p.pp - 1) * (f + b) - filled * w.clip(max=b).clip(max=f)
+    return bubble
 
 
 def zb_v_bubble(t: StageTimes, p: Pipeline) -> Array:
@@ -138,16 +148,17 @@ def zb_v_bubble(t: StageTimes, p: Pipeline) -> Array:
     """
     n = p.pp - 1
     f, b, w = t.forward / 2, t.input_gradient / 2, t.weight_gradient / 2
-    late = np.maximum(np.maximum((2 * n - 1) * (f - b), 2 * n * (f - b) - w), 0.0)
-    paths = n * b + late, 2 * n * (b - w) + late, np.maximum(f, b) + (n - 1) * w
-    return np.asarray(np.max(np.broadcast_arrays(*paths), axis=0))
+    late = ((2 * n - 1) * (f - b)).clip(min=2 * n * (f - b) - w).clip(min=0.0)
+    bubble: Array = (n * b + late).clip(min=2 * n * (b - w) + late).clip(min=f.clip(min=b) + (n - 1) * w)
+    return bubble
 
 
 def _two_way_bubble(f: Array, b: Array, w: Array, n: Array) -> Array:
     """n(F&B + B - 3W) = n(F+2b-W) where F = b ≥ W (DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437), F&B being
     F + B: what they hide of each other is the exchange with experts. Else what the order of the published code
     (https://github.com/deepseek-ai/DualPipe) takes, up to F less where b > F."""
-    return np.asarray(np.maximum(2 * n * f, (n - 1) * f + n * b) + n * np.maximum(b - w, 0.0))
+    bubble: Array = (2 * n * f).clip(min=(n - 1) * f + n * b) + n * (b - w).clip(min=0.0)
+    return bubble
 
 
 def dualpipe_bubble(t: StageTimes, p: Pipeline) -> Array:
@@ -167,29 +178,31 @@ def dualpipev_bubble(t: StageTimes, p: Pipeline) -> Array:
 def looped_in_flight(stage: Array, p: Pipeline) -> Array:
     """p - i on stage i; interleaved (2·(p-i-1) + (v-1)·p + 1)/v, on the first stage p·(1 + (p-1)/(p·v))
     (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198), in rounds of m where m < p."""
-    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * np.minimum(p.pp, p.micro_batches) + 1
-    return np.asarray(np.minimum(np.where(p.vpp > 1, chunks / p.vpp, p.pp - stage), p.micro_batches))
+    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * p.micro_batches.clip(max=p.pp) + 1
+    several = p.vpp > 1
+    held: Array = (several * chunks / p.vpp + ~several * (p.pp - stage)).clip(max=p.micro_batches)
+    return held
 
 
 def all_in_flight(stage: Array, p: Pipeline) -> Array:
     """All: every forward pass comes before the first backward (Huang et al. 2019, https://arxiv.org/abs/1811.06965)."""
-    return np.asarray(p.micro_batches + 0.0 * stage)
+    return p.micro_batches + 0.0 * stage
 
 
 def level_in_flight(stage: Array, p: Pipeline) -> Array:
     """p on every stage: what a later stage needs less for its input gradients it keeps for weight gradients (Qi et al.
     2023, section 2.1, https://arxiv.org/abs/2401.10241; ZB-V the same, 2p chunks of half a stage, section 6)."""
-    return np.asarray(np.minimum(p.pp + 0.0 * stage, p.micro_batches))
+    return (p.pp + 0.0 * stage).clip(max=p.micro_batches)
 
 
 def dualpipe_in_flight(stage: Array, p: Pipeline) -> Array:
     """p + 1 on every stage (DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437)."""
-    return np.asarray(p.pp + 1.0 + 0.0 * stage)
+    return p.pp + 1.0 + 0.0 * stage
 
 
 def dualpipev_in_flight(stage: Array, p: Pipeline) -> Array:
     """2p + 1 chunks of half a stage (https://github.com/deepseek-ai/DualPipe, README)."""
-    return np.asarray(p.pp + 0.5 + 0.0 * stage)
+    return p.pp + 0.5 + 0.0 * stage
 
 
 # Sends
@@ -199,13 +212,15 @@ def looped_sends(send: Array, p: Pipeline) -> Array:
     """1F1B: each micro-batch forward and back. Interleaving hides the steady state behind other chunks: filling and
     draining pass on all v·p chunks."""
     steady = 2.0 * (p.pp - 1) * send + 2.0 * (p.micro_batches - 1) * send
-    return np.where(p.vpp > 1, 2.0 * (p.pp * p.vpp - 1) * send, steady)
+    several = p.vpp > 1
+    sends: Array = several * 2.0 * (p.pp * p.vpp - 1) * send + ~several * steady
+    return sends
 
 
 def fill_sends(send: Array, p: Pipeline) -> Array:
     """Filling and draining only, v times through the pipeline: the steady state hides behind other passes. Where the
     chunks turn round, the last stage sends to itself."""
-    return np.asarray(2.0 * (p.pp - 1) * p.vpp * send)
+    return 2.0 * (p.pp - 1) * p.vpp * send
 
 
 # Windows of the exchange once a step
@@ -215,34 +230,34 @@ def looped_window(p: Pipeline) -> Array:
     """A stage that holds one chunk of the model has its gradients with the last backward pass. Interleaved, chunks run
     in turn for p micro-batches each, so all but the last exchange while the next of them run; parameters likewise,
     before the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473)."""
-    v = p.vpp.astype(np.float64)
-    turns = np.minimum(p.pp, p.micro_batches)
-    return np.where(v > 1, (1.0 + (v - 1.0) * turns) / v, 1.0)
+    window: Array = (1.0 + (p.vpp - 1.0) * p.micro_batches.clip(max=p.pp)) / p.vpp
+    return window
 
 
 def last_pass_window(p: Pipeline) -> Array:
     """Gradients are complete with the last pass, and that is what they hide behind."""
-    return np.ones(np.shape(p.pp))
+    return 1.0 + 0.0 * p.pp
 
 
 # Placements
 
 
-def loop_placement(stages: int, chunks: int) -> Array:
+def loop_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
     """Chunk c on stage c mod p."""
-    return np.asarray(np.arange(stages)[:, None] == np.arange(chunks) % stages, dtype=np.float64)
+    share: Array = 1.0 * (stage == chunk % stages)
+    return share
 
 
-def v_placement(stages: int, chunks: int) -> Array:
+def v_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
     """Chunks 0 … p-1 on stages 0 … p-1, and back: the first and the last chunk on the first stage."""
-    c = np.arange(chunks) % (2 * stages)
-    return np.asarray(np.arange(stages)[:, None] == np.minimum(c, 2 * stages - 1 - c), dtype=np.float64)
+    share: Array = 1.0 * (stage == chunk.clip(max=2 * stages - 1 - chunk))
+    return share
 
 
-def mirrored_placement(stages: int, chunks: int) -> Array:
+def mirrored_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
     """Half of the micro-batches find chunk c on stage c, the others, from the other end, on stage p-1-c."""
-    there = loop_placement(stages, chunks)
-    return (there + there[::-1]) / 2
+    share: Array = 0.5 * (stage == chunk) + 0.5 * (stage == stages - 1 - chunk)
+    return share
 
 
 def _looped(name: str, source: str) -> Schedule:

@@ -86,7 +86,7 @@ def stage_counts(
     A tower that is held but not run sits with the first chunk.
     """
     counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, placement=placement)
-    ends = placement(pp, pp * vpp)
+    ends = placement(np.arange(pp)[:, None], np.array([0, pp * vpp - 1]), pp)
     running = set(order)
     for i, s in enumerate(d.sections):
         if s.role == "input":

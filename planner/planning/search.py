@@ -88,7 +88,8 @@ def _chunks(layers: int, pp: int, schedule: Schedule | None) -> list[int]:
     if schedule is None:
         return [1]
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
-    return [v for v in _divisors(max(per_stage, 1)) if v <= 16 and schedule.runs_chunks(v)] or [schedule.chunks[0]]
+    least, most = schedule.chunks
+    return [v for v in _divisors(max(per_stage, 1)) if least <= v <= min(most, 16)] or [least]
 
 
 def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:
