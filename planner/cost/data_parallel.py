@@ -35,10 +35,10 @@ def data_parallel_time(
     grad_width = exchanged_gradient_bytes(run)
     weight_width = gathered_bytes(run, max(run.precision.bytes_of("weight"), 2.0))
     zero = held_zero_stage(x, run)[:, None]
-    reduce = _exchange("all_reduce", trained, grad_width, x, cluster)
-    scatter = _exchange("reduce_scatter", trained, grad_width, x, cluster)
-    gather = _exchange("all_gather", held, weight_width, x, cluster)
-    updated = gather if trained is held else _exchange("all_gather", trained, weight_width, x, cluster)
+    reduce = _exchange("all_reduce", trained, grad_width, x, run, cluster)
+    scatter = _exchange("reduce_scatter", trained, grad_width, x, run, cluster)
+    gather = _exchange("all_gather", held, weight_width, x, run, cluster)
+    updated = gather if trained is held else _exchange("all_gather", trained, weight_width, x, run, cluster)
     grad_times = np.where(zero >= 2, m[:, None], 1.0)
     weight_times = np.where(zero >= 3, m[:, None], 1.0)
     gradients = np.where(zero == 0, reduce, scatter) * grad_times
@@ -51,7 +51,7 @@ def data_parallel_time(
         )
         both = np.where(zero >= 3, behind_backward + behind_forward, behind_forward)
         spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
-        group = gradient_group(x)
+        group = gradient_group(x, copies=run.schedule.weight_copies)
         column = Group(group.ranks[:, None], group.stride[:, None])
         part = contention(column, cluster, inside=constants.CONTENTION)
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, behind_backward), contention=part)
@@ -59,12 +59,17 @@ def data_parallel_time(
     return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
 
 
-def _exchange(operation: str, parameters: Parameters, width: float, x: Layouts, cluster: Cluster) -> Array:
+def _exchange(
+    operation: str, parameters: Parameters, width: float, x: Layouts, run: TrainingRun, cluster: Cluster
+) -> Array:
     """Time of one collective over dense parameters and one over experts, ``width`` bytes each, (n, kind) [s]."""
 
     def one(size: Array, group: Group) -> Array:
         every = group.spread(size)
         return collective_time(operation, size * width, every.ranks, stride=every.stride, cluster=cluster)
 
-    dense = one(parameters.dense, gradient_group(x))
-    return dense + one(parameters.expert, expert_gradient_group(x)) if parameters.expert.any() else dense
+    copies = run.schedule.weight_copies
+    dense = one(parameters.dense, gradient_group(x, copies=copies))
+    if not parameters.expert.any():
+        return dense
+    return dense + one(parameters.expert, expert_gradient_group(x, copies=copies))

@@ -64,14 +64,14 @@ def stage_group(x: Layouts) -> Group:
     return Group(x.pp, x.tp * x.cp * x.dp)
 
 
-def gradient_group(x: Layouts) -> Group:
-    """Ranks that hold the same dense parameters: data and context parallel ones."""
-    return Group(x.dp * x.cp, x.tp)
+def gradient_group(x: Layouts, *, copies: int = 1) -> Group:
+    """Ranks that hold the same dense parameters: data and context parallel ones, times the ``copies`` of a schedule."""
+    return Group(copies * x.dp * x.cp, x.tp)
 
 
-def expert_gradient_group(x: Layouts) -> Group:
-    """Ranks that hold the same experts."""
-    return Group(np.floor(x.expert_dp), x.ep)
+def expert_gradient_group(x: Layouts, *, copies: int = 1) -> Group:
+    """Ranks that hold the same experts, times the ``copies`` of a schedule."""
+    return Group(np.floor(copies * x.expert_dp), x.ep)
 
 
 AXES = {"tp": tensor_group, "cp": context_group, "dp": data_group, "pp": stage_group, "ep": expert_group}

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.schedules import Ints
 from planner.demand.ops import Array
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,7 @@ def memory_ledger(
 def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) -> Terms:
     """Weights, gradients and optimizer state of each kind of stage, (n, kind) a term [byte]."""
     per = run_state(d, run)
-    ranks = (x.dp * x.cp).astype(np.float64)[:, None]
-    expert_ranks = x.expert_dp[:, None]
+    ranks, expert_ranks = replicas(x, run)
     zero = held_zero_stage(x, run)[:, None]
     dense = sharded(at.trained.dense, per, zero_stage=zero, ranks=ranks)
     expert = sharded(at.trained.expert, per, zero_stage=zero, ranks=expert_ranks)
@@ -115,11 +114,16 @@ def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) ->
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (at.trained.dense + at.trained.expert) * width
-    copies = run.schedule.weight_copies
-    state |= {"weights": copies * state["weights"], "gradients": copies * state["gradients"]}
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     return state
+
+
+def replicas(x: Layouts, run: TrainingRun) -> tuple[Array, Array]:
+    """Ranks that hold the same dense weights, and the same experts, shape (n, 1): copies of a schedule count as data
+    parallelism does, whose gradients are summed and whose state may be sharded over all of them (assumption)."""
+    copies = run.schedule.weight_copies
+    return (copies * x.dp * x.cp).astype(np.float64)[:, None], copies * x.expert_dp[:, None]
 
 
 def _in_flight(x: Layouts, run: TrainingRun, stages: Stages, micro_batches: Array) -> Array:

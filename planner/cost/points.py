@@ -201,14 +201,15 @@ def _point(
 def _accumulation_point(run: TrainingRun, at: Timed, m: float) -> Iterator[Point]:
     """The adding of gradients where a kernel of its own does it, once a micro-batch."""
     if at.accumulation > 0:
-        moved = float((at.trained.dense + at.trained.expert)[0, 0]) * accumulation_bytes(run)
+        added = at.trained.dense + at.trained.expert
+        moved = float(added[0, 0]) * accumulation_bytes(run) / run.schedule.weight_copies
         yield _point("gradient accumulation", "backward", "vector", 0.0, moved, at.accumulation, m, bound="memory",
                      dtype=VECTOR)  # fmt: skip
 
 
 def _optimizer_point(job: Job, run: TrainingRun, at: Timed, seconds: float) -> Point:
     """The update of the parameters that the fullest stage owns."""
-    opt, owned = run.optimizer, float(owned_parameters(job.layout, at.everywhere).max())
+    opt, owned = run.optimizer, float(owned_parameters(job.layout, run, at.everywhere).max())
     flops = opt.flops * owned + (float(newton_schulz_flops(owned)) if opt.matrices_only else 0.0)
     moved = owned * update_bytes(run_state(job.demand, run), run.precision)
     matrix = opt.matrices_only

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
-from planner.cost.layouts import Layouts
-from planner.cost.schedules import Ints, Schedule
+from planner.cost.layouts import Ints, Layouts
+from planner.cost.schedules import Schedule
 from planner.errors import BadInputError
 
 Bools = NDArray[np.bool_]

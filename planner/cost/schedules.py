@@ -1,7 +1,11 @@
-"""Pipeline schedules: what each costs in time and memory, and how it places the model. A new one is a row of SCHEDULES.
+"""Pipeline schedules: what each costs in time and memory and where it places the model, as rows of SCHEDULES.
 
-A *stage* is what one pipeline rank holds of the model; ``vpp`` chunks make a stage. Times and activations are in units
-of whole stages: F and B of one micro-batch through everything a rank holds, B holding W, the weight gradients.
+A *stage* is what one pipeline rank runs of the model, ``vpp`` chunks of it. Times and activations are in whole stages:
+F and B are one micro-batch through all chunks of a rank. B, as the planner's other ledgers have it, holds both
+gradients and recomputation; b is what the stage before waits for, W the weight gradients, B = b + W. The bubble is what
+is left of a step, from the first pass on any stage to the last, beside m(F+B): all stages wait for the gradient norm.
+
+Only operators and methods of arrays are used, so that names can be listed without loading numpy.
 """
 
 from __future__ import annotations
@@ -9,29 +13,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from planner.demand.ops import Array
+    from planner.demand.ops import Array
 
-Ints = NDArray[np.int64]
-Placement = Callable[[Ints, int], Ints]
+    Ints = NDArray[np.int64]
+    Mask = NDArray[np.bool_]
+
+Placement = Callable[["Ints", "Ints", int], "Array"]
+MANY = 10**7  # chunks a stage: as many as there are layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageTimes:
-    """Mean time of one micro-batch on one stage, each of shape (n,) [s]; ``backward`` holds both gradients and
-    recomputation, ``weight_gradient`` the part of it that can wait."""
+    """Mean time of one micro-batch on one stage, each of shape (n,) [s]: F, B and the W that B holds."""
 
     forward: Array
     backward: Array
     weight_gradient: Array
 
+    @property
+    def input_gradient(self) -> Array:
+        """What the stage before waits for, b = B - W [s]."""
+        return self.backward - self.weight_gradient
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """Sizes of a pipeline: stages, model chunks a stage and micro-batches a step, arrays that broadcast together."""
+    """Stages p, chunks a stage v and micro-batches a step m; arrays that broadcast together."""
 
     pp: Array
     vpp: Array
@@ -44,17 +57,17 @@ class Schedule:
 
     Attributes
     ----------
-    name, source
+    name, source : what it is called, and where it is described
     bubble : (StageTimes, Pipeline) -> idle time of a stage in one step, shape (n,) [s]
     in_flight : (stage, Pipeline) -> micro-batches whose activations a stage holds at its peak, in whole stages
     exposed_sends : (time of one send, Pipeline) -> sends on the critical path of a step, shape (n,) [s]
     exchange_window : (Pipeline) -> passes of a stage during which an exchange once a step can go on, in micro-batches
-    stage_of : (chunk, stages) -> stage that holds each chunk of the model, in the order of its layers
+    placement : (stage, chunk, stages) -> part of the chunk's work that the stage does, 0 to 1
     chunks : fewest and most chunks a stage
-    weight_copies : copies of a stage's weights and gradients on a rank
+    weight_copies : ranks that hold each chunk
     merges_passes : whether one micro-batch runs forward while another runs back, which hides the experts' exchange
-    even_stages : whether stages come in pairs
-    rounds : micro-batches a step needs, over its stages
+    paired : whether stages and micro-batches come in pairs
+    fewest_micro_batches : (a, b), a step needs at least a·p + b
     """
 
     name: str
@@ -63,25 +76,27 @@ class Schedule:
     in_flight: Callable[[Array, Pipeline], Array]
     exposed_sends: Callable[[Array, Pipeline], Array]
     exchange_window: Callable[[Pipeline], Array]
-    stage_of: Placement
+    placement: Placement
     chunks: tuple[int, int]
-    weight_copies: float
+    weight_copies: int
     merges_passes: bool
-    even_stages: bool
-    rounds: int
+    paired: bool
+    fewest_micro_batches: tuple[int, int]
 
-    def runs_chunks(self, vpp: Ints | int) -> NDArray[np.bool_]:
+    def runs_chunks(self, vpp: Ints) -> Mask:
         """Whether a stage may hold ``vpp`` chunks, shape (n,)."""
-        return np.asarray((self.chunks[0] <= vpp) & (vpp <= self.chunks[1]))
+        return (vpp >= self.chunks[0]) & (vpp <= self.chunks[1])
 
-    def runs_stages(self, pp: Ints) -> NDArray[np.bool_]:
-        """Whether the schedule is one of ``pp`` stages, shape (n,): chunks that always are several need a pipeline."""
-        return np.asarray(((pp > 1) | (self.chunks[0] == 1)) & ((pp % 2 == 0) | (not self.even_stages)))
+    def runs_stages(self, pp: Ints) -> Mask:
+        """Whether there may be ``pp`` stages, shape (n,): chunks that always are several need a pipeline."""
+        runs: Mask = ((pp > 1) | (self.chunks[0] == 1)) & ((pp % 2 == 0) | (not self.paired))
+        return runs
 
-    @property
-    def said_stages(self) -> str:
-        """What it asks of the number of stages, in words."""
-        return "an even number of stages" if self.even_stages else "two stages or more"
+    def runs_micro_batches(self, micro_batches: Ints, pp: Ints) -> Mask:
+        """Whether a step may have so many micro-batches, shape (n,)."""
+        a, b = self.fewest_micro_batches
+        runs: Mask = (micro_batches >= a * pp + b) & ((micro_batches % 2 == 0) | (not self.paired))
+        return runs
 
     @property
     def said_chunks(self) -> str:
@@ -89,103 +104,205 @@ class Schedule:
         least, most = self.chunks
         return f"exactly {least} model chunk{'s' * (least > 1)}" if least == most else f"{least} model chunks or more"
 
+    @property
+    def said_stages(self) -> str:
+        """What is asked of the number of stages, in words."""
+        return "an even number of stages" if self.paired else "two stages or more"
 
-MANY = 10**7  # chunks: as many as the model has layers
+    @property
+    def said_micro_batches(self) -> str:
+        """What is asked of the number of micro-batches, in words."""
+        a, b = self.fewest_micro_batches
+        least = f"{a}·pp" + (f"{b:+d}" if b else "")
+        return f"an even number of micro-batches, {least} or more" if self.paired else f"{least} micro-batches or more"
+
+
+# Bubbles
 
 
 def looped_bubble(t: StageTimes, p: Pipeline) -> Array:
-    """(p-1)(F+B)/v. Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473."""
-    return np.asarray((p.pp - 1) * (t.forward + t.backward) / np.where(p.vpp > 1, p.vpp, 1.0))
+    """(p-1)(F+B)/v (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473), m a multiple of p. Where
+    m < p, chunks run in rounds of m and a micro-batch comes round to a stage's next chunk later than the stage is done
+    with the others: (p-m)(1-1/v)(F+B) more."""
+    whole = t.forward + t.backward
+    late = (p.pp - p.micro_batches).clip(min=0.0) * (1.0 - 1.0 / p.vpp) * whole
+    bubble: Array = (p.pp - 1) * whole / p.vpp + late
+    return bubble
 
 
-def split_backward_bubble(t: StageTimes, p: Pipeline) -> Array:
-    """(p-1)(F+B-2W), B holding W, of which one moves into the bubble. Qi et al. 2023, table 2,
-    https://arxiv.org/abs/2401.10241."""
-    return np.asarray(np.maximum((p.pp - 1) * (t.forward + t.backward - 2 * t.weight_gradient), 0.0))
+def deferred_bubble(t: StageTimes, p: Pipeline) -> Array:
+    """(p-1)(F+b-W), so (p-1)(F+B-2W) (Qi et al. 2023, table 2, https://arxiv.org/abs/2401.10241), where m ≥ p and
+    W is the shortest of the three. A gap is filled by no more than the shortest, and by no more than are due."""
+    filled = p.micro_batches.clip(max=p.pp) - 1
+    f, b, w = t.forward, t.input_gradient, t.weight_gradient
+    bubble: Array = (p.pp - 1) * (f + b) - filled * w.clip(max=b).clip(max=f)
+    return bubble
 
 
-def bidirectional_bubble(t: StageTimes, p: Pipeline) -> Array:
-    """(p/2-1)(F+B-3W). DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437."""
-    return np.asarray(np.maximum((p.pp / 2 - 1) * (t.forward + t.backward - 3 * t.weight_gradient), 0.0))
+def zb_v_bubble(t: StageTimes, p: Pipeline) -> Array:
+    """Critical paths of ZB-V in the order for F = b = W (Qi et al. 2023, section 6, https://arxiv.org/abs/2401.10241).
+
+    There (p-1)F/2, which is how much later the last stage starts: the paper counts each stage by itself, and none
+    where optimizer steps do not wait for each other. max(b/2, b-W)·(p-1) where b ≥ F and b ≥ W. Its scheduler reorders
+    passes of other times, which can only be shorter.
+    """
+    n = p.pp - 1
+    f, b, w = t.forward / 2, t.input_gradient / 2, t.weight_gradient / 2
+    late = ((2 * n - 1) * (f - b)).clip(min=2 * n * (f - b) - w).clip(min=0.0)
+    bubble: Array = (n * b + late).clip(min=2 * n * (b - w) + late).clip(min=f.clip(min=b) + (n - 1) * w)
+    return bubble
+
+
+def _two_way_bubble(f: Array, b: Array, w: Array, n: Array) -> Array:
+    """n(F&B + B - 3W) = n(F+2b-W) where F = b ≥ W (DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437), F&B being
+    F + B: what they hide of each other is the exchange with experts. Else what the order of the published code
+    (https://github.com/deepseek-ai/DualPipe) takes, up to F less where b > F."""
+    bubble: Array = (2 * n * f).clip(min=(n - 1) * f + n * b) + n * (b - w).clip(min=0.0)
+    return bubble
+
+
+def dualpipe_bubble(t: StageTimes, p: Pipeline) -> Array:
+    """Two pipelines of p stages from either end meet: n = p/2 - 1."""
+    return _two_way_bubble(t.forward, t.input_gradient, t.weight_gradient, p.pp / 2 - 1)
+
+
+def dualpipev_bubble(t: StageTimes, p: Pipeline) -> Array:
+    """One pipeline of 2p chunks folded on p stages: n = p - 1, of passes half as long
+    (https://github.com/deepseek-ai/DualPipe, README)."""
+    return _two_way_bubble(t.forward / 2, t.input_gradient / 2, t.weight_gradient / 2, p.pp - 1.0)
+
+
+# Activations
 
 
 def looped_in_flight(stage: Array, p: Pipeline) -> Array:
     """p - i on stage i; interleaved (2·(p-i-1) + (v-1)·p + 1)/v, on the first stage p·(1 + (p-1)/(p·v))
-    (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198); never more than there are."""
-    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * p.pp + 1
-    return np.asarray(np.minimum(np.where(p.vpp > 1, chunks / p.vpp, p.pp - stage), p.micro_batches))
+    (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198), in rounds of m where m < p."""
+    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * p.micro_batches.clip(max=p.pp) + 1
+    several = p.vpp > 1
+    held: Array = (several * chunks / p.vpp + ~several * (p.pp - stage)).clip(max=p.micro_batches)
+    return held
 
 
 def all_in_flight(stage: Array, p: Pipeline) -> Array:
-    """All: every forward pass comes before the first backward pass. Huang et al. 2019, https://arxiv.org/abs/1811.06965."""
-    return np.asarray(p.micro_batches + 0.0 * stage)
+    """All: every forward pass comes before the first backward (Huang et al. 2019, https://arxiv.org/abs/1811.06965)."""
+    return p.micro_batches + 0.0 * stage
 
 
-def bidirectional_in_flight(stage: Array, p: Pipeline) -> Array:
-    """p + 1 on every stage. DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437."""
-    return np.asarray(np.minimum(p.pp + 1 + 0.0 * stage, 2 * p.micro_batches))
+def level_in_flight(stage: Array, p: Pipeline) -> Array:
+    """p on every stage: what a later stage needs less for its input gradients it keeps for weight gradients (Qi et al.
+    2023, section 2.1, https://arxiv.org/abs/2401.10241; ZB-V the same, 2p chunks of half a stage, section 6)."""
+    return (p.pp + 0.0 * stage).clip(max=p.micro_batches)
+
+
+def dualpipe_in_flight(stage: Array, p: Pipeline) -> Array:
+    """p + 1 on every stage (DeepSeek-V3, table 1, https://arxiv.org/abs/2412.19437)."""
+    return p.pp + 1.0 + 0.0 * stage
+
+
+def dualpipev_in_flight(stage: Array, p: Pipeline) -> Array:
+    """2p + 1 chunks of half a stage (https://github.com/deepseek-ai/DualPipe, README)."""
+    return p.pp + 0.5 + 0.0 * stage
+
+
+# Sends
 
 
 def looped_sends(send: Array, p: Pipeline) -> Array:
-    """Each micro-batch forward and back; interleaving hides the steady state behind other chunks and pays v times in
-    filling and draining."""
-    fill = 2.0 * (p.pp - 1) * send
-    return np.where(p.vpp > 1, fill * p.vpp, fill + 2.0 * (p.micro_batches - 1) * send)
+    """1F1B: each micro-batch forward and back. Interleaving hides the steady state behind other chunks: filling and
+    draining pass on all v·p chunks."""
+    steady = 2.0 * (p.pp - 1) * send + 2.0 * (p.micro_batches - 1) * send
+    several = p.vpp > 1
+    sends: Array = several * 2.0 * (p.pp * p.vpp - 1) * send + ~several * steady
+    return sends
 
 
-def bidirectional_sends(send: Array, p: Pipeline) -> Array:
-    """Filling and draining only: the steady state hides behind the other direction."""
-    return np.asarray(2.0 * (p.pp - 1) * send)
+def fill_sends(send: Array, p: Pipeline) -> Array:
+    """Filling and draining only, v times through the pipeline: the steady state hides behind other passes. Where the
+    chunks turn round, the last stage sends to itself."""
+    return 2.0 * (p.pp - 1) * p.vpp * send
+
+
+# Windows of the exchange once a step
 
 
 def looped_window(p: Pipeline) -> Array:
     """A stage that holds one chunk of the model has its gradients with the last backward pass. Interleaved, chunks run
     in turn for p micro-batches each, so all but the last exchange while the next of them run; parameters likewise,
     before the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473)."""
-    v = p.vpp.astype(np.float64)
-    turns = np.minimum(p.pp, p.micro_batches)
-    return np.where(v > 1, (1.0 + (v - 1.0) * turns) / v, 1.0)
+    window: Array = (1.0 + (p.vpp - 1.0) * p.micro_batches.clip(max=p.pp)) / p.vpp
+    return window
 
 
 def last_pass_window(p: Pipeline) -> Array:
-    """One pass: gradients are complete with the last backward pass."""
-    return np.ones(np.shape(p.pp))
+    """Gradients are complete with the last pass, and that is what they hide behind."""
+    return 1.0 + 0.0 * p.pp
 
 
-def loop_placement(chunk: Ints, stages: int) -> Ints:
+# Placements
+
+
+def loop_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
     """Chunk c on stage c mod p."""
-    return chunk % stages
+    share: Array = 1.0 * (stage == chunk % stages)
+    return share
+
+
+def v_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
+    """Chunks 0 … p-1 on stages 0 … p-1, and back: the first and the last chunk on the first stage."""
+    share: Array = 1.0 * (stage == chunk.clip(max=2 * stages - 1 - chunk))
+    return share
+
+
+def mirrored_placement(stage: Ints, chunk: Ints, stages: int) -> Array:
+    """Half of the micro-batches find chunk c on stage c, the others, from the other end, on stage p-1-c."""
+    share: Array = 0.5 * (stage == chunk) + 0.5 * (stage == stages - 1 - chunk)
+    return share
 
 
 def _looped(name: str, source: str) -> Schedule:
+    """1F1B, interleaved where stages hold several chunks: two names of one schedule."""
     return Schedule(
         name=name, source=source, bubble=looped_bubble, in_flight=looped_in_flight, exposed_sends=looped_sends,
-        exchange_window=looped_window, stage_of=loop_placement, chunks=(1, MANY), weight_copies=1.0,
-        merges_passes=False, even_stages=False, rounds=0,
+        exchange_window=looped_window, placement=loop_placement, chunks=(1, MANY), weight_copies=1,
+        merges_passes=False, paired=False, fewest_micro_batches=(0, 1),
     )  # fmt: skip
 
 
 SCHEDULES: Mapping[str, Schedule] = MappingProxyType({
     s.name: s
     for s in (
-        _looped("1f1b", "Narayanan et al. 2021 (PipeDream-Flush), https://arxiv.org/abs/2104.04473"),
+        _looped("1f1b", "PipeDream-Flush, Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473"),
         _looped("interleaved", "Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473"),
         Schedule(
-            name="zb-h1", source="Qi et al. 2023, https://arxiv.org/abs/2401.10241", bubble=split_backward_bubble,
-            in_flight=looped_in_flight, exposed_sends=looped_sends, exchange_window=last_pass_window,
-            stage_of=loop_placement, chunks=(1, 1), weight_copies=1.0, merges_passes=False, even_stages=False,
-            rounds=0,
+            name="zb-h1", source="Qi et al. 2023, section 2.1, https://arxiv.org/abs/2401.10241",
+            bubble=deferred_bubble, in_flight=level_in_flight, exposed_sends=looped_sends,
+            exchange_window=last_pass_window, placement=loop_placement, chunks=(1, 1), weight_copies=1,
+            merges_passes=False, paired=False, fewest_micro_batches=(0, 1),
         ),
         Schedule(
-            name="dualpipe", source="DeepSeek-V3, https://arxiv.org/abs/2412.19437", bubble=bidirectional_bubble,
-            in_flight=bidirectional_in_flight, exposed_sends=bidirectional_sends, exchange_window=last_pass_window,
-            stage_of=loop_placement, chunks=(1, 1), weight_copies=2.0, merges_passes=True, even_stages=False, rounds=0,
+            name="zb-v", source="Qi et al. 2023, section 6, https://arxiv.org/abs/2401.10241; "
+            "Qi et al. 2024, https://arxiv.org/abs/2405.15362", bubble=zb_v_bubble, in_flight=level_in_flight,
+            exposed_sends=fill_sends, exchange_window=last_pass_window, placement=v_placement, chunks=(2, 2),
+            weight_copies=1, merges_passes=False, paired=False, fewest_micro_batches=(2, -1),
+        ),
+        Schedule(
+            name="dualpipe", source="DeepSeek-V3, section 3.2.1, https://arxiv.org/abs/2412.19437",
+            bubble=dualpipe_bubble, in_flight=dualpipe_in_flight, exposed_sends=fill_sends,
+            exchange_window=last_pass_window, placement=mirrored_placement, chunks=(1, 1), weight_copies=2,
+            merges_passes=True, paired=True, fewest_micro_batches=(2, 0),
+        ),
+        Schedule(
+            name="dualpipev", source="https://github.com/deepseek-ai/DualPipe", bubble=dualpipev_bubble,
+            in_flight=dualpipev_in_flight, exposed_sends=fill_sends, exchange_window=last_pass_window,
+            placement=v_placement, chunks=(2, 2), weight_copies=1, merges_passes=True, paired=False,
+            fewest_micro_batches=(2, 0),
         ),
         Schedule(
             name="gpipe", source="Huang et al. 2019, https://arxiv.org/abs/1811.06965", bubble=looped_bubble,
-            in_flight=all_in_flight, exposed_sends=looped_sends, exchange_window=last_pass_window,
-            stage_of=loop_placement, chunks=(1, 1), weight_copies=1.0, merges_passes=False, even_stages=False,
-            rounds=0,
+            in_flight=all_in_flight, exposed_sends=fill_sends, exchange_window=last_pass_window,
+            placement=loop_placement, chunks=(1, 1), weight_copies=1, merges_passes=False, paired=False,
+            fewest_micro_batches=(0, 1),
         ),
     )
 })  # fmt: skip

@@ -42,12 +42,12 @@ class Stages:
         return np.asarray(terms @ (self.layers.T * self.pace))
 
 
-def stages(d: Demand, cluster: Cluster, *, pp: int, vpp: int, stage_of: Placement = loop_placement) -> Stages:
+def stages(d: Demand, cluster: Cluster, *, pp: int, vpp: int, placement: Placement = loop_placement) -> Stages:
     """The kinds of stages of a pipeline of ``pp`` stages of ``vpp`` chunks.
 
     A stage waits for the slowest of its own devices only, which matters where one stage is longer than the others.
     """
-    counts = stage_counts(d, pp=pp, vpp=vpp, stage_of=stage_of)
+    counts = stage_counts(d, pp=pp, vpp=vpp, placement=placement)
     kinds, first, multiplicity = np.unique(counts, axis=0, return_index=True, return_counts=True)
     execution, n = cluster.efficiency.execution, cluster.devices
     own = [slowest_of(round(k * n / multiplicity.sum()), execution) for k in multiplicity]
@@ -55,22 +55,22 @@ def stages(d: Demand, cluster: Cluster, *, pp: int, vpp: int, stage_of: Placemen
     return Stages(kinds, first, multiplicity / multiplicity.sum(), pace)
 
 
-def stage_counts(d: Demand, *, pp: int, vpp: int, stage_of: Placement = loop_placement) -> Array:
+def stage_counts(d: Demand, *, pp: int, vpp: int, placement: Placement = loop_placement) -> Array:
     """Layers of each section on each stage, shape (pp, section); inputs with the first chunk, outputs with the last.
 
-    A tower that is held but not run sits on the first stage.
+    A tower that is held but not run sits with the first chunk.
     """
     order = running_layers(d)
-    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, stage_of=stage_of)
-    last = stage_of(np.array([pp * vpp - 1]), pp)[0]
+    counts = stage_sections(order, sections=len(d.sections), pp=pp, vpp=vpp, placement=placement)
+    ends = placement(np.arange(pp)[:, None], np.array([0, pp * vpp - 1]), pp)
     running = set(order)
     for i, s in enumerate(d.sections):
         if s.role == "input":
-            counts[0, i] = 1.0
+            counts[:, i] = ends[:, 0]
         elif s.role == "output":
-            counts[last, i] = 1.0
+            counts[:, i] = ends[:, -1]
         elif i not in running:
-            counts[0, i] = s.count
+            counts[:, i] = s.count * ends[:, 0]
     return counts
 
 
@@ -80,19 +80,18 @@ def running_layers(d: Demand) -> tuple[int, ...]:
 
 
 def stage_sections(
-    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, stage_of: Placement = loop_placement
+    order: tuple[int, ...], *, sections: int, pp: int, vpp: int, placement: Placement = loop_placement
 ) -> Array:
     """Layers of each section on each stage, shape (pp, section).
 
     Layers are dealt in order to pp·vpp chunks as evenly as they go; a remainder goes to the middle chunks first,
-    because the first and last chunk stand beside the embedding and the head. ``stage_of`` places the chunks.
+    because the first and last chunk stand beside the embedding and the head. ``placement`` shares the chunks out.
     """
     chunks = max(1, min(pp * vpp, len(order))) if vpp > 1 else pp
     base, extra = divmod(len(order), chunks)
     sizes = np.full(chunks, base, dtype=np.int64)
     middle_first = np.argsort(np.abs(np.arange(chunks) - (chunks - 1) / 2.0), kind="stable")
     sizes[middle_first[:extra]] += 1
-    counts = np.zeros((pp, sections))
-    chunk_of = np.repeat(np.arange(chunks), sizes)
-    np.add.at(counts, (stage_of(chunk_of, pp), np.asarray(order, dtype=np.int64)), 1.0)
-    return counts
+    held = np.zeros((chunks, sections))
+    np.add.at(held, (np.repeat(np.arange(chunks), sizes), np.asarray(order, dtype=np.int64)), 1.0)
+    return np.asarray(placement(np.arange(pp)[:, None], np.arange(chunks), pp) @ held)

@@ -95,7 +95,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        kinds = stages(d, cluster, pp=pp, vpp=vpp, stage_of=run.schedule.stage_of)
+        kinds = stages(d, cluster, pp=pp, vpp=vpp, placement=run.schedule.placement)
         here = over(lambda a, rows=rows: a[rows], terms)
         out.append((rows, _pipeline_step(d, cluster, x.take(rows), run, kinds, here)))
     return _merge(out, len(x))
@@ -117,9 +117,9 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
     time["optimizer"] = optimizer_time(d, cluster, x, run, trained)
     layers = _layers(d)
     memory = StageMemory(
-        held=held, trained=trained, frozen=kinds.of(terms.held.frozen), saved=saved,
+        held=held, trained=trained, frozen=run.schedule.weight_copies * kinds.of(terms.held.frozen), saved=saved,
         rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
-        loss=kinds.of(terms.saved.loss),
+        loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
 
@@ -149,11 +149,11 @@ class Timed:
 
 def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage: int | None = None) -> Timed:
     """What a stage of one layout spends a micro-batch on, the slowest stage by default."""
-    kinds = stages(d, cluster, pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
+    kinds = stages(d, cluster, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
     terms = layer_terms(d, cluster, x, run, detail=False)
     _, trained = _parameters(run, kinds, terms)
     forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
-    counts = stage_counts(d, pp=int(x.pp[0]), vpp=int(x.vpp[0]), stage_of=run.schedule.stage_of)
+    counts = stage_counts(d, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
     slow = int(kinds.first[np.argmax(forward.time + backward.time, axis=1)[0]])
     chosen = slow if stage is None else stage
     k = int(np.flatnonzero((kinds.layers == counts[chosen]).all(axis=1))[0])
@@ -168,8 +168,11 @@ def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage
 
 def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Parameters, Parameters]:
     """Parameters held and parameters trained on each kind of stage: all of them, or the adapters'."""
-    held = Parameters(kinds.of(terms.held.dense), kinds.of(terms.held.expert))
-    return held, Parameters(kinds.of(terms.held.adapter), 0.0 * held.expert) if run.lora_rank else held
+    copies = run.schedule.weight_copies
+    held = Parameters(copies * kinds.of(terms.held.dense), copies * kinds.of(terms.held.expert))
+    if not run.lora_rank:
+        return held, held
+    return held, Parameters(copies * kinds.of(terms.held.adapter), 0.0 * held.expert)
 
 
 def _layers(d: Demand) -> Array:
@@ -280,7 +283,8 @@ def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Parameters) -
     """Time of adding a micro-batch's gradients where a kernel of its own does it, shape of ``trained`` [s]."""
     reach = kernel_efficiency(cluster.accelerator, "vector", "fp32", defaults=cluster.efficiency).memory
     moved = (trained.dense + trained.expert) * accumulation_bytes(run)
-    return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)))
+    # Of the copies that a schedule holds, a micro-batch adds to one.
+    return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)) / run.schedule.weight_copies)
 
 
 def _offload_time(cluster: Cluster, saved: Array, forward: Array, backward: Array) -> Array:

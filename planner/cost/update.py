@@ -6,7 +6,7 @@ import numpy as np
 
 from planner.cost.kernels import attention_dtype
 from planner.cost.layouts import Layouts
-from planner.cost.memory import Parameters, run_state
+from planner.cost.memory import Parameters, replicas, run_state
 from planner.cost.runs import TrainingRun
 from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.ops import Array
@@ -19,17 +19,18 @@ from planner.supply.efficiency import kernel_efficiency
 NEWTON_SCHULZ_EFFICIENCY = 0.5  # share of the 16-bit peak that Muon's batched matmuls reach; assumption
 
 
-def owned_parameters(x: Layouts, trained: Parameters) -> Array:
+def owned_parameters(x: Layouts, run: TrainingRun, trained: Parameters) -> Array:
     """Parameters that a rank updates on each kind of stage, (n, kind): its shard under ZeRO, else all."""
     sharded = (x.zero_stage >= 1)[:, None]
-    dense = trained.dense / np.where(sharded, (x.dp * x.cp)[:, None], 1.0)
-    return np.asarray(dense + trained.expert / np.where(sharded, x.expert_dp[:, None], 1.0))
+    ranks, expert_ranks = replicas(x, run)
+    dense = trained.dense / np.where(sharded, ranks, 1.0)
+    return np.asarray(dense + trained.expert / np.where(sharded, expert_ranks, 1.0))
 
 
 def optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, trained: Parameters) -> Array:
     """Update of the parameters a rank owns, on the stage that owns most, (n,) [s]."""
     per = run_state(d, run)
-    owned = owned_parameters(x, trained)
+    owned = owned_parameters(x, run, trained)
     moved = owned * update_bytes(per, run.precision)
     memory = kernel_efficiency(cluster.accelerator, "optimizer", "fp32", defaults=cluster.efficiency).memory
     time = moved / (cluster.accelerator.bandwidth * memory)

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 
 from planner.catalogue.classes import Execution
 from planner.cost.constants import RECOMPUTE
-from planner.cost.layouts import Layouts, layouts
+from planner.cost.layouts import Ints, Layouts, layouts
 from planner.cost.memory import device_capacity
 from planner.cost.runs import TrainingRun
-from planner.cost.schedules import SCHEDULES, Ints
+from planner.cost.schedules import SCHEDULES
 from planner.cost.training import training_step
 from planner.demand.transformer import Demand
 from planner.scenario.defaults import default_framework, default_gradients, settings_of_layout
