@@ -38,8 +38,11 @@ BROKEN: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
                  ("tp 5 does not divide the MLP width 13824; allowed: 1, 2, 4, 8",)),
     "pp_layers": ({**TRAIN, "devices": 64, "pp": 64}, ("pp 64 is more than the 32 layers",)),
     "vpp_layers": ({**TRAIN, "pp": 8, "vpp": 8}, ("vpp 8 x pp 8 = 64 model chunks", "32 layers")),
-    "vpp_schedule": ({**TRAIN, "pp": 2, "vpp": 2, "schedule": "gpipe"},
-                     ("gpipe does not run vpp 2 model chunks a stage; allowed: 1",)),
+    "schedule_vpp": ({**TRAIN, "pp": 2, "vpp": 2, "schedule": "gpipe"},
+                     ("schedule gpipe needs exactly 1 model chunk a stage; vpp is 2",)),
+    "schedule_pp": ({**TRAIN, "pp": 1, "schedule": "zb-v"}, ("schedule zb-v needs two stages or more; pp is 1",)),
+    "schedule_micro_batches": ({**TRAIN, "devices": 4, "pp": 4, "schedule": "dualpipev", "global_batch": 4,
+                                "micro_batch": 1}, ("schedule dualpipev needs 2·pp micro-batches or more; pp is 4",)),
     "ep_experts": ({**TRAIN, "model": "mixtral-8x7b", "ep": 3}, ("ep 3 does not divide the 8 experts", "1, 2, 4, 8")),
     "ep_ranks": ({**TRAIN, "model": "mixtral-8x7b", "ep": 8, "pp": 2},
                  ("ep 8 does not divide dp·cp·tp = 4·1·1 = 4; allowed: 1, 2, 4",)),
@@ -102,7 +105,7 @@ def test_a_schedule_that_is_held_is_searched_with_the_chunks_it_allows(cli: Cli,
     resolved = resolve_run(scenario)
     chunks = {int(v) for x in candidates(resolved, scenario) for v in x.vpp}
     assert (max(chunks) > 1) == (schedule in ("1f1b", "interleaved"))
-    assert "vpp_schedule" not in search(resolved, scenario).refused
+    assert "schedule_vpp" not in search(resolved, scenario).refused
 
 
 def test_a_schedule_that_is_not_held_follows_the_chunks() -> None:
@@ -125,7 +128,7 @@ def test_a_search_with_an_all_to_all_exchange_leaves_out_what_heads_do_not_allow
     assert all(32 % (int(e.inputs["tp"]) * int(e.inputs["cp"])) == 0 for e in found.rows)
 
 
-@pytest.mark.parametrize("law", ["devices", "tp_heads", "cp_decode", "host_link", "vpp_schedule"])
+@pytest.mark.parametrize("law", ["devices", "tp_heads", "cp_decode", "host_link", "schedule_vpp"])
 def test_a_search_in_which_one_law_refuses_all_says_what_it_says(law: str) -> None:
     scenario, words = BROKEN[law]
     with pytest.raises(BadInputError) as error:

@@ -302,7 +302,7 @@ def bubble(name: str, p: int, m: int, v: int, *, times: tuple[float, float, floa
 
 
 def test_every_schedule_is_played_and_can_be_asked_for() -> None:
-    assert set(ORDERS) == set(SIZES) == set(SCHEDULES) == set(KEYS["schedule"].choices)
+    assert set(ORDERS) == set(SIZES) == set(SCHEDULES) == set(KEYS["schedule"].allowed)
     assert all(s.name == name and "https://" in s.source for name, s in SCHEDULES.items())
 
 

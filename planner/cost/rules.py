@@ -253,12 +253,12 @@ RULES: tuple[Rule, ...] = (
     Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
          lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
          "more stages than layers"),
-    # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
-    Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
-         _vpp_words, "model chunks without a pipeline, or more than the layers"),
     Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_stages}; pp is {r['pp']}",
          "numbers of stages that the schedule does not run"),
+    # Embedding and head may take a chunk each, as where 126 layers are dealt to 128.
+    Rule("vpp_layers", TRAIN, lambda x, c: (x.vpp > 1) & ((x.pp * x.vpp > c.sizes.layers + 2) | (x.pp == 1)),
+         _vpp_words, "model chunks without a pipeline, or more than the layers"),
     Rule("schedule_micro_batches", TRAIN, lambda x, c: ~_micro_batches_allowed(c.schedule, x),
          lambda r, c: (f"schedule {_named(c).name} needs {_named(c).said_micro_batches}; pp is {r['pp']}, "
                        f"global_batch {r['global_batch']}, dp {r['dp']}, micro_batch {r['micro_batch']}"),

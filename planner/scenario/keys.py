@@ -96,7 +96,7 @@ KEYS: dict[str, Key] = {
             "score matrix)", ("flash", "flash-1", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
-        Key("schedule", "choice", "pipeline schedule: 1f1b, interleaved, zb-h1, dualpipe, gpipe", named=_schedules),
+        Key("schedule", "choice", "pipeline schedule", named=_schedules),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
