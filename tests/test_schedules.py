@@ -478,6 +478,20 @@ def test_dualpipe_shares_both_ends_between_two_stages() -> None:
     assert counts.sum() == 12.0
 
 
+RUNS = {  # chunks a stage and stages, of 1 to 4
+    "1f1b": ([1, 2, 3, 4], [1, 2, 3, 4]), "interleaved": ([1, 2, 3, 4], [1, 2, 3, 4]), "zb-h1": ([1], [1, 2, 3, 4]),
+    "gpipe": ([1], [1, 2, 3, 4]), "zb-v": ([2], [2, 3, 4]), "dualpipe": ([1], [2, 4]), "dualpipev": ([2], [2, 3, 4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_chunks_and_stages_that_a_schedule_runs(name: str) -> None:
+    sizes = np.arange(5)
+    chunks, stages = RUNS[name]
+    assert sizes[SCHEDULES[name].runs_chunks(sizes)].tolist() == chunks
+    assert sizes[1:][SCHEDULES[name].runs_stages(sizes[1:])].tolist() == stages
+
+
 BASE = {"model": "gpt3-175b", "hardware": "dgx-h100", "devices": 64, "tp": 8, "seq_len": 2048}
 
 
@@ -504,7 +518,7 @@ def test_what_a_schedule_does_not_run_is_refused(keys: dict[str, object], says: 
 @pytest.mark.parametrize(("name", "m"), [("zb-v", 15), ("dualpipev", 16), ("dualpipe", 16), ("zb-h1", 1), ("gpipe", 1)])
 def test_as_few_micro_batches_as_a_schedule_runs(name: str, m: int) -> None:
     answer = planner.estimate(**BASE, pp=8, schedule=name, micro_batch=1, global_batch=m)
-    assert answer.row["schedule"] == name and answer.row["vpp"] == SCHEDULES[name].chunks[0]
+    assert answer.row["schedule"] == name and answer.row["vpp"] == RUNS[name][0][0]
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
