@@ -457,6 +457,26 @@ def test_copies_of_dualpipe_are_held_summed_and_sharded(zero: int, optimizer: fl
     assert dual.time["comm.dp.gradients"][0] > 0.0 == plain.time["comm.dp.gradients"][0]
 
 
+def test_a_schedule_places_what_a_step_holds() -> None:
+    """Folded, the first stage holds both tables; from either end, both outer stages hold a head and its logits."""
+    d = demand(gpt(layers=8))
+    one, plain, folded, dual = (
+        training_step(d, cluster(2), layouts(pp=p, vpp=v, global_batch=16), training(schedule=s)).memory
+        for p, v, s in ((1, 1, "1f1b"), (2, 1, "1f1b"), (2, 2, "zb-v"), (2, 1, "dualpipe"))
+    )
+    assert folded["weights"][0] - plain["weights"][0] == pytest.approx(2.0 * 51200 * 1024, rel=0.01)
+    assert dual["logits"][0] == one["logits"][0] > 0.0
+
+
+def test_a_micro_batch_adds_to_the_gradients_of_one_copy() -> None:
+    d, x = demand(gpt(layers=16, bare=True)), layouts(pp=4, global_batch=16)
+    plain, dual = (
+        training_step(d, cluster(4), x, training(schedule=s, framework="megatron-deepspeed")).time
+        for s in ("1f1b", "dualpipe")
+    )
+    assert dual["backward.accumulation"][0] == pytest.approx(plain["backward.accumulation"][0])
+
+
 # Places and laws
 
 
