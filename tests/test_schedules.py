@@ -458,6 +458,26 @@ def test_copies_of_dualpipe_are_held_summed_and_sharded(zero: int, optimizer: fl
     assert dual.time["comm.dp.gradients"][0] > 0.0 == plain.time["comm.dp.gradients"][0]
 
 
+def test_a_schedule_places_what_a_step_holds() -> None:
+    """Folded, the first stage holds both tables; from either end, both outer stages hold a head and its logits."""
+    d = demand(gpt(layers=8))
+    one, plain, folded, dual = (
+        training_step(d, cluster(2), layouts(pp=p, vpp=v, global_batch=16), training(schedule=s)).memory
+        for p, v, s in ((1, 1, "1f1b"), (2, 1, "1f1b"), (2, 2, "zb-v"), (2, 1, "dualpipe"))
+    )
+    assert folded["weights"][0] - plain["weights"][0] == pytest.approx(2.0 * 51200 * 1024, rel=0.01)
+    assert dual["logits"][0] == one["logits"][0] > 0.0
+
+
+def test_a_micro_batch_adds_to_the_gradients_of_one_copy() -> None:
+    d, x = demand(gpt(layers=16, bare=True)), layouts(pp=4, global_batch=16)
+    plain, dual = (
+        training_step(d, cluster(4), x, training(schedule=s, framework="megatron-deepspeed")).time
+        for s in ("1f1b", "dualpipe")
+    )
+    assert dual["backward.accumulation"][0] == pytest.approx(plain["backward.accumulation"][0])
+
+
 # Places and laws
 
 
@@ -477,6 +497,20 @@ def test_dualpipe_shares_both_ends_between_two_stages() -> None:
     ends = [i for i, s in enumerate(d.sections) if s.role in ("input", "output")]
     assert counts[:, ends].tolist() == [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0], [0.5, 0.5]]
     assert counts.sum() == 12.0
+
+
+RUNS = {  # chunks a stage and stages, of 1 to 4
+    "1f1b": ([1, 2, 3, 4], [1, 2, 3, 4]), "interleaved": ([1, 2, 3, 4], [1, 2, 3, 4]), "zb-h1": ([1], [1, 2, 3, 4]),
+    "gpipe": ([1], [1, 2, 3, 4]), "zb-v": ([2], [2, 3, 4]), "dualpipe": ([1], [2, 4]), "dualpipev": ([2], [2, 3, 4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_chunks_and_stages_that_a_schedule_runs(name: str) -> None:
+    sizes = np.arange(5)
+    chunks, stages = RUNS[name]
+    assert sizes[SCHEDULES[name].runs_chunks(sizes)].tolist() == chunks
+    assert sizes[1:][SCHEDULES[name].runs_stages(sizes[1:])].tolist() == stages
 
 
 BASE = {"model": "gpt3-175b", "hardware": "dgx-h100", "devices": 64, "tp": 8, "seq_len": 2048}
@@ -505,7 +539,7 @@ def test_what_a_schedule_does_not_run_is_refused(keys: dict[str, object], says: 
 @pytest.mark.parametrize(("name", "m"), [("zb-v", 15), ("dualpipev", 16), ("dualpipe", 16), ("zb-h1", 1), ("gpipe", 1)])
 def test_as_few_micro_batches_as_a_schedule_runs(name: str, m: int) -> None:
     answer = planner.estimate(**BASE, pp=8, schedule=name, micro_batch=1, global_batch=m)
-    assert answer.row["schedule"] == name and answer.row["vpp"] == SCHEDULES[name].chunks[0]
+    assert answer.row["schedule"] == name and answer.row["vpp"] == RUNS[name][0][0]
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
