@@ -88,7 +88,7 @@ def plan(
 
 
 def compare(
-    hardware: Sequence[str], *, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
+    hardware: Sequence[str] | str, *, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
 ) -> pd.DataFrame:
     """The best plan of one scenario on each kind of hardware, a row each; ``error`` says where there is none."""
     import pandas as pd

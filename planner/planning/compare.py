@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from planner.errors import PlannerError
+from planner.errors import BadInputError, PlannerError
 from planner.planning.plan import Plan, make_plan
 from planner.scenario.resolve import HardwareDirs
 
@@ -33,10 +33,13 @@ def compare_hardware(
     Parameters
     ----------
     given : mapping of scenario keys      without ``hardware``
-    names : system or accelerator ids
+    names : system or accelerator ids     one by itself is a list of one
     dirs, folder, today                   as for :func:`planner.planning.plan.make_plan`
     """
-    return [_one({**given, "hardware": name}, name, dirs=dirs, folder=folder, today=today) for name in names]
+    each = [names] if isinstance(names, str) else list(names)
+    if not each:
+        raise BadInputError("hardware: no system or accelerator to compare is given; one or more ids are due")
+    return [_one({**given, "hardware": name}, name, dirs=dirs, folder=folder, today=today) for name in each]
 
 
 def _one(
