@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,20 @@ def plan(
         scenario, compress=compress, top=top, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
         today=date.today(),
     )  # fmt: skip
+
+
+def compare(
+    hardware: Sequence[str] | str, *, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
+) -> pd.DataFrame:
+    """The best plan of one scenario on each kind of hardware, a row each; ``error`` says where there is none."""
+    import pandas as pd
+
+    from planner.planning.compare import compare_hardware
+    from planner.present.plans import comparison_rows
+
+    found = compare_hardware(scenario, hardware, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
+                             today=date.today())  # fmt: skip
+    return pd.DataFrame(comparison_rows(found))
 
 
 def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:

@@ -57,12 +57,15 @@ def test_python() -> None:
     exec(compile(code, "README.md", "exec"), names)
     assert len(names["table"]) == 2  # type: ignore[arg-type]
     assert names["best"] is not None and names["points"]
+    assert list(names["beside"]["id"]) == ["dgx-h100", "mi300x-platform"]  # type: ignore[index]
 
 
-def test_every_key_is_in_the_table() -> None:
+def test_the_table_of_keys_names_keys() -> None:
+    """The table is a choice; the glossary has every key and is held to them."""
     section = TEXT.split("## The scenario")[1].split("\n## ")[0]
-    named = set(re.findall(r"`(\w+)`", section))
-    assert not set(KEYS) - named
+    named = {k for line in section.splitlines() if line.startswith("| `")
+             for k in re.findall(r"`(\w+)`", line.split("|")[1])}  # fmt: skip
+    assert len(named) > 40 and not named - set(KEYS)
 
 
 def test_every_command_is_named() -> None:
@@ -75,8 +78,8 @@ def test_the_accuracy_section_can_be_written() -> None:
     assert TEXT.index("<!-- validation:start -->") < TEXT.index("<!-- validation:end -->")
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/accuracy.md"])
 def test_files_that_are_named_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:planner|hardware|tests|plots)/[\w/.*-]*)`", text)
+    paths = re.findall(r"`((?:planner|hardware|tests|plots|docs)/[\w/.*-]*)`", text)
     assert all(any(ROOT.glob(p.rstrip("/"))) for p in paths), paths

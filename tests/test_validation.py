@@ -1,16 +1,17 @@
 """The comparison with published runs: its parts are right, and the errors it finds do not grow."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import script
 
 from planner.catalogue.intervals import interval_table
 from planner.present.validation import interval_yaml
 from planner.validation import study
 from planner.validation.published import Compared, cases, compare_all, compare_inference, layout_groups
+
+published = pytest.mark.published
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def test_every_case_names_where_it_was_published() -> None:
     assert all(c.source and c.where and c.measured_s > 0 for c in cases())
 
 
+@published
 def test_almost_every_published_step_is_predicted(compared: list[Compared]) -> None:
     refused = [c for c in compared if c.error]
     assert len(refused) <= 0.03 * len(compared)
@@ -39,6 +41,7 @@ def test_almost_every_published_step_is_predicted(compared: list[Compared]) -> N
     assert all("does not" in c.error for c in refused)
 
 
+@published
 def test_no_prediction_is_wrong_by_an_order_of_magnitude(compared: list[Compared]) -> None:
     assert max(abs(c.log_ratio) for c in compared if np.isfinite(c.log_ratio)) < np.log(4)
 
@@ -72,6 +75,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize(("added", "reached"), [(False, FIRST), (True, EVERY)], ids=["first", "every"])
+@published
 def test_errors_by_source_do_not_grow(
     compared: list[Compared], added: bool, reached: dict[str, tuple[float, float]]
 ) -> None:
@@ -83,11 +87,13 @@ def test_errors_by_source_do_not_grow(
     assert abs(rows["all"]["bias"]) <= 0.04
 
 
+@published
 def test_expert_models_stay_within_reach(compared: list[Compared]) -> None:
     sparse = [c for c in whole(compared) if study.regime_of(c).startswith("train.moe")]
     assert study.error_rows(sparse, lambda c: "moe", "kind")[-1]["median_error"] <= 0.16
 
 
+@published
 def test_layouts_are_ranked_as_they_were_measured() -> None:
     rows = study.layout_rows(layout_groups())
     for r in rows:
@@ -98,6 +104,7 @@ def test_layouts_are_ranked_as_they_were_measured() -> None:
     assert np.mean([r["regret"] for r in rows]) <= 0.015
 
 
+@published
 def test_peak_memory_stays_close_to_what_was_measured(compared: list[Compared]) -> None:
     rows = {r["source"]: r for r in study.memory_rows(compared)}
     assert rows["all"]["median_error"] <= 0.08
@@ -105,11 +112,13 @@ def test_peak_memory_stays_close_to_what_was_measured(compared: list[Compared]) 
     assert rows["MooreThreads/SimuMax"]["p90_error"] <= 0.08
 
 
+@published
 def test_most_runs_that_ran_are_said_to_fit(compared: list[Compared]) -> None:
     """What is left accumulated gradients in 16 bits or offloaded more than its publication says."""
     assert study.said_to_fit(compared) >= 0.91 * sum(c.estimate is not None for c in compared)
 
 
+@published
 def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inferred: list[Compared]) -> None:
     assert len(inferred) > 150 and not any(c.error for c in inferred)
     rows = {r["engine"]: r for r in study.error_rows(inferred, lambda c: c.case.source, "engine")}
@@ -118,22 +127,25 @@ def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inf
     assert rows["Transformers NeuronX"]["median_error"] <= 0.15
 
 
+@published
 def test_intervals_made_without_a_source_cover_it(compared: list[Compared], inferred: list[Compared]) -> None:
     for row in study.coverage_rows([*compared, *inferred]):
         target = float(row["interval"].rstrip("%")) / 100
         assert row["covered"] == pytest.approx(target, abs=0.03)
 
 
+@published
 def test_the_shipped_intervals_are_those_of_the_residuals(compared: list[Compared], inferred: list[Compared]) -> None:
     fresh = {r["regime"]: r for r in study.interval_rows([*compared, *inferred])}
     shipped = interval_table()
-    assert set(shipped) == set(fresh), "run: planner validate --write ."
+    assert set(shipped) == set(fresh), "run: python docs/generate.py"
     for name, row in shipped.items():
         assert row["low"] == pytest.approx(fresh[name]["low"], rel=0.02), name
         assert row["high"] == pytest.approx(fresh[name]["high"], rel=0.02), name
     assert "regimes:" in interval_yaml(compared)
 
 
+@published
 def test_an_interval_holds_the_prediction(compared: list[Compared]) -> None:
     for c in compared:
         if c.estimate is not None:
@@ -158,12 +170,7 @@ def test_rank_correlation_is_spearmans() -> None:
 
 def test_the_cross_validation_finds_the_constant_that_made_the_errors() -> None:
     """Runs that a constant of half a reach less would have predicted exactly: it is chosen, and no other moves."""
-    path = Path(__file__).parent / "benchmarks" / "cross_validate.py"
-    spec = importlib.util.spec_from_file_location("cross_validate", path)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = tool  # its dataclass looks its module up
-    spec.loader.exec_module(tool)
+    tool = script(Path(__file__).parent / "benchmarks" / "cross_validate.py")
     first = np.array([[0.2, 0.1, 0.3, 0.0], [0.0, 0.2, -0.1, 0.1]])
     second = 0.1 * first
     steps = tool.choose(first, second, 0.5 * first[0] - 0.25 * second[0], np.ones(4))

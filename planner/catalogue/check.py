@@ -5,12 +5,16 @@ A check that a chip truly breaks is waived in its file, with the reason, under `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from planner.catalogue import build, loader
 from planner.catalogue.fields import ACCELERATOR_FIELDS, SYSTEM_FIELDS
+from planner.catalogue.models import load_model, model_ids
 from planner.catalogue.reader import Document, Figure, read_document
+from planner.errors import BadInputError, PlannerError
 
 Values = Mapping[str, Any]
 TOLERANCE = 0.03  # printed figures are rounded, and Ada sheets round 362 and 733
@@ -29,6 +33,43 @@ RATIOS = (
     ("mxfp4", "fp8", 2.0),
     ("int4", "int8", 2.0),
 )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many files were read, and every fault of them."""
+
+    accelerators: int
+    systems: int
+    models: int
+    faults: tuple[str, ...]
+
+
+def check_catalogue(folders: Sequence[str] = ()) -> Checked:
+    """Every hardware file of the folders; without folders the built-in catalogue, and its models too.
+
+    Raises
+    ------
+    BadInputError
+        A folder that does not exist, or holds no profile.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise BadInputError(f"check: folder {folder!r} does not exist")
+        if not any(Path(folder).rglob("*.yaml")):
+            raise BadInputError(f"check: folder {folder!r} holds no .yaml profile")
+    dirs = list(folders) or None
+    models = [] if folders else model_ids()
+    faults = [*check_hardware(dirs), *_model_faults(models)]
+    return Checked(len(loader.accelerator_ids(dirs)), len(loader.system_ids(dirs)), len(models), tuple(faults))
+
+
+def _model_faults(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            load_model(name)
+        except PlannerError as error:
+            yield str(error)
 
 
 def check_hardware(dirs: loader.Dirs = None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from planner.planning.compare import Compared
 from planner.planning.estimate import Estimate, ledger_rows
 from planner.planning.plan import Choice, Plan
 from planner.planning.search import REASONS
@@ -24,6 +25,16 @@ def layout_text(e: Estimate) -> str:
         parts += ["sequence parallel"] if row["sequence_parallel"] else []
         parts += [f"{row['recompute']} recompute"] if row["recompute"] != "none" else []
     return ", ".join(parts) or "one device"
+
+
+def titles(e: Estimate) -> dict[str, Any]:
+    """Title and subtitle of an estimate's figure."""
+    c = e.resolved.cluster
+    work = {k: e.inputs[k] for k in ("batch", "concurrency", "seq_len", "input_len", "output_len", "global_batch")
+            if k in e.inputs}  # fmt: skip
+    shape = ", ".join(f"{k} {v:,}" for k, v in work.items() if isinstance(v, int))
+    return {"title": f"{e.resolved.model.name}: {e.resolved.task} on {c.devices} x {c.accelerator.name}",
+            "subtitle": f"{layout_text(e)}; {shape}; {e.resolved.precision.compute}"}  # fmt: skip
 
 
 def answer(e: Estimate) -> str:
@@ -134,6 +145,20 @@ def infeasible(plan: Plan) -> str:
     if plan.remedies:
         text += f"; would fit with: {' or '.join(plan.remedies)}"
     return text
+
+
+def comparison_rows(compared: Sequence[Compared]) -> Rows:
+    """The best plan on each kind of hardware, a row each; ``error`` says why there is none."""
+    return [_compared_row(c) for c in compared]
+
+
+def _compared_row(c: Compared) -> dict[str, Any]:
+    if c.plan is None:
+        return {"id": c.hardware, "error": str(c.fault)}
+    best = c.plan.best
+    if best is None:
+        return {"id": c.hardware, "error": infeasible(c.plan)}
+    return {"id": c.hardware, **best.row, "layout": layout_text(best), "error": ""}
 
 
 def estimate_json(e: Estimate) -> dict[str, Any]:

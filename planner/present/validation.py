@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.errors import BadInputError
-from planner.present.tables import check_format, render, to_csv, to_json
+from planner.present.tables import render, to_csv, to_json
 from planner.validation import study
-from planner.validation.published import Compared, compare_all, compare_inference, layout_groups
-
-START, END = "<!-- validation:start -->", "<!-- validation:end -->"
+from planner.validation.published import Compared, layout_groups
 
 
 def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
@@ -32,26 +29,23 @@ def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[s
     }
 
 
-def show_validation(*, fmt: str, figure: str | None, style: Mapping[str, Any], say: Callable[[str], None]) -> str:
-    """Re-predict the published runs and print how far off the planner is."""
-    check_format(fmt)
-    compared = compare_all()
-    refused = [c for c in compared if c.error]
-    found = tables(compared, compare_inference())
-    for c in refused:
-        say(f"refused: {c.case.id} {c.case.name}: {c.error}")
-    if figure is not None:
-        say(f"figure: {draw(compared, figure)}")
+def text(
+    compared: Sequence[Compared], inferred: Sequence[Compared], *, fmt: str, looks: Callable[[str, str], dict[str, Any]]
+) -> str:
+    """The comparison in one of the formats; CSV has a row a run, the others a table a question.
+
+    ``looks`` gives what :func:`planner.present.tables.render` takes besides, by format and title.
+    """
+    found = tables(compared, inferred)
+    predicted, fit = sum(not c.error for c in compared), study.said_to_fit(compared)
     if fmt == "json":
-        return to_json({"runs": len(compared), "refused": len(refused), "fit": study.said_to_fit(compared), **found})
+        return to_json({"runs": len(compared), "refused": len(compared) - predicted, "fit": fit, **found})
     if fmt == "csv":
         return to_csv([run_row(c) for c in compared]).rstrip("\n")
-    looks = dict(style) if fmt == "table" else {}
-    predicted, fit = len(compared) - len(refused), study.said_to_fit(compared)
     parts = [f"{predicted} of {len(compared)} published runs predicted; {fit} said to fit the memory they ran in."]
     for name, rows in found.items():
-        shown = [_percent(r) for r in rows]
-        parts.append(render(shown, fmt, title=name, **looks) if looks else f"**{name}**\n\n{render(shown, fmt)}")
+        shown = render([_percent(r) for r in rows], fmt, **looks(fmt, name))
+        parts.append(shown if fmt == "table" else f"**{name}**\n\n{shown}")
     return "\n\n".join(parts)
 
 
@@ -91,7 +85,7 @@ def draw(compared: Sequence[Compared], path: str) -> Path:
 def interval_yaml(compared: Sequence[Compared]) -> str:
     """The text of ``planner/validation/intervals.yaml``, made from the residuals."""
     lines = ["# Factors on a predicted time that hold 90 % (low, high) and 50 % (low50, high50) of published runs, by",
-             "# regime; written by `planner validate --write`. The spread of a regime is widened by one factor, so",
+             "# regime; written by `python docs/generate.py`. The spread of a regime is widened by one factor, so",
              "# that intervals made without a run's own source cover it as often as they say.", "regimes:"]  # fmt: skip
     for r in study.interval_rows(compared):
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
@@ -112,18 +106,3 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     return "\n\n".join(parts)
-
-
-def write_generated(checkout: Path) -> list[Path]:
-    """Write intervals and the README's section into a checkout; returns what changed."""
-    if not (checkout / "planner" / "validation").is_dir():
-        raise BadInputError(f"--write: {str(checkout)!r} is no checkout of the planner")
-    compared, inferred = compare_all(), compare_inference()
-    intervals = checkout / "planner" / "validation" / "intervals.yaml"
-    intervals.write_text(interval_yaml([*compared, *inferred]), encoding="utf-8")
-    readme = checkout / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if START in text and END in text:
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{readme_section(compared, inferred)}\n{END}{after}", encoding="utf-8")
-    return [intervals, readme]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
@@ -59,12 +60,6 @@ def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most:
     return Key(name, "int", text, least=least, most=most, searched=searched)
 
 
-def _schedules() -> Iterable[str]:
-    from planner.cost.schedules import SCHEDULES
-
-    return SCHEDULES
-
-
 def _frameworks() -> Iterable[str]:
     from planner.catalogue.frameworks import frameworks
 
@@ -96,7 +91,7 @@ KEYS: dict[str, Key] = {
             "score matrix)", ("flash", "flash-1", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
-        Key("schedule", "choice", "pipeline schedule", named=_schedules),
+        Key("schedule", "choice", "pipeline schedule", tuple(SCHEDULES)),
         Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
         _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),

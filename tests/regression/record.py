@@ -1,8 +1,9 @@
 """Answers on record: 2,000 varied scenarios and 60 searches with every figure of their answers.
 
 ``python tests/regression/record.py`` compares today's answers with the record and prints each that moved;
-``--write`` puts today's in its place. A change of physics is recorded anew in the commit that makes it, with the size
-of its effect in the change log; a change of structure leaves the record as it is, to the last bit.
+``--write`` puts today's in its place, and ``pytest -m published`` compares them up to 1e-9. A change of physics is
+recorded anew in the commit that makes it, with the size of its effect in ``docs/accuracy.md``; a change of structure
+leaves the record as it is, to the last bit.
 """
 
 from __future__ import annotations
