@@ -1,9 +1,10 @@
-"""Whole ledgers against the scalar implementation of ``scalar.py``, term by term."""
+"""Whole ledgers against the scalar implementation of ``scalar_training.py``, term by term."""
 
 from __future__ import annotations
 
 import pytest
-from scalar import GPT, LLAMA, Dense, Row, estimate, step_memory, step_time
+from scalar import GPT, LLAMA, Dense, estimate
+from scalar_training import Row, step_memory, step_time
 
 
 def same(ours: dict[str, float], due: dict[str, float]) -> None:
