@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from scalar import GPT, LLAMA, Dense, estimate
+from scalar import GPT, LLAMA, PEAK, Dense, estimate
+from scalar_inference import Served, flops, pass_memory, pass_time, serving
 from scalar_training import Row, step_memory, step_time
 
 
@@ -50,3 +53,67 @@ def test_every_term_of_a_training_step(model: Dense, row: Row) -> None:
     found = estimate(model=model.id, framework="megatron", **row.keys)
     same(found.time, step_time(model, row))
     same(found.memory, step_memory(model, row))
+
+
+SERVED = [
+    Served(),
+    Served(batch=7, input_len=300, engine="vllm"),
+    Served(devices=4, tp=4, batch=64),
+    Served(devices=16, tp=16, batch=3),
+    Served(devices=8, tp=2, pp=2, batch=5, output_len=100, engine="vllm"),
+    Served(devices=16, pp=4, batch=64, input_len=4000),
+    Served(devices=2, batch=16, kv_dtype="fp8"),
+    Served(devices=4, batch=10, weight_dtype="int8"),
+    Served(devices=2, tp=2, batch=4, attention="eager"),
+    Served(devices=64, tp=2, pp=2, batch=1000, input_len=100, output_len=1000),
+]
+
+
+def asked(model: Dense, row: Served, task: str) -> dict[str, object]:
+    """The scenario of an inference run."""
+    keys = {k: v for k, v in vars(row).items() if task != "prefill" or k != "output_len"}
+    batch = keys.pop("batch")
+    return {"model": model.id, "task": task, **keys, "concurrency" if task == "serve" else "batch": batch}
+
+
+@pytest.mark.parametrize("row", [*SERVED, Served(devices=4, tp=2, cp=2), Served(devices=16, cp=16)], ids=str)
+@pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])
+def test_every_term_of_a_prefill(model: Dense, row: Served) -> None:
+    if not model.llama and (row.pp > 1 or row.input_len > model.positions or row.tp < 4):
+        return
+    row = replace(row, output_len=1)
+    found = estimate(**asked(model, row, "prefill"))
+    due = pass_time(model, row, decode=False)
+    same(found.time, due)
+    seconds = sum(due.values())
+    assert found.row["ttft_s"] == pytest.approx(seconds)
+    assert found.row["mfu"] == pytest.approx(flops(model, row, decode=False) / (seconds * row.devices * PEAK))
+    ledger, room = pass_memory(model, row, decode=False)
+    same(found.memory, ledger)
+    assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
+
+
+@pytest.mark.parametrize("row", SERVED, ids=str)
+@pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])
+def test_every_term_of_a_decode_step(model: Dense, row: Served) -> None:
+    if not model.llama and (row.pp > 1 or row.input_len > model.positions):
+        return
+    found = estimate(**asked(model, row, "decode"))
+    due = pass_time(model, row if row.attention == "flash" else replace(row, attention="flash"), decode=True)
+    same(found.time, due)
+    seconds = sum(due.values())
+    assert found.row["tpot_s"] == pytest.approx(seconds)
+    assert found.row["output_tokens_per_s"] == pytest.approx(row.batch / seconds)
+    assert found.row["mfu"] == pytest.approx(flops(model, row, decode=True) / (seconds * row.devices * PEAK))
+    ledger, room = pass_memory(model, row, decode=True)
+    same(found.memory, ledger)
+    assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
+
+
+@pytest.mark.parametrize("row", SERVED, ids=str)
+def test_serving_pays_for_the_prefills_of_those_who_arrive(row: Served) -> None:
+    found = estimate(**asked(LLAMA, row, "serve"))
+    ttft, tpot = serving(LLAMA, row)
+    assert found.row["ttft_s"] == pytest.approx(ttft)
+    assert found.row["tpot_s"] == pytest.approx(tpot) == pytest.approx(sum(found.time.values()))
+    assert found.row["tokens_per_s"] == pytest.approx(row.batch / tpot)

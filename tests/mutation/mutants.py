@@ -62,7 +62,7 @@ class Mutant:
 
     @property
     def module(self) -> str:
-        return self.file.removesuffix(".py").replace("/", ".")
+        return module_of(self.file)
 
     def source(self) -> ast.Module:
         """The tree of the file with the fault in it."""
@@ -86,10 +86,18 @@ class Site:
     last: int
 
 
+def physics() -> list[Path]:
+    """The files that faults are planted in."""
+    return sorted(p for f in FOLDERS for p in (ROOT / "planner" / f).glob("*.py") if p.name != "__init__.py")
+
+
+def module_of(file: str) -> str:
+    return file.removesuffix(".py").replace("/", ".")
+
+
 def all_mutants() -> list[Mutant]:
     """Every fault that can be planted, in the order of the source."""
-    files = sorted(p for f in FOLDERS for p in (ROOT / "planner" / f).glob("*.py"))
-    return [m for path in files for m in _mutants_of(path.relative_to(ROOT).as_posix())]
+    return [m for path in physics() for m in _mutants_of(path.relative_to(ROOT).as_posix())]
 
 
 def sample(mutants: Sequence[Mutant], *, n: int, seed: int) -> list[Mutant]:
