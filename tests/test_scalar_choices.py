@@ -1,0 +1,130 @@
+"""What a choice changes in a step on a plain chip, worked out by hand from its source."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scalar import BANDWIDTH, GIB, GPT, LLAMA, PEAK, Dense, estimate, head, layer, layer_parameters
+from scalar_training import Row, step_memory, step_time
+
+HOST, HOST_REACH, HOST_LATENCY = 20e9, 0.87, 10e-6  # byte/s, the share that nvbandwidth measures, s
+ONE = {"model": LLAMA.id, "framework": "megatron", "overlap_tp": "none", "overlap_dp": False}
+PARAMETERS = 8_030_261_248  # of Llama 3.1 8B
+
+
+def forward_flops(d: Dense, *, seq: int, layers_only: bool = False) -> float:
+    """2·N·s of the matmuls and half of 4·s²·a·d of the scores, a sequence."""
+    matrices = d.hidden * (2 * d.query + d.key_value + d.up + d.width)
+    once = d.layers * (2 * seq * matrices + 2 * seq * seq * d.query)
+    return once if layers_only else once + 2 * seq * d.hidden * d.vocab
+
+
+@pytest.mark.parametrize(
+    ("recompute", "lora_rank"), [("none", 0), ("full", 0), ("selective", 0), ("none", 16), ("full", 8)]
+)
+def test_mfu_counts_the_model_and_hfu_what_is_repeated(recompute: str, lora_rank: int) -> None:
+    """MFU: three times the forward pass whatever is repeated (Chowdhery et al. 2022, appendix B,
+    https://arxiv.org/abs/2204.02311), two where the weights are frozen and have no gradient (Hu et al. 2021,
+    https://arxiv.org/abs/2106.09685); HFU the layers once more under full recomputation."""
+    found = estimate(**ONE, devices=2, global_batch=6, seq_len=1024, recompute=recompute, lora_rank=lora_rank)
+    available = found.row["step_time_s"] * 2 * PEAK
+    model = (2 if lora_rank else 3) * forward_flops(LLAMA, seq=1024) * 6
+    repeated = forward_flops(LLAMA, seq=1024, layers_only=True) * 6 * (recompute == "full")
+    assert found.row["model_flops_per_step"] == pytest.approx(model)
+    assert found.row["mfu"] == pytest.approx(model / available)
+    assert found.row["hfu"] == pytest.approx((model + repeated) / available)
+    assert found.row["tokens_per_s"] == pytest.approx(6 * 1024 / found.row["step_time_s"])
+    assert found.row["tokens_per_s_per_device"] == pytest.approx(3 * 1024 / found.row["step_time_s"])
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_an_offloaded_optimizer_sends_gradients_out_and_weights_back(zero: int) -> None:
+    """Each rank's share, over its link to the host (Ren et al. 2021, https://arxiv.org/abs/2101.06840, section 4.1)."""
+    shape = {**ONE, "devices": 4, "global_batch": 4, "zero_stage": zero, "recompute": "none"}
+    here, there = estimate(**shape), estimate(**shape, offload="optimizer")
+    owned = PARAMETERS / (4 if zero else 1)
+    sent = owned * (4 + 2) / (HOST_REACH * HOST) + HOST_LATENCY
+    assert there.time["optimizer"] - here.time["optimizer"] == pytest.approx(sent)
+    assert there.memory["optimizer"] == 0.0 < here.memory["optimizer"]
+
+
+def test_offloaded_activations_leave_one_layer_here_and_travel_behind_the_passes() -> None:
+    row = Row(micro_batch=1, seq_len=2048)
+    here, there = (estimate(**ONE | row.keys, offload=o) for o in ("none", "activations"))
+    due, ledger = step_time(LLAMA, row), step_memory(LLAMA, row)
+    sections = LLAMA.layers + 2  # embedding and head are a section each
+    assert there.memory["activations"] == pytest.approx(ledger["activations"] / sections)
+    travel = ledger["activations"] / (HOST_REACH * HOST) + HOST_LATENCY
+    forward, backward = (sum(v for k, v in due.items() if k.startswith(way)) for way in ("forward", "backward"))
+    assert there.time["offload"] == pytest.approx(max(travel - forward, 0.0) + max(travel - backward, 0.0))
+    assert sum(there.time.values()) == pytest.approx(sum(here.time.values()) + there.time["offload"])
+
+
+@pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])
+def test_muon_multiplies_matrices_fifteen_times(model: Dense) -> None:
+    """Five Newton-Schulz steps of three matmuls, X·Xᵀ, A·A and B·X: 6·n·k·min(n, k) FLOPs a step
+    (https://kellerjordan.github.io/posts/muon/), at half of the 16-bit peak; the narrower side is the root of what a
+    rank owns, at most 8,192. Momentum alone for hidden matrices, two moments for the rest."""
+    devices = 32
+    found = estimate(**ONE | {"model": model.id}, devices=devices, global_batch=devices, seq_len=128, optimizer="muon")
+    n = model.layers * layer_parameters(model, 1)
+    matrices = model.layers * model.hidden * (2 * model.query + model.key_value + model.up + model.width)
+    n += model.vocab * model.hidden + model.positions * model.hidden
+    n += model.vocab * model.hidden + model.hidden if model.llama else 2 * model.hidden
+    moments = 4 * matrices + 8 * (n - matrices)
+    owned, per = n / devices, moments / n + 4
+    orthogonal = 5 * 6 * owned * min(math.sqrt(owned), 8192.0) / (0.5 * PEAK)
+    assert found.time["optimizer"] == pytest.approx(owned * (2 * per + 2 + 5 * 4) / BANDWIDTH + orthogonal)
+    assert found.memory["optimizer"] == pytest.approx((moments + 4 * n) / devices)
+
+
+OPTIMIZERS = {
+    "sgd": 0.0, "momentum": 4.0, "adam": 8.0, "adamw": 8.0, "adam8bit": 2 + 8 / 256, "rmsprop": 4.0, "adagrad": 4.0,
+    "lion": 4.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "moments"), OPTIMIZERS.items())
+def test_an_optimizer_holds_its_moments_and_a_master_copy(name: str, moments: float) -> None:
+    found = estimate(**ONE, devices=1, global_batch=1, seq_len=128, optimizer=name)
+    assert found.memory["optimizer"] == pytest.approx((moments + 4) * PARAMETERS)
+    assert found.time["optimizer"] == pytest.approx(PARAMETERS * (2 * (moments + 4) + 2 + 5 * 4) / BANDWIDTH)
+
+
+def test_adafactor_holds_rows_and_columns_and_pure_bf16_no_master() -> None:
+    """Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235: a row and a column sum for each matrix."""
+    d, h = LLAMA, LLAMA.hidden
+    found = estimate(**ONE, devices=1, global_batch=1, seq_len=128, optimizer="adafactor")
+    each = (h + d.query + d.key_value) + (d.query + h) + (h + d.up) + (d.width + h) + 2 * h
+    factors = d.layers * each + (1 + d.vocab * h) + h + (h + d.vocab)
+    assert found.memory["optimizer"] == pytest.approx(4 * factors + 4 * PARAMETERS)
+    pure = estimate(**ONE, devices=1, global_batch=1, seq_len=128, optimizer="adamw-bf16")
+    assert pure.memory["optimizer"] == pytest.approx(4 * PARAMETERS)
+
+
+def test_adapters_train_their_own_parameters_and_hold_frozen_weights() -> None:
+    """r·(k + n) parameters a matmul (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1), and no gradient of
+    the weights themselves."""
+    d, h, rank = LLAMA, LLAMA.hidden, 16
+    found = estimate(**ONE, devices=2, global_batch=2, seq_len=1024, recompute="none", lora_rank=rank)
+    a_layer = (h + d.query + d.key_value) + (d.query + h) + (h + d.up) + (d.width + h)
+    adapters = rank * a_layer * d.layers
+    assert found.memory["gradients"] == pytest.approx(4 * adapters)
+    assert found.memory["optimizer"] == pytest.approx(12 * adapters / 2)
+    assert found.memory["weights"] == pytest.approx(2 * (adapters + PARAMETERS))
+    assert found.time["optimizer"] == pytest.approx(46 * adapters / 2 / BANDWIDTH)
+    due = step_time(d, Row(devices=2, seq_len=1024))
+    shape = {"tokens": 1024.0, "tp": 1, "sp": False}
+    kernels = layer(d, batch=1, seq=1024, **shape) * d.layers + head(d, **shape)  # type: ignore[arg-type]
+    backward = sum(v for k, v in due.items() if k.startswith("backward")) - sum(k.weight_gradient for k in kernels)
+    assert sum(v for k, v in found.time.items() if k.startswith("backward")) == pytest.approx(backward)
+
+
+def test_the_kv_room_is_what_the_engine_manages_less_what_is_there() -> None:
+    """Weights, and what a pass needs beside the cache: all that a cache token is not."""
+    common = {"model": LLAMA.id, "task": "decode", "devices": 4, "tp": 2, "batch": 8}
+    ideal, vllm = estimate(**common), estimate(**common, engine="vllm")
+    token = 2 * LLAMA.layers * LLAMA.key_value / 2  # bytes a token on a rank of two
+    assert ideal.row["kv_cache_tokens"] - vllm.row["kv_cache_tokens"] == pytest.approx(2 * 0.08 * 64 * GIB / token)
+    assert vllm.time["engine"] == pytest.approx(250e-6)
