@@ -77,6 +77,8 @@ class Dense:
     llama: bool  # RMS norms, rotary embedding, gated MLP, a head of its own; else layer norms, biases, positions, tied
     positions: int = 0
     head_dim: int = 128
+    experts: int = 0  # gated ones in the place of the MLP, of which a token visits ``top_k``
+    top_k: int = 0
 
     @property
     def query(self) -> int:
@@ -93,6 +95,7 @@ class Dense:
 
 LLAMA = Dense("llama-3.1-8b", 4096, 32, 32, 8, 14336, 128256, llama=True)
 GPT = Dense("gpt3-175b", 12288, 96, 96, 96, 4 * 12288, 51200, llama=False, positions=2048)
+MIXTRAL = Dense("mixtral-8x7b", 4096, 32, 32, 8, 14336, 32000, llama=True, experts=8, top_k=2)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def vector(group: str, read: float, write: float, *, hidden: bool = False) -> Ke
 
 
 def layer(
-    d: Dense, *, tokens: float, batch: float, seq: float, tp: int, sp: bool, decode: bool = False
+    d: Dense, *, tokens: float, batch: float, seq: float, tp: int, sp: bool, decode: bool = False, ep: int = 1
 ) -> list[Kernel]:
     """A layer on one tensor-parallel rank; ``tokens`` of a rank of cp, ``seq`` keys of a whole sequence."""
     kv = d.key_value / min(tp, d.kv_heads)
@@ -157,12 +160,63 @@ def layer(
     )
     rotated = tokens * (d.query + d.key_value / 2) / tp
     rotary = [vector("attention", rotated, rotated)] if d.llama else []
+    dense = [
+        matmul("mlp", tokens, d.hidden, d.up / tp),
+        vector("mlp", tokens * d.up / tp, tokens * d.width / tp),
+        matmul("mlp", tokens, d.width / tp, d.hidden),
+    ]
     return [
-        norm, matmul("attention", tokens, d.hidden, d.query / tp + kv), *rotary, core,
-        matmul("attention", tokens, d.query / tp, d.hidden), residual,
-        norm, matmul("mlp", tokens, d.hidden, d.up / tp), vector("mlp", tokens * d.up / tp, tokens * d.width / tp),
-        matmul("mlp", tokens, d.width / tp, d.hidden), residual,
-    ]  # fmt: skip
+        norm,
+        matmul("attention", tokens, d.hidden, d.query / tp + kv),
+        *rotary,
+        core,
+        matmul("attention", tokens, d.query / tp, d.hidden),
+        residual,
+        norm,
+        *(experts(d, tokens=tokens, tp=tp, sp=sp, ep=ep) if d.experts else dense),
+        residual,
+    ]
+
+
+def experts(d: Dense, *, tokens: float, tp: int, sp: bool, ep: int) -> list[Kernel]:
+    """Router, two passes over the routed tokens before and after, and the experts of a rank: a token makes ``top_k``
+    rows, rows are divided over tp and experts over ep (https://arxiv.org/abs/2504.14960)."""
+    split = tokens / tp if sp else tokens
+    routed, rows, held = split * d.top_k, tokens / tp * d.top_k, d.experts / ep
+
+    def grouped(k: int, n: int) -> Kernel:
+        touched = min(held, max(rows, 1.0))
+        return Kernel("experts", "matmul", 2 * rows * k * n, touched * k * n * WIDE, rows * k * WIDE, rows * n * WIDE)
+
+    return [
+        matmul("mlp", split, d.hidden, d.experts),
+        vector("mlp", 2 * routed * d.hidden, 2 * routed * d.hidden),
+        grouped(d.hidden, d.up),
+        vector("mlp", routed * d.up, routed * d.width),
+        grouped(d.width, d.hidden),
+        vector("mlp", 2 * routed * d.hidden, 2 * split * d.hidden),
+    ]
+
+
+def expert_parameters(d: Dense, ep: int) -> float:
+    """Weights of the experts of a layer on a rank."""
+    return d.experts / ep * 3 * d.hidden * d.width
+
+
+def expert_exchange(d: Dense, *, tokens: float, ep: int) -> float:
+    """Time to send the tokens of a rank to their experts, one way.
+
+    A token goes once to each rank, and over the network once to each domain, that has one of its experts: of D places
+    k experts drawn at random lie in D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
+    """
+
+    def visited(places: int) -> float:
+        return places * (1 - (1 - 1 / places) ** d.top_k)
+
+    row, inside = tokens * d.hidden * WIDE, min(ep, DOMAIN)
+    domains = math.ceil(ep / inside)
+    near = collective("all_to_all", row * visited(ep), inside, 1)
+    return max(near, collective("all_to_all", row * visited(domains), domains, inside))
 
 
 def embedding(d: Dense, *, tokens: float, tp: int, sp: bool) -> list[Kernel]:
@@ -182,9 +236,9 @@ def head(d: Dense, *, tokens: float, tp: int, sp: bool) -> list[Kernel]:
 
 
 def layer_parameters(d: Dense, tp: int) -> float:
-    """Weights of a layer on a rank: what tp divides, and the norms and row-parallel biases that all ranks hold."""
+    """Weights of a layer on a rank but its experts: what tp divides, and the norms and row biases that all hold."""
     matrices = d.hidden * (d.query / tp + d.key_value / min(tp, d.kv_heads)) + d.query / tp * d.hidden
-    matrices += d.hidden * (d.up + d.width) / tp
+    matrices += d.hidden * d.experts if d.experts else d.hidden * (d.up + d.width) / tp
     if d.llama:
         return matrices + 2 * d.hidden
     return matrices + 4 * d.hidden + (d.query + d.key_value + d.up) / tp + 2 * d.hidden
@@ -195,5 +249,10 @@ def saved(d: Dense, *, tokens: float, seq: float, tp: int, sp: bool) -> float:
     masks (Korthikanti et al. 2022, equation 1, without the scores)."""
     whole = tp if sp else 1
     mask = 0 if d.llama else 2 * d.hidden  # a byte a value after attention and after the MLP
-    divided = d.query + d.key_value + d.query + d.up + d.width
+    divided = d.query + d.key_value + d.query
+    if d.experts:
+        routed = d.top_k * (d.hidden + d.width) / tp + d.top_k * d.up / whole
+        router = (d.hidden + 2 * d.experts) / whole
+        return tokens * WIDE * (3 * d.hidden / whole + router + routed + divided / tp)
+    divided += d.up + d.width
     return tokens * ((4 * d.hidden * WIDE + mask) / whole + divided * WIDE / tp)

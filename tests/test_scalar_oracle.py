@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from scalar import GPT, LLAMA, PEAK, Dense, estimate
+from scalar import GPT, LLAMA, MIXTRAL, PEAK, Dense, estimate
 from scalar_inference import Served, flops, pass_memory, pass_time, serving
 from scalar_training import Row, step_memory, step_time
 
@@ -50,9 +50,49 @@ ROWS = [
 def test_every_term_of_a_training_step(model: Dense, row: Row) -> None:
     if not model.llama and (row.pp > 1 or row.seq_len > model.positions):
         return  # a head of its own, and positions without end, are the Llama's
-    found = estimate(model=model.id, framework="megatron", **row.keys)
+    found = estimate(model=model.id, **row.keys)
     same(found.time, step_time(model, row))
     same(found.memory, step_memory(model, row))
+
+
+FRAMEWORKS = [
+    *(
+        Row(devices=16, zero_stage=z, micro_batches=2, overlap_dp=z == 3, recompute="full", framework=f)
+        for z in (1, 3)
+        for f in ("torch", "jax", "megatron-deepspeed")
+    ),
+    *(
+        Row(devices=16, tp=4, sequence_parallel=sp, pp=2, micro_batches=4, recompute="full", zero_stage=z, framework=f)
+        for f in ("torch", "jax", "megatron-deepspeed")
+        for sp, z in ((True, 1), (False, 3))
+    ),
+]
+
+
+@pytest.mark.parametrize("row", FRAMEWORKS, ids=str)
+def test_every_term_of_a_framework(row: Row) -> None:
+    found = estimate(model=LLAMA.id, **row.keys)
+    same(found.time, step_time(LLAMA, row))
+    same(found.memory, step_memory(LLAMA, row))
+
+
+EXPERTS = [
+    Row(seq_len=512),
+    Row(devices=8, ep=8, micro_batches=2, recompute="full"),
+    Row(devices=16, ep=2, tp=2, sequence_parallel=True, zero_stage=1),
+    Row(devices=16, ep=8, tp=4, zero_stage=1, overlap_dp=True, recompute="full"),
+    Row(devices=32, ep=8, pp=4, micro_batches=8, zero_stage=1),
+    Row(devices=32, ep=4, zero_stage=3, framework="torch", recompute="full"),
+    Row(devices=32, ep=4, zero_stage=3, framework="jax", recompute="full"),
+    Row(devices=8, ep=4, cp=2, zero_stage=2, overlap_dp=True, micro_batches=2, framework="megatron-deepspeed"),
+]
+
+
+@pytest.mark.parametrize("row", EXPERTS, ids=str)
+def test_every_term_of_a_mixture_of_experts(row: Row) -> None:
+    found = estimate(model=MIXTRAL.id, **row.keys)
+    same(found.time, step_time(MIXTRAL, row))
+    same(found.memory, step_memory(MIXTRAL, row))
 
 
 SERVED = [

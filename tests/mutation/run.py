@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ import typer  # noqa: F401
 import yaml  # noqa: F401
 from hypothesis import HealthCheck, Phase, settings
 from mutants import ROOT, Mutant, Planted, all_mutants, sample
-from reach import OPTIONS, Reach, digest, reach, reaching, source_digest, test_files
+from reach import OPTIONS, Reach, digest, function_of, reach, reaching, source_digest, test_files
 
 ACCEPTED = Path(__file__).with_name("accepted.toml")
 CACHE = ROOT / ".mutation"
@@ -89,9 +90,8 @@ def _record_moves() -> str:
 class Trials:
     """Faults under trial, so many at once, each in a fork that ends itself after its time."""
 
-    def __init__(self, found: Reach, *, jobs: int, record: bool) -> None:
-        self.found, self.jobs, self.record = found, jobs, record
-        self.kills: dict[str, int] = {}
+    def __init__(self, found: Reach, *, jobs: int, record: bool, kills: Counter[str]) -> None:
+        self.found, self.jobs, self.record, self.kills = found, jobs, record, kills
         self.running: dict[int, tuple[Mutant, int, float]] = {}
 
     def run(self, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, dict[str, Any]]]:
@@ -104,7 +104,7 @@ class Trials:
             yield self._ended()
 
     def _order(self, test: str) -> float:
-        return float(self.found[test]["time"]) / (1.0 + 4.0 * self.kills.get(test, 0))
+        return float(self.found[test]["time"]) / (1.0 + 4.0 * self.kills[test])
 
     def _start(self, mutant: Mutant) -> None:
         tests = sorted(reaching(mutant, self.found), key=self._order)
@@ -132,8 +132,7 @@ class Trials:
         mutant, read, start = self.running.pop(pid)
         with os.fdopen(read, "rb") as back:
             killer = back.read().decode()
-        test = killer.split("[")[0]
-        self.kills[test] = self.kills.get(test, 0) + 1
+        self.kills[function_of(killer)] += 1
         outcome = TIMED_OUT if os.WIFSIGNALED(status) else KILLED if killer else SURVIVED
         return mutant, {"outcome": outcome, "killer": killer, "time": round(time.monotonic() - start, 1)}
 
@@ -145,12 +144,14 @@ def outcomes(mutants: Sequence[Mutant], tests: list[Path], *, jobs: int, record:
     path = CACHE / ("records.jsonl" if record else "outcomes.jsonl")
     source, all_tests = source_digest(), digest(tests)
     known: dict[str, dict[str, Any]] = {}
+    kills: Counter[str] = Counter()
     for line in path.read_text().splitlines() if path.exists() else ():
         entry = json.loads(line)
+        kills[function_of(entry["killer"])] += 1
         if entry["source"] == source and entry["by"] == _by(entry, all_tests):
             known[entry["key"]] = entry
     left = [m for m in mutants if m.key not in known]
-    trials = Trials(found, jobs=jobs, record=record)
+    trials = Trials(found, jobs=jobs, record=record, kills=kills)
     with path.open("a") as out:
         for i, (mutant, outcome) in enumerate(trials.run(left), 1):
             entry = {"key": mutant.key, "source": source, **outcome}
