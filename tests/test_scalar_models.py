@@ -104,7 +104,8 @@ def test_experts_of_deepseek_count_routed_and_shared_ones() -> None:
     assert found.time["forward.mlp"] == pytest.approx(due)
 
 
-# Sliding windows. Mistral 7B, https://arxiv.org/abs/2310.06825, section 2: 32 heads of 128, 8 of keys, a window of 4,096
+# Sliding windows. Mistral 7B, https://arxiv.org/abs/2310.06825, section 2: 32 heads of 128, 8 of keys, a window of
+# 4,096 tokens
 WINDOW = 4096
 
 
@@ -179,11 +180,17 @@ def test_a_decoder_generates_from_an_encoded_prompt() -> None:
     decode = estimate(**common, task="decode", output_len=50)
     due = [*block(tokens=4, batch=4, seen=125, read=125), *cross(tokens=4, batch=4, encoded=300, cached=True)] * 6
     assert decode.time["forward.attention"] == pytest.approx(forward(due, "attention"))
-    assert decode.memory["kv_cache"] == pytest.approx(4 * 6 * 2 * MODEL * (150 + 150) * WIDE)
     prefill = estimate(**common, task="prefill")
     due = [*block(tokens=1200, batch=4, seen=300, read=300), *block(tokens=400, batch=4, seen=50, read=100),
            *cross(tokens=400, batch=4, encoded=300, cached=False)] * 6  # fmt: skip
     assert prefill.time["forward.attention"] == pytest.approx(forward(due, "attention"))
+
+
+@pytest.mark.xfail(strict=True, reason="the encoder's own layers are counted, and cross-attention as long as the text")
+def test_a_decoder_caches_its_own_keys_and_those_of_the_encoders_tokens() -> None:
+    found = estimate(model="transformer-big", task="decode", devices=1, batch=4, input_len=100, output_len=50,
+                     encoder_len=400, compute_dtype="bf16", weight_dtype="bf16")  # fmt: skip
+    assert found.memory["kv_cache"] == pytest.approx(4 * 6 * 2 * MODEL * (150 + 400) * WIDE)
 
 
 # Linear attention beside full. Qwen3-Next, https://huggingface.co/Qwen/Qwen3-Next-80B-A3B-Instruct (config.json): 48
