@@ -154,8 +154,6 @@ def test_points_of_a_decode_step_leave_out_what_engines_fuse() -> None:
 def test_an_embedding_of_another_width_is_projected() -> None:
     """OPT-350m embeds 512 values and projects them to 1,024 (https://arxiv.org/abs/2205.01068)."""
 
-
-
     model = gpt(hidden=1024, layers=2)
     assert model.embedding is not None
     narrow = replace(model, embedding=replace(model.embedding, width=512, projection_parameters=512 * 1024 + 1024))
@@ -178,7 +176,7 @@ def frames() -> tuple[float, float]:
 
 def test_frames_of_an_encoder_are_convolved_before_its_layers() -> None:
     found, convolutions = frames()
-    assert convolutions + kernel(0, 4 * 2 * 384 * WIDE) <= found < 1.12 * convolutions
+    assert convolutions + kernel(0, 4 * 2 * 384 * WIDE) <= found < 1.2 * convolutions
 
 
 @pytest.mark.xfail(strict=True, reason="frames are looked up in the table of tokens as well")

@@ -198,11 +198,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--only", default="", help="faults whose file and function have this in them")
+    parser.add_argument("--tests", default="", help="only test files whose name has this in it: quick, and no verdict")
     parser.add_argument("--records", action="store_true", help="let records and published runs try the rest")
     args = parser.parse_args()
     os.chdir(ROOT)
     mutants = sample([m for m in all_mutants() if args.only in m.key], n=args.n, seed=args.seed)
-    laws = outcomes(mutants, test_files(records=False), jobs=args.jobs, record=False)
+    files = [p for p in test_files(records=False) if args.tests in p.name]
+    laws = outcomes(mutants, files, jobs=args.jobs, record=False)
     score, unlisted = report(mutants, laws, title="Laws and oracles")
     if args.records:
         rest = [m for m in mutants if laws[m.key]["outcome"] == SURVIVED]
