@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from scalar import BANDWIDTH, GIB, GPT, LLAMA, PEAK, Dense, estimate, head, layer, layer_parameters
 from scalar_training import Row, step_memory, step_time
+
+from planner.catalogue.loader import load_accelerator
+from planner.catalogue.models import load_model
+from planner.demand.compression import compress
+from planner.demand.counts import parameter_counts
+from planner.supply.accelerator import vector_flops
 
 HOST, HOST_REACH, HOST_LATENCY = 20e9, 0.87, 10e-6  # byte/s, the share that nvbandwidth measures, s
 ONE = {"model": LLAMA.id, "framework": "megatron", "overlap_tp": "none", "overlap_dp": False}
@@ -128,3 +135,74 @@ def test_the_kv_room_is_what_the_engine_manages_less_what_is_there() -> None:
     token = 2 * LLAMA.layers * LLAMA.key_value / 2  # bytes a token on a rank of two
     assert ideal.row["kv_cache_tokens"] - vllm.row["kv_cache_tokens"] == pytest.approx(2 * 0.08 * 64 * GIB / token)
     assert vllm.time["engine"] == pytest.approx(250e-6)
+
+
+# What is done to a model
+
+
+def pruned(how: str, model: str = LLAMA.id) -> dict[str, float]:
+    """Parameters of a model that was pruned, by group."""
+    return parameter_counts(compress(load_model(model), how))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_pruned_heads_go_by_whole_groups_of_queries(share: float) -> None:
+    """Grouped queries keep their ratio; with a key head each, heads go one by one."""
+    grouped, alone = pruned(f"heads:{share}"), pruned(f"heads:{share}", "llama-2-7b")
+    assert grouped["attention"] == 32 * 4096 * (2 * 4096 + 2 * 1024) * share
+    assert alone["attention"] == 32 * 4 * 4096 * 4096 * share
+    latent, whole = pruned(f"heads:{share}", "deepseek-v2-lite"), pruned("none", "deepseek-v2-lite")
+    by_head = 27 * 16 * (2048 * 192 + 512 * 256 + 128 * 2048)
+    assert whole["attention"] - latent["attention"] == by_head * (1 - share)
+    multi_query = pruned(f"heads:{share}", "falcon-7b")  # 71 heads of 64 and one of keys
+    kept = max(1, round(71 * share))
+    assert multi_query["attention"] == 32 * 4544 * 64 * (2 * kept + 2)
+
+
+def test_a_pruned_width_stays_a_multiple_of_64_and_experts_stay_enough_to_choose_from() -> None:
+    assert pruned("width:0.3")["mlp"] == 32 * 3 * 4096 * round(14336 * 0.3 / 64) * 64
+    assert pruned("width:0.001")["mlp"] == 32 * 3 * 4096 * 64
+    whole = pruned("none", "mixtral-8x7b")
+    assert pruned("experts:0.5", "mixtral-8x7b")["experts"] == whole["experts"] / 2
+    assert pruned("experts:0.1", "mixtral-8x7b")["experts"] == whole["experts"] / 4  # top 2 of 8
+    assert pruned("width:0.5", "mixtral-8x7b")["experts"] == whole["experts"] / 2
+    shared = pruned("width:0.5", "deepseek-v2-lite"), pruned("none", "deepseek-v2-lite")
+    routers = 26 * 2048 * 64
+    assert shared[0]["mlp"] - shared[0]["experts"] - routers == pytest.approx(
+        3 * 2048 * (5504 + 26 * 1408)  # 10944 / 2 to the nearest 64
+    )
+    assert shared[0]["experts"] == shared[1]["experts"] / 2
+
+
+def test_pruned_depth_keeps_layers_evenly_and_at_least_one() -> None:
+    assert compress(load_model(LLAMA.id), "depth:0.5").stacks[0].layers == 16
+    assert compress(load_model(LLAMA.id), "depth:0.001").stacks[0].layers == 1
+    order = load_model("gemma-2-9b").stacks[0].order
+    half = compress(load_model("gemma-2-9b"), "depth:0.5").stacks[0].order
+    assert half == tuple(order[2 * i] for i in range(21))
+    both = pruned("depth:0.5+width:0.5")
+    assert both["mlp"] == pruned("none")["mlp"] / 4
+    assert [s.layers for s in compress(load_model("gemma-3-4b"), "depth:0.5").stacks] == [27, 17]  # not the tower
+
+
+# A host that comes late, in a pipeline
+
+
+def test_a_late_host_lengthens_the_bubble_too() -> None:
+    """Two stages of six layers: launches outlast kernels, so each pass takes as long as they do."""
+    found = estimate(model="gpt2", devices=2, pp=2, seq_len=16, micro_batch=1, global_batch=4, recompute="none",
+                     framework="megatron", compiled=False)  # fmt: skip
+    first, last = (55e-6 * (6 * 10 + n) for n in (2, 8))
+    mean = 3 * (first + last) / 2  # a pass forward and a pass back, of twice as many launches
+    assert found.time["pipeline.bubble"] == pytest.approx(mean)
+    busy = ("forward", "backward", "host")
+    assert sum(v for k, v in found.time.items() if k.startswith(busy)) == pytest.approx(4 * 3 * last)
+
+
+def test_vector_units_without_a_source_are_a_sixteenth_of_the_matrix_unit() -> None:
+    """19.5 of 312 TFLOP/s on an A100; of the fastest 16-bit rate, or of any where there is none."""
+    chip = load_accelerator("a100-sxm-80gb")
+    bare = replace(chip, vector_flops=None, peak_flops={"bf16": 320e12, "fp16": 160e12, "fp8": 640e12})
+    assert vector_flops(bare) == 20e12
+    assert vector_flops(replace(bare, peak_flops={"fp8": 640e12, "fp32": 32e12})) == 40e12
+    assert vector_flops(replace(bare, vector_flops=1e12)) == 1e12

@@ -1,0 +1,119 @@
+"""What a class of chips changes: attention kernels of another generation, exponentials, switches that sum."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import pytest
+from scalar import LINK, LLAMA, PLAIN, WIDE, Dense, Kernel, collective, estimate, head, kernel, layer
+
+import planner
+
+L, S = LLAMA, 4096.0
+
+
+def attention(model: Dense = LLAMA) -> tuple[Kernel, float, float]:
+    """The core of a layer, and the time of its other attention operators, forward and backward."""
+    kernels = layer(model, tokens=S, batch=1, seq=S, tp=1, sp=False)
+    core = next(k for k in kernels if k.kind == "core")
+    rest = [k for k in kernels if k.group == "attention" and k.kind != "core"]
+    return core, sum(k.forward for k in rest), sum(k.backward for k in rest)
+
+
+@pytest.mark.parametrize(("hardware", "framework", "kind", "ahead", "back"), [
+    ("plain-hopper", "torch", "flash", 0.35, 0.35 * 63 / 73),  # FlashAttention-2: 35 % of an H100 (arXiv 2407.08608)
+    ("plain-hopper", "megatron", "flash", 1.0, 1.0),
+    ("plain-ampere", "torch", "flash", 1.0, 1.0),
+    ("plain-hopper", "megatron", "flash-1", 0.40 * 0.35 / 0.62, 0.30 * 0.35 / 0.62),
+    ("plain-ampere", "megatron", "flash-1", 0.40, 0.30),
+])  # fmt: skip
+def test_attention_kernels_of_a_generation(hardware: str, framework: str, kind: str, ahead: float, back: float) -> None:
+    found = estimate(model=L.id, hardware=hardware, devices=1, seq_len=int(S), global_batch=1, micro_batch=1,
+                     framework=framework, attention=kind, recompute="none", compiled=True)  # fmt: skip
+    core, forward, backward = attention()
+    assert found.time["forward.attention"] == pytest.approx(32 * (forward + kernel(core.flops / ahead, core.moved)))
+    due = backward + kernel(2.5 * core.flops / back, 2 * core.moved)
+    assert found.time["backward.attention"] == pytest.approx(32 * due)
+
+
+@pytest.mark.parametrize(("hardware", "rate"), [("plain-ampere", 8.0), ("plain-hopper", 16.0)])
+def test_exponentials_a_second_by_generation(hardware: str, rate: float) -> None:
+    """64 or 128 multiply-adds of a vector unit to 16 special functions; one exponential a score, which two matmuls of
+    2·128 FLOPs share forward."""
+    model = "gpt2"
+    found = estimate(model=model, hardware=hardware, task="prefill", batch=1, input_len=1024)
+    x = (100e12 / (2 * 2 * 128)) / (10e12 / rate)
+    slower = (1 + 2 * x) / (1 + x)  # heads of 64
+    d = Dense(model, 768, 12, 12, 12, 3072, 50257, llama=False, positions=1024, head_dim=64)
+    kernels = layer(d, tokens=1024.0, batch=1, seq=1024, tp=1, sp=False)
+    due = sum(kernel(k.flops * (slower if k.kind == "core" else 1), k.moved) for k in kernels if k.group == "attention")
+    assert found.time["forward.attention"] == pytest.approx(12 * due)
+
+
+@pytest.mark.parametrize("tokens", [16, 2048])
+def test_a_switch_that_sums_halves_what_a_rank_sends(tokens: int) -> None:
+    """(n + 1)/n of the message, not 2·(n − 1)/n, for 40 µs; engines have their one-shot kernels too."""
+    found = planner.estimate(model=L.id, hardware="plain-hopper", hardware_dirs=(PLAIN,), task="prefill", devices=8,
+                             tp=8, batch=1, input_len=tokens)  # fmt: skip
+
+    def fastest(size: float) -> float:
+        ring = collective("all_reduce", size, 8, 1)
+        return min(ring, 40e-6 + 9 / 8 * size / LINK, 2e-6 + 7 * 0.5e-6 + 7 * size / LINK)
+
+    due = 65 * fastest(tokens * L.hidden * WIDE) + fastest(L.hidden * WIDE)
+    assert found.time["comm.tp"] == pytest.approx(due)
+
+
+@pytest.mark.parametrize(("hardware", "overlap"), [("plain-hopper", "all"), ("plain-ampere", "backward")])
+def test_a_group_across_domains_is_not_pipelined_with_its_matmuls(hardware: str, overlap: str) -> None:
+    """Transformer Engine maps its peers' buffers, inside a domain; what hides behind a weight gradient across domains
+    takes 0.65 of its time from it."""
+    found = estimate(model=L.id, hardware=hardware, devices=16, tp=16, seq_len=int(S), global_batch=1, micro_batch=1,
+                     framework="megatron", overlap_tp=overlap, recompute="none", sequence_parallel=False)  # fmt: skip
+    one = collective("all_reduce", S * L.hidden * WIDE, 16, 1)
+    if hardware == "plain-hopper":  # the switch sums inside a domain
+        far = 20e-6 + 3e-6 + max(2 * 1 / 2 * (S * L.hidden * WIDE / 8) / 10e9, 9 / 8 * S * L.hidden * WIDE / LINK)
+        one = min(one, 40e-6 + far)
+    slow = 1 + 0.09 / 2.34 * NormalDist().inv_cdf((16 - 0.375) / 16.25)
+
+    def late(kernels: list[Kernel], blocks: int) -> float:
+        window = sum(
+            kernel(slow * k.flops, k.inputs + k.outputs + k.weights / WIDE * 8) for k in kernels if k.kind == "matmul"
+        )
+        traffic = blocks * one
+        return max(traffic - window, 0.0) + 0.65 * min(traffic, window)
+
+    shape = {"tokens": S, "tp": 16, "sp": False}
+    back = 32 * late(layer(L, batch=1, seq=S, **shape), 2) + one + late(head(L, **shape), 1)  # type: ignore[arg-type]
+    assert found.time["comm.tp"] == pytest.approx(66 * one + back)
+
+
+def test_latent_attention_exchanges_heads_of_keys_and_values_under_context_parallelism() -> None:
+    """Ranks of cp pass on expanded keys of 192 and values of 128 a head (DeepSeek-V3, section 4.2): a ring behind
+    attention, a gather before it, or four exchanges of heads."""
+    heads, qk, v, layers = 128, 192, 128, 61
+    held = 512 / 4 * WIDE * heads
+
+    def found(kind: str) -> float:
+        e = estimate(model="deepseek-v3", devices=4, cp=4, seq_len=512, global_batch=1, micro_batch=1, recompute="none",
+                     framework="megatron", context_exchange=kind)  # fmt: skip
+        return float(e.time["comm.cp"])
+
+    gather, scatter = (collective(op, held * 4 * (qk + v), 4, 1) for op in ("all_gather", "reduce_scatter"))
+    assert found("all_gather") == pytest.approx(layers * (2 * gather + scatter))
+    once = sum(collective("all_to_all", held * width, 4, 1) for width in (qk, qk, v, v))
+    assert found("all_to_all") == pytest.approx(layers * 2 * once)
+    slower, tokens = 512 / 320, 128.0  # heads of 192 padded to 256 lanes
+    flops = 2 * tokens * 256 * heads * (qk + v) * slower
+    core = kernel(flops, WIDE * heads * (tokens * (qk + v) + 512 * (qk + v)))
+    hop = collective("send_recv", held * (qk + v), 4, 1)
+    ring = 3 * (max(hop - core / 4, 0.0) + max(2 * hop - 2.5 * core / 4, 0.0))
+    assert found("ring") == pytest.approx(layers * ring)
+
+
+def test_frozen_weights_are_divided_under_zero_3() -> None:
+    for zero, ranks in ((1, 1), (3, 4)):
+        found = estimate(model=L.id, devices=4, seq_len=512, global_batch=4, lora_rank=16, zero_stage=zero,
+                         framework="megatron", recompute="none")  # fmt: skip
+        adapters = 16 * 32 * ((4096 + 6144) + 2 * 4096 + (4096 + 28672) + (14336 + 4096))
+        assert found.memory["weights"] == pytest.approx(2 * (8_030_261_248 + adapters) / ranks)
