@@ -88,25 +88,26 @@ def test_a_group_across_domains_is_not_pipelined_with_its_matmuls(hardware: str,
     assert found.time["comm.tp"] == pytest.approx(66 * one + back)
 
 
-def test_latent_attention_exchanges_heads_of_keys_and_values_under_context_parallelism() -> None:
+@pytest.mark.parametrize("tp", [1, 2])
+def test_latent_attention_exchanges_heads_of_keys_and_values_under_context_parallelism(tp: int) -> None:
     """Ranks of cp pass on expanded keys of 192 and values of 128 a head (DeepSeek-V3, section 4.2): a ring behind
     attention, a gather before it, or four exchanges of heads."""
-    heads, qk, v, layers = 128, 192, 128, 61
+    heads, qk, v, layers = 128 // tp, 192, 128, 61
     held = 512 / 4 * WIDE * heads
 
     def found(kind: str) -> float:
-        e = estimate(model="deepseek-v3", devices=4, cp=4, seq_len=512, global_batch=1, micro_batch=1, recompute="none",
-                     framework="megatron", context_exchange=kind)  # fmt: skip
+        e = estimate(model="deepseek-v3", devices=4 * tp, tp=tp, overlap_tp="none", cp=4, seq_len=512,
+                     global_batch=1, micro_batch=1, recompute="none", framework="megatron", context_exchange=kind)  # fmt: skip
         return float(e.time["comm.cp"])
 
-    gather, scatter = (collective(op, held * 4 * (qk + v), 4, 1) for op in ("all_gather", "reduce_scatter"))
+    gather, scatter = (collective(op, held * 4 * (qk + v), 4, tp) for op in ("all_gather", "reduce_scatter"))
     assert found("all_gather") == pytest.approx(layers * (2 * gather + scatter))
-    once = sum(collective("all_to_all", held * width, 4, 1) for width in (qk, qk, v, v))
+    once = sum(collective("all_to_all", held * width, 4, tp) for width in (qk, qk, v, v))
     assert found("all_to_all") == pytest.approx(layers * 2 * once)
     slower, tokens = 512 / 320, 128.0  # heads of 192 padded to 256 lanes
     flops = 2 * tokens * 256 * heads * (qk + v) * slower
     core = kernel(flops, WIDE * heads * (tokens * (qk + v) + 512 * (qk + v)))
-    hop = collective("send_recv", held * (qk + v), 4, 1)
+    hop = collective("send_recv", held * (qk + v), 4, tp)
     ring = 3 * (max(hop - core / 4, 0.0) + max(2 * hop - 2.5 * core / 4, 0.0))
     assert found("ring") == pytest.approx(layers * ring)
 
