@@ -96,8 +96,9 @@ def test_latent_attention_exchanges_heads_of_keys_and_values_under_context_paral
     held = 512 / 4 * WIDE * heads
 
     def found(kind: str) -> float:
-        e = estimate(model="deepseek-v3", devices=4 * tp, tp=tp, overlap_tp="none", cp=4, seq_len=512,
-                     global_batch=1, micro_batch=1, recompute="none", framework="megatron", context_exchange=kind)  # fmt: skip
+        shape = {"devices": 4 * tp, "tp": tp, "cp": 4, "seq_len": 512, "global_batch": 1, "micro_batch": 1}
+        e = estimate(model="deepseek-v3", **shape, overlap_tp="none", recompute="none", framework="megatron",
+                     context_exchange=kind)  # fmt: skip
         return float(e.time["comm.cp"])
 
     gather, scatter = (collective(op, held * 4 * (qk + v), 4, tp) for op in ("all_gather", "reduce_scatter"))
