@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
 from scalar import LINK, LLAMA, PLAIN, WIDE, Dense, Kernel, collective, estimate, head, kernel, layer
 
 import planner
+from planner.catalogue.classes import EfficiencyClass, MatmulEnergy
+from planner.catalogue.hardware import KernelEfficiency, Provenance
+from planner.cost.kernels import rates
+from planner.demand.workload import Precision
+from planner.supply.cluster import Cluster
+from planner.supply.efficiency import kernel_efficiency, sustained_fraction
 
 L, S = LLAMA, 4096.0
 
@@ -119,3 +126,63 @@ def test_frozen_weights_are_divided_under_zero_3() -> None:
                          framework="megatron", recompute="none")  # fmt: skip
         adapters = 16 * 32 * ((4096 + 6144) + 2 * 4096 + (4096 + 28672) + (14336 + 4096))
         assert found.memory["weights"] == pytest.approx(2 * (8_030_261_248 + adapters) / ranks)
+
+
+# Power, and fits above the roof
+
+
+def hot(power: float | None, picojoules: float | None) -> Cluster:
+    """A plain chip with a power limit, of a class whose FLOPs cost energy."""
+    base: Cluster = estimate(model="gpt2", devices=1, seq_len=16, global_batch=1).resolved.cluster
+    energy = None if picojoules is None else MatmulEnergy(picojoules * 1e-12, Provenance("plain"), 1.15)
+    chip = replace(base.accelerator, power=power)
+    return replace(base, accelerator=chip, efficiency=replace(base.efficiency, energy=energy))
+
+
+@pytest.mark.parametrize(("power", "picojoules", "wide", "narrow"), [
+    (50.0, 1.0, 0.5, 0.25 / 0.5**1.15), (200.0, 1.0, 1.0, 1.0),
+    (None, 1.0, 1.0, 1.0), (50.0, None, 1.0, 1.0),
+])  # fmt: skip
+def test_a_power_limit_holds_matmuls_of_a_long_run(
+    power: float | None, picojoules: float | None, wide: float, narrow: float
+) -> None:
+    """TDP over the energy of a FLOP, which falls with the width of an operand, times the peak."""
+    c = hot(power, picojoules)
+    for dtype, due in (("bf16", wide), ("fp8", narrow)):
+        assert sustained_fraction(c.accelerator, dtype, defaults=c.efficiency) == pytest.approx(due)
+        long, burst = (
+            rates(c, Precision(compute=dtype), direction="forward", sustained=s).compute.tolist() for s in (True, False)
+        )
+        assert long[:2] == pytest.approx([due, due]) and long[2:] == [1.0] * 4  # attention and vectors are not held
+        assert burst == [1.0] * 6
+    assert sustained_fraction(c.accelerator, "int4", defaults=c.efficiency) == 1.0  # not a rate of the chip
+
+
+def test_a_fit_above_the_bandwidth_is_a_cache_and_gives_no_more_than_the_memory() -> None:
+    c = hot(None, None)
+    base = c.efficiency.kernels["matmul"]["default"]
+    tables = {**c.efficiency.kernels, "matmul": {"default": replace(base, memory=1.3)}}
+    found = rates(replace(c, efficiency=replace(c.efficiency, kernels=tables)), Precision(), direction="forward",
+                  sustained=False)  # fmt: skip
+    assert found.memory.tolist() == [1.0] * 6
+    assert any("matmul efficiency 1.00/1.30" in a for a in found.assumed)
+
+
+def test_efficiencies_of_a_kernel_are_looked_up_from_near_to_far() -> None:
+    """The very dtype, its twin of equal rate, the default; then the kernel most like it; then an assumption."""
+    c = hot(None, None)
+
+    def one(compute: float) -> KernelEfficiency:
+        return KernelEfficiency(compute, 1.0, 0.0, 1.0, Provenance("plain"))
+
+    tables = {"matmul": {"fp16": one(0.5), "default": one(0.4)}, "vector": {"default": one(0.3)}}
+    defaults = EfficiencyClass("x", kernels={**tables, "attention_prefill": {"fp8": one(0.2)}})
+    bare = replace(c.accelerator, kernels={})
+    due = {("matmul", "fp16"): 0.5, ("matmul", "bf16"): 0.5, ("matmul", "fp8"): 0.4, ("grouped_matmul", "bf16"): 0.5,
+           ("optimizer", "fp32"): 0.3, ("attention_backward", "mxfp8"): 0.2,
+           ("attention_decode", "bf16"): 0.77}  # fmt: skip
+    for (kind, dtype), compute in due.items():
+        assert kernel_efficiency(bare, kind, dtype, defaults=defaults).compute == compute, kind
+    own = replace(c.accelerator, kernels={"matmul": {"bf16": one(0.9)}})
+    assert kernel_efficiency(own, "matmul", "bf16", defaults=defaults).compute == 0.9
+    assert kernel_efficiency(own, "matmul", "fp8", defaults=defaults).compute == 0.4

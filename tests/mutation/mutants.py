@@ -196,7 +196,7 @@ def _is_text(node: ast.BinOp) -> bool:
                for n in parts) and isinstance(node.op, ast.Add)  # fmt: skip
 
 
-def _other_values(value: object) -> list[object]:
+def _other_values(value: object) -> list[bool | int | float]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

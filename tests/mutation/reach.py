@@ -168,8 +168,6 @@ def _lines_by_context(data: Any) -> dict[str, dict[str, set[int]]]:
 
 
 def reaching(mutant: Mutant, found: Reach) -> list[str]:
-    """Tests that run the statement of a mutant; of one that runs at import, those that run anything of its file, and
-    where its file has nothing to run, all."""
+    """Tests that run the statement of a mutant; of one that runs at import, whose value goes anywhere, all."""
     lines = set(range(mutant.first, mutant.last + 1))
-    here = [t for t, entry in found.items() if lines & set(entry["lines"].get(mutant.file, ()))]
-    return here or [t for t, entry in found.items() if mutant.file in entry["lines"]] or list(found)
+    return [t for t, entry in found.items() if lines & set(entry["lines"].get(mutant.file, ()))] or list(found)

@@ -79,7 +79,7 @@ def judge(mutant: Mutant, tests: Sequence[str], *, record: bool) -> str:
 def _record_moves() -> str:
     """Whether an answer on record moves, in the last bits or more."""
     sys.path.insert(0, str(ROOT / "tests" / "regression"))
-    import record
+    import record  # type: ignore[import-not-found]
 
     for entry in record.recorded():
         if any(record.differences(entry, record.again(entry), tolerance=1e-9)):
