@@ -41,6 +41,14 @@ def test_a_collective_is_its_latency_and_what_its_slower_phase_sends(
     assert took(op, size, ranks, stride) == pytest.approx(collective(op, size, ranks, stride))
 
 
+@pytest.mark.parametrize("size", [1e4, 1e9])
+def test_a_broadcast_passes_the_whole_message_on(size: float) -> None:
+    """Once around inside a domain, and each rank its share over its own port."""
+    assert took("broadcast", size, 4) == pytest.approx(5e-6 + 3e-6 + size / LINK)
+    latency = 5e-6 + 7e-6 + 20e-6 + 3 * 3e-6
+    assert took("broadcast", size, 32) == pytest.approx(latency + max(size / LINK, size / 8 / NETWORK))
+
+
 @pytest.mark.parametrize("size", [1e4, 1e6, 1e9])
 def test_an_engine_takes_the_faster_of_ring_and_one_shot(size: float) -> None:
     shot = 2e-6 + 7 * 0.5e-6 + 7 * size / LINK
