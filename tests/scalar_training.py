@@ -45,6 +45,7 @@ class Row:
     overlap_tp: str = "none"
     context_exchange: str = "ring"
     framework: str = "megatron"
+    overlap_ep: bool = False
 
     @property
     def dp(self) -> int:
@@ -79,15 +80,18 @@ class Stage:
     experts: float
     kept: float
     logits: float
+    shown: float  # part of the exchange with experts that no compute hides
+    repeated_experts: float
     accumulated: float  # time to add a micro-batch's gradients where that is a kernel of its own
 
     @property
     def forward(self) -> float:
-        return sum(k.forward for k in self.kernels) + self.forward_tp + self.forward_cp + 2 * self.exchange
+        return sum(k.forward for k in self.kernels) + self.forward_tp + self.forward_cp + 2 * self.shown * self.exchange
 
     @property
     def repeat(self) -> float:
-        return sum(k.forward for k in self.repeated) + self.repeated_exchange
+        again = self.shown * self.repeated_experts
+        return sum(k.forward for k in self.repeated) + self.repeated_exchange + again
 
     @property
     def backward(self) -> float:
@@ -97,7 +101,7 @@ class Stage:
             + self.accumulated
             + self.backward_tp
             + self.backward_cp
-            + 2 * self.exchange
+            + 2 * self.shown * self.exchange
         )
 
 
@@ -153,6 +157,7 @@ class Repeated:
 
     kernels: list[Kernel]
     exchange: float
+    experts: float
     kept: float
 
 
@@ -162,14 +167,14 @@ def repeated(d: Dense, r: Row, one: list[Kernel], tp: float, last: float, cp: fl
     tokens, whole = r.micro_batch * r.seq_len / r.cp, r.tp if r.sequence_parallel else 1
     everything = saved(d, tokens=tokens, seq=r.seq_len, tp=r.tp, sp=r.sequence_parallel)
     if r.recompute == "none":
-        return Repeated([], 0.0, everything)
+        return Repeated([], 0.0, 0.0, everything)
     if r.recompute == "selective":
-        return Repeated([k for k in one if k.kind == "core"], 0.0, everything)  # flash attention keeps no scores
-    kernels, exchange = one, tp + cp + 2 * experts
+        return Repeated([k for k in one if k.kind == "core"], 0.0, 0.0, everything)  # flash attention keeps no scores
+    kernels, exchange, both = one, tp + cp, 2 * experts
     if r.framework in ("torch", "jax"):
         skipped = max(i for i, k in enumerate(one) if k.kind == "matmul")
-        kernels, exchange = one[:skipped] + one[skipped + 1 :], exchange - last - experts
-    return Repeated(kernels, exchange, tokens * d.hidden * WIDE / whole)
+        kernels, exchange, both = one[:skipped] + one[skipped + 1 :], exchange - last, experts
+    return Repeated(kernels, exchange, both, tokens * d.hidden * WIDE / whole)
 
 
 def stages(d: Dense, r: Row) -> list[Stage]:
@@ -190,13 +195,24 @@ def stages(d: Dense, r: Row) -> list[Stage]:
             kernels=one * n, repeated=again.kernels * n, forward_tp=n * ahead, backward_tp=n * back,
             forward_cp=n * cp[0], backward_cp=n * cp[1], exchange=n * exchange, repeated_exchange=n * again.exchange,
             parameters=n * layer_parameters(d, r.tp), experts=n * expert_parameters(d, r.ep), kept=n * again.kept,
-            logits=0.0, accumulated=0.0,
+            logits=0.0, accumulated=0.0, shown=1.0, repeated_experts=n * again.experts,
         )  # fmt: skip
         _ends(stage, d, r, first=i == 0, last=i == r.pp - 1)
+        if r.overlap_ep:
+            stage.shown = exposed(stage)
         if r.framework == "megatron-deepspeed":  # the 16-bit gradient written and read, the accumulator too
             stage.accumulated = (stage.parameters + stage.experts) * 2 * (WIDE + GRAD) / BANDWIDTH
         out.append(stage)
     return out
+
+
+def exposed(s: Stage) -> float:
+    """Part of the exchange of a micro-batch that shows behind the compute of the next: what outlasts it, and of the
+    rest the 20 of 132 multiprocessors that its kernels hold (DeepSeek-V3, https://arxiv.org/abs/2412.19437, section
+    3.2.2)."""
+    traffic = 4 * s.exchange + s.repeated_experts
+    compute = sum(k.forward + k.backward for k in s.kernels) + sum(k.forward for k in s.repeated) + s.repeated_exchange
+    return behind(traffic, compute, 20 / 132) / traffic if traffic else 0.0
 
 
 def _ends(stage: Stage, d: Dense, r: Row, *, first: bool, last: bool) -> None:
@@ -242,7 +258,7 @@ def step_time(d: Dense, r: Row) -> dict[str, float]:
                 for s in found)  # fmt: skip
     return out | {
         "recompute": m * slow.repeat, "comm.tp": m * (slow.forward_tp + slow.backward_tp),
-        "comm.cp": m * (slow.forward_cp + slow.backward_cp), "comm.ep": m * 4 * slow.exchange,
+        "comm.cp": m * (slow.forward_cp + slow.backward_cp), "comm.ep": m * 4 * slow.shown * slow.exchange,
         "comm.pp": sends if r.pp > 1 else 0.0, "backward.accumulation": m * slow.accumulated,
         "pipeline.bubble": (r.pp - 1) * mean / r.vpp, "comm.dp.gradients": gradients, "comm.dp.parameters": parameters,
         "optimizer": owned * 46 / BANDWIDTH,
@@ -293,6 +309,7 @@ def step_memory(d: Dense, r: Row) -> dict[str, float]:
     ledgers = []
     for i, s in enumerate(stages(d, r)):
         flying = min(r.pp - i, m) if r.vpp == 1 else min((2 * (r.pp - i - 1) + (r.vpp - 1) * r.pp + 1) / r.vpp, m)
+        flying = min(flying + 1, m) if r.overlap_ep else flying  # the next runs forward while this one runs back
         ledger = states(s, r)
         ledger["activations"] = s.kept * flying
         ledger["working"] = 2 * one * (r.recompute == "full") + 2 * WIDE * gathered * (held_stage(r) == 3)

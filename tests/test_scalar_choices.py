@@ -5,14 +5,32 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from scalar import BANDWIDTH, GIB, GPT, LLAMA, PEAK, Dense, estimate, head, layer, layer_parameters
+from builders import llama
+from scalar import (
+    BANDWIDTH,
+    GIB,
+    GPT,
+    LLAMA,
+    MIXTRAL,
+    PEAK,
+    Dense,
+    estimate,
+    expert_exchange,
+    expert_parameters,
+    head,
+    layer,
+    layer_parameters,
+)  # fmt: skip
 from scalar_training import Row, step_memory, step_time
 
 from planner.catalogue.loader import load_accelerator
 from planner.catalogue.models import load_model
 from planner.demand.compression import compress
+from planner.demand.costs import local_weights
 from planner.demand.counts import parameter_counts
+from planner.demand.transformer import demand
 from planner.supply.accelerator import vector_flops
 
 HOST, HOST_REACH, HOST_LATENCY = 20e9, 0.87, 10e-6  # byte/s, the share that nvbandwidth measures, s
@@ -128,6 +146,45 @@ def test_adapters_train_their_own_parameters_and_hold_frozen_weights() -> None:
     assert sum(v for k, v in found.time.items() if k.startswith("backward")) == pytest.approx(backward)
 
 
+def test_adapters_of_a_mixture_of_experts_leave_experts_frozen() -> None:
+    """Adapters sit on attention and dense matmuls; experts are held, and under ZeRO 3 divided over their own ranks."""
+    d, h, rank = MIXTRAL, MIXTRAL.hidden, 8
+    found = estimate(model=d.id, devices=16, ep=4, zero_stage=3, global_batch=16, seq_len=512, lora_rank=rank,
+                     framework="megatron", recompute="none", overlap_dp=False)  # fmt: skip
+    adapters = rank * d.layers * ((h + d.query + d.key_value) + (d.query + h) + (h + d.experts))
+    dense = d.layers * layer_parameters(d, 1) + 2 * d.vocab * h + h
+    held, experts = dense / 16, d.layers * expert_parameters(d, 4) / 4  # 16 ranks of data, 4 copies of an expert
+    assert found.memory["weights"] == pytest.approx(2 * (adapters / 16 + held + experts))
+    assert found.memory["gradients"] == pytest.approx(4 * adapters / 16)
+    assert found.memory["optimizer"] == pytest.approx(12 * adapters / 16)
+    assert found.time["optimizer"] == pytest.approx(46 * adapters / 16 / BANDWIDTH)
+
+
+def test_weights_that_train_in_fp8_are_stored_in_sixteen_bits() -> None:
+    found = estimate(**ONE, devices=1, global_batch=1, seq_len=128, compute_dtype="fp8", weight_dtype="fp8")
+    assert found.memory["weights"] == pytest.approx(2 * PARAMETERS)
+    assert found.memory["optimizer"] == pytest.approx(12 * PARAMETERS)
+
+
+@pytest.mark.parametrize("tp", [1, 2, 8])
+def test_a_single_head_of_keys_is_held_by_every_rank(tp: int) -> None:
+    """Shazeer 2019, https://arxiv.org/abs/1911.02150: multi-query attention."""
+    table = demand(llama(heads=16, kv_heads=1)).sections[1].table
+    held = local_weights(table, tp=np.array([float(tp)]), ep=np.ones(1))[0, table.names.index("attn.qkv")]
+    assert held == pytest.approx(1024 * (1024 / tp + 2 * 64))
+
+
+def test_tokens_of_distant_experts_cross_the_network_once_a_domain() -> None:
+    """DeepSeek-V3 over 64 ranks in 8 domains: 8 experts a token, one crossing for each domain that has some."""
+    found = estimate(model="deepseek-v3", devices=64, ep=64, seq_len=512, micro_batch=1, global_batch=64,
+                     recompute="none", framework="megatron")  # fmt: skip
+    shape = Dense("", 7168, 61, 128, 128, 2048, 129280, llama=True, experts=256, top_k=8)
+    one = expert_exchange(shape, tokens=512.0, ep=64)
+    visited = 8 * (1 - (7 / 8) ** 8)
+    assert one == pytest.approx(20e-6 + 7 * 3e-6 + 7 / 8 * 512 * 7168 * 2 * visited / 10e9)
+    assert found.time["comm.ep"] == pytest.approx(58 * 4 * one)
+
+
 def test_the_kv_room_is_what_the_engine_manages_less_what_is_there() -> None:
     """Weights, and what a pass needs beside the cache: all that a cache token is not."""
     common = {"model": LLAMA.id, "task": "decode", "devices": 4, "tp": 2, "batch": 8}
@@ -154,6 +211,7 @@ def test_pruned_heads_go_by_whole_groups_of_queries(share: float) -> None:
     latent, whole = pruned(f"heads:{share}", "deepseek-v2-lite"), pruned("none", "deepseek-v2-lite")
     by_head = 27 * 16 * (2048 * 192 + 512 * 256 + 128 * 2048)
     assert whole["attention"] - latent["attention"] == by_head * (1 - share)
+    assert compress(load_model("deepseek-v2-lite"), "heads:0.001").stacks[0].kinds[0].mixer.heads == 1  # type: ignore[union-attr]
     multi_query = pruned(f"heads:{share}", "falcon-7b")  # 71 heads of 64 and one of keys
     kept = max(1, round(71 * share))
     assert multi_query["attention"] == 32 * 4544 * 64 * (2 * kept + 2)

@@ -254,6 +254,14 @@ def test_what_the_policy_of_maxtext_keeps() -> None:
     assert found.memory["activations"] == pytest.approx(S * WIDE * (32 * outputs + 2 * L.hidden))
 
 
+def test_the_input_of_a_layer_that_a_policy_saves_is_divided_under_sequence_parallelism_alone() -> None:
+    whole, part = (
+        trained(framework="torch", recompute="selective", devices=2, tp=2, sequence_parallel=sp).memory["activations"]
+        for sp in (False, True)
+    )
+    assert whole - part == pytest.approx(S * WIDE * (32 + 2) * L.hidden / 2)
+
+
 @pytest.mark.parametrize(("modules", "again", "dropped"), [
     ("core_attn", ("core",), 0), ("layernorm", ("norm",), 2 * L.hidden), ("mlp", ("up", "act"), 3 * L.width),
     ("layernorm,mlp", ("norm", "up", "act"), 2 * L.hidden + 3 * L.width),

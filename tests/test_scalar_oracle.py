@@ -84,6 +84,9 @@ EXPERTS = [
     Row(devices=32, ep=8, pp=4, micro_batches=8, zero_stage=1),
     Row(devices=32, ep=4, zero_stage=3, framework="torch", recompute="full"),
     Row(devices=32, ep=4, zero_stage=3, framework="jax", recompute="full"),
+    Row(devices=8, ep=8, micro_batches=4, overlap_ep=True, seq_len=512),
+    Row(devices=8, ep=8, micro_batches=4, overlap_ep=True, recompute="full"),
+    Row(devices=32, ep=8, pp=4, micro_batches=8, overlap_ep=True, recompute="full", zero_stage=1, framework="torch"),
     Row(devices=8, ep=4, cp=2, zero_stage=2, overlap_dp=True, micro_batches=2, framework="megatron-deepspeed"),
 ]
 

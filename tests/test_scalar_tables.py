@@ -11,6 +11,7 @@ from scalar import BANDWIDTH, GPT, LLAMA, MIXTRAL, PEAK, PLAIN, WIDE, Dense, Ker
 import planner
 from planner.catalogue.models import load_model
 from planner.demand.counts import parameter_counts, summary
+from planner.demand.workload import Precision
 
 L = LLAMA
 
@@ -78,6 +79,21 @@ def test_roofs_of_a_plain_chip(devices: int, linked: bool, networked: bool) -> N
         "plain link": ("link", 100e9, 100e9, linked), "plain network": ("link", 10e9, 10e9, networked),
     }  # fmt: skip
     assert [r.value for r in found if r.kind == "compute"] == [2 * PEAK, PEAK, PEAK / 10]
+
+
+def test_a_cache_is_a_roof_where_its_bandwidth_is_known() -> None:
+    _, found = planner.roofline(hardware="plain-ampere", hardware_dirs=(PLAIN,), model=L.id, task="decode")
+    assert {r.name: r.value for r in found if r.kind in ("memory", "cache")} == {"HBM": 1e12, "L2": 5e12}
+
+
+def test_the_table_can_be_of_another_precision() -> None:
+    wide, narrow = (
+        summary(load_model(L.id), batch=1, seq_len=64, precision=p)["layers"][1]
+        for p in (None, Precision(weight="int8", kv="fp8"))
+    )
+    assert narrow["weight_bytes"] * 2 == wide["weight_bytes"]
+    assert narrow["kv_cache_bytes_per_token"] * 2 == wide["kv_cache_bytes_per_token"]
+    assert narrow["activation_bytes"] == wide["activation_bytes"]
 
 
 def test_sparse_weights_and_narrow_matmuls_have_roofs_of_their_own() -> None:
