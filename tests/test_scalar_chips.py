@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import NormalDist
 
+import numpy as np
 import pytest
-from scalar import LINK, LLAMA, PLAIN, WIDE, Dense, Kernel, collective, estimate, head, kernel, layer
+from scalar import LINK, LLAMA, MIXTRAL, PLAIN, WIDE, Dense, Kernel, collective, estimate, head, kernel, layer
 
 import planner
 from planner.catalogue.classes import EfficiencyClass, MatmulEnergy
 from planner.catalogue.hardware import KernelEfficiency, Provenance
+from planner.catalogue.models import load_model
 from planner.cost.kernels import rates
+from planner.demand.costs import local_weights
+from planner.demand.transformer import demand
 from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 from planner.supply.efficiency import kernel_efficiency, sustained_fraction
@@ -186,3 +190,70 @@ def test_efficiencies_of_a_kernel_are_looked_up_from_near_to_far() -> None:
     own = replace(c.accelerator, kernels={"matmul": {"bf16": one(0.9)}})
     assert kernel_efficiency(own, "matmul", "bf16", defaults=defaults).compute == 0.9
     assert kernel_efficiency(own, "matmul", "fp8", defaults=defaults).compute == 0.4
+
+
+# Each kind of kernel by its own figures: compute, memory and launch [µs] of ``tests/data/plain/classes``
+OWN = {"matmul": (0.9, 0.8, 2), "experts": (0.7, 0.6, 3), "prefill": (0.5, 0.4, 4), "backward": (0.45, 0.35, 5),
+       "decode": (0.3, 0.25, 6), "vector": (1.0, 0.55, 7)}  # fmt: skip
+
+
+def own(kind: str, flops: float, moved: float) -> float:
+    compute, memory, launch = OWN[kind]
+    return flops / (compute * 100e12) + moved / (memory * 1e12) + launch * 1e-6
+
+
+def own_time(k: Kernel, *, core: str) -> float:
+    name = {"core": core, "vector": "vector"}.get(k.kind, "experts" if k.group == "experts" else "matmul")
+    return own(name, k.flops, k.moved)
+
+
+def own_backward(k: Kernel, *, eager: bool) -> float:
+    if k.kind == "core":
+        return own("matmul" if eager else "backward", (2 if eager else 2.5) * k.flops, 2 * k.moved)
+    if k.kind == "vector":
+        return own("vector", 0.0, 2 * k.moved)
+    kind = "experts" if k.group == "experts" else "matmul"
+    return own(kind, k.flops, k.moved) + own(kind, k.flops, k.inputs + k.outputs + k.weights / WIDE * 8)
+
+
+@pytest.mark.parametrize("attention_kind", ["flash", "eager"])
+def test_each_kind_of_kernel_has_figures_of_its_own(attention_kind: str) -> None:
+    eager = attention_kind == "eager"
+    kernels = layer(MIXTRAL, tokens=1024.0, batch=1, seq=1024, tp=1, sp=False)
+    if eager:  # two batched matmuls over all scores, which pass four times
+        core = next(i for i, k in enumerate(kernels) if k.kind == "core")
+        scores = 4 * 1024 * 1024 * MIXTRAL.heads * WIDE
+        kernels[core] = replace(kernels[core], flops=2 * kernels[core].flops, outputs=kernels[core].outputs + scores)
+    common = {"model": MIXTRAL.id, "hardware": "plain-turing", "devices": 1, "attention": attention_kind}
+    found = estimate(**common, seq_len=1024, micro_batch=1, global_batch=1, recompute="none", framework="megatron")
+    for group in ("attention", "experts", "mlp", "other"):
+        here = [k for k in kernels if k.group == group]
+        ahead = sum(own_time(k, core="matmul" if eager else "prefill") for k in here)
+        assert found.time[f"forward.{group}"] == pytest.approx(32 * ahead), group
+        back = sum(own_backward(k, eager=eager) for k in here)
+        assert found.time[f"backward.{group}"] == pytest.approx(32 * back), group
+    parameters = found.resolved.demand.total_parameters
+    assert found.time["optimizer"] == pytest.approx(46 * parameters / (0.65 * 1e12))
+    prefill = estimate(**common, task="prefill", batch=1, input_len=1024)
+    here = [k for k in kernels if k.group == "attention"]
+    due = sum(own_time(k, core="matmul" if eager else "prefill") for k in here)
+    assert prefill.time["forward.attention"] == pytest.approx(32 * due)
+    decode = estimate(**common, task="decode", batch=4, input_len=1000, output_len=48)
+    step = layer(MIXTRAL, tokens=4.0, batch=4, seq=1024, tp=1, sp=False, decode=True)
+    for group in ("attention", "experts"):
+        due = sum(own_time(k, core="decode") for k in step if k.group == group)
+        assert decode.time[f"forward.{group}"] == pytest.approx(32 * due), group
+
+
+@pytest.mark.parametrize(("tp", "ep"), [(1, 1), (2, 1), (1, 8), (2, 8)])
+def test_biases_go_with_what_they_are_added_to(tp: int, ep: int) -> None:
+    """gpt-oss-20b: biases of 64 query and 8 key heads over tp, of the output whole, of 32 experts over ep."""
+    table = demand(load_model("gpt-oss-20b")).sections[1].table
+    held = dict(
+        zip(table.names, local_weights(table, tp=np.array([float(tp)]), ep=np.array([float(ep)]))[0], strict=True)
+    )
+    h, heads, kv, e = 2880, 64 * 64, 2 * 8 * 64, 32
+    assert held["attn.qkv"] == pytest.approx((h + 1) * (heads + kv) / tp)
+    assert held["attn.out"] == pytest.approx(heads / tp * h + h)
+    assert held["moe.up"] == pytest.approx(e / ep * (h + 1) * 2 * h)
+    assert held["moe.down"] == pytest.approx(e / ep * (h + 1) * h)

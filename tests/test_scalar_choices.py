@@ -84,6 +84,12 @@ def test_offloaded_activations_leave_one_layer_here_and_travel_behind_the_passes
     forward, backward = (sum(v for k, v in due.items() if k.startswith(way)) for way in ("forward", "backward"))
     assert there.time["offload"] == pytest.approx(max(travel - forward, 0.0) + max(travel - backward, 0.0))
     assert sum(there.time.values()) == pytest.approx(sum(here.time.values()) + there.time["offload"])
+    small = {"model": "gpt2", "micro_batch": 32, "global_batch": 32, "seq_len": 1024}
+    fast, away = (estimate(**ONE | row.keys | small, offload=o) for o in ("none", "activations"))
+    travel = fast.memory["activations"] / (HOST_REACH * HOST) + HOST_LATENCY
+    windows = [sum(v for k, v in fast.time.items() if k.startswith(way)) for way in ("forward", "backward")]
+    assert max(windows) < travel  # a narrow model computes little for what it keeps
+    assert away.time["offload"] == pytest.approx(2 * travel - sum(windows))
 
 
 @pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])

@@ -119,7 +119,11 @@ def asked(model: Dense, row: Served, task: str) -> dict[str, object]:
     return {"model": model.id, "task": task, **keys, "concurrency" if task == "serve" else "batch": batch}
 
 
-@pytest.mark.parametrize("row", [*SERVED, Served(devices=4, tp=2, cp=2), Served(devices=16, cp=16)], ids=str)
+@pytest.mark.parametrize(
+    "row",
+    [*SERVED, Served(devices=4, tp=2, cp=2), Served(devices=16, cp=16), Served(devices=8, cp=4, pp=2, batch=3)],
+    ids=str,
+)
 @pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])
 def test_every_term_of_a_prefill(model: Dense, row: Served) -> None:
     if not model.llama and (row.pp > 1 or row.input_len > model.positions or row.tp < 4):
