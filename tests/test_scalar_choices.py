@@ -219,6 +219,7 @@ def test_pruned_heads_go_by_whole_groups_of_queries(share: float) -> None:
     assert whole["attention"] - latent["attention"] == by_head * (1 - share)
     assert compress(load_model("deepseek-v2-lite"), "heads:0.001").stacks[0].kinds[0].mixer.heads == 1  # type: ignore[union-attr]
     multi_query = pruned(f"heads:{share}", "falcon-7b")  # 71 heads of 64 and one of keys
+    assert pruned("heads:0.001", "falcon-7b")["attention"] == 32 * 4544 * 64 * (2 + 2)
     kept = max(1, round(71 * share))
     assert multi_query["attention"] == 32 * 4544 * 64 * (2 * kept + 2)
 

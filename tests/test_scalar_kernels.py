@@ -20,6 +20,7 @@ from scalar import (
     Dense,
     Kernel,
     collective,
+    embedding,
     estimate,
     expert_exchange,
     head,
@@ -72,6 +73,27 @@ def test_matmuls_run_at_the_pace_of_the_slowest_of_all_devices() -> None:
         assert found.time[f"forward.{name}"] == pytest.approx(ahead)
         if name != "norm":
             assert found.time[f"backward.{name}"] == pytest.approx(32 * group(one_layer(), name, back))
+
+
+def test_a_stage_waits_for_the_slowest_of_its_own_devices() -> None:
+    """Four stages of 16 devices; the two in the middle are alike, so that 32 devices set their pace."""
+    found = trained(hardware="plain-uneven", devices=64, pp=4, global_batch=16 * 8, zero_stage=0)
+    slow = slowest(64)
+
+    def passes(kernels: list[Kernel]) -> float:
+        total = 0.0
+        for k in kernels:
+            flops, factor = k.flops * slow, 2.5 if k.kind == "core" else 1.0
+            total += kernel(flops, k.moved)
+            total += kernel(factor * flops, (1 if k.kind == "matmul" else 2) * k.moved)
+            total += kernel(flops, k.inputs + k.outputs + k.weights / WIDE * 2 * GRAD) if k.kind == "matmul" else 0.0
+        return total
+
+    middle = passes(one_layer() * 8)
+    first = middle + passes(embedding(L, tokens=S, tp=1, sp=False))
+    last = middle + passes(head(L, tokens=S, tp=1, sp=False))
+    mean = ((first + last) * slowest(16) + 2 * middle * slowest(32)) / slow / 4
+    assert found.time["pipeline.bubble"] == pytest.approx(3 * mean)
 
 
 @pytest.mark.parametrize(("hardware", "inside"), [("plain-even", 0.0), ("plain-uneven", 0.65)])
