@@ -200,6 +200,28 @@ def test_the_kv_room_is_what_the_engine_manages_less_what_is_there() -> None:
     assert vllm.time["engine"] == pytest.approx(250e-6)
 
 
+def test_dualpipe_holds_a_stage_of_either_direction() -> None:
+    """Parameters twice (DeepSeek-V3, https://arxiv.org/abs/2412.19437, table 1), and their gradients; the optimizer's
+    shards once."""
+    shape = {**ONE, "devices": 8, "pp": 4, "global_batch": 16, "micro_batch": 1, "seq_len": 512, "recompute": "none"}
+    one, two = (estimate(**shape, schedule=s).memory for s in ("1f1b", "dualpipe"))
+    stages = [
+        8 * layer_parameters(LLAMA, 1) + n for n in (LLAMA.vocab * LLAMA.hidden, 0, LLAMA.vocab * LLAMA.hidden + 4096)
+    ]
+    assert any(one["weights"] == pytest.approx(2 * n) for n in stages)
+    assert any(
+        two["weights"] == pytest.approx(2 * 2 * n) and two["gradients"] == pytest.approx(2 * 4 * n) for n in stages
+    )
+    assert two["optimizer"] * 2 / 12 == pytest.approx(two["gradients"] / 8)
+
+
+@pytest.mark.parametrize(("pp", "batch"), [(1, 6), (2, 3 * 8)])
+def test_a_batch_that_is_not_given_is_one_micro_batch_a_rank_and_four_a_stage(pp: int, batch: int) -> None:
+    found = estimate(**ONE, devices=2, pp=pp, micro_batch=3, seq_len=128)
+    assert found.row["global_batch"] == batch
+    assert any(a.startswith(f"global_batch = {batch}") for a in found.assumed)
+
+
 # What is done to a model
 
 

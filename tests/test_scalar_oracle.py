@@ -121,7 +121,7 @@ def asked(model: Dense, row: Served, task: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "row",
-    [*SERVED, Served(devices=4, tp=2, cp=2), Served(devices=16, cp=16), Served(devices=8, cp=4, pp=2, batch=3)],
+    [*SERVED, Served(devices=4, tp=2, cp=2), Served(devices=16, cp=16), Served(devices=16, cp=8, pp=2, batch=3)],
     ids=str,
 )
 @pytest.mark.parametrize("model", [LLAMA, GPT], ids=["llama", "gpt"])
