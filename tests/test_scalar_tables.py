@@ -179,6 +179,14 @@ def test_an_embedding_of_another_width_is_projected() -> None:
     assert flops[0] - flops[1] == pytest.approx(2 * 64 * 512 * 1024)
 
 
+def test_a_head_may_have_a_bias() -> None:
+    """Phi-2's has (https://huggingface.co/microsoft/phi-2, config.json)."""
+    model = gpt(hidden=1024, layers=2, vocab=500)
+    assert model.head is not None
+    counts = [parameter_counts(replace(model, head=replace(model.head, bias=b)))["head"] for b in (False, True)]
+    assert counts[1] - counts[0] == 500
+
+
 def frames() -> tuple[float, float]:
     """Time before the layers of Whisper tiny and its decoder, and of the two convolutions of width 3 over 80 mel bands
     (https://arxiv.org/abs/2212.04356, section 2.2): over 3,000 frames, and with stride 2 to 1,500."""

@@ -37,9 +37,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def source_digest() -> str:
-    """Fingerprint of the planner, its catalogue and what all tests share."""
-    shared = [TESTS / "builders.py", TESTS / "conftest.py"]
-    return digest([*(ROOT / "planner").rglob("*.py"), *(ROOT / "planner").rglob("*.yaml"), *shared])
+    """Fingerprint of the planner, its catalogue and what tests share."""
+    shared = [p for p in TESTS.glob("*.py") if not p.name.startswith("test_")]
+    data = [p for folder in (ROOT / "planner", TESTS / "data") for p in folder.rglob("*.yaml")]
+    return digest([*(ROOT / "planner").rglob("*.py"), *data, *shared])
 
 
 def test_files(*, records: bool) -> list[Path]:
