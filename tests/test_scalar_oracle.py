@@ -40,6 +40,7 @@ ROWS = [
     Row(devices=64, pp=4, tp=2, cp=2, micro_batches=8, zero_stage=2, seq_len=4096, sequence_parallel=True),
     Row(devices=64, pp=4, tp=2, cp=2, micro_batches=8, zero_stage=3, recompute="full"),
     Row(devices=4, pp=4, vpp=2, micro_batches=8),
+    Row(devices=3, pp=3, vpp=2, micro_batches=6),  # 32 layers in chunks of five and six
     Row(devices=64, pp=4, vpp=4, micro_batches=8, zero_stage=1, overlap_dp=True),
     Row(devices=128, pp=2, vpp=2, micro_batches=2, zero_stage=1, overlap_dp=True, seq_len=256),
 ]

@@ -77,6 +77,14 @@ def test_compressed_attention(name: str, rate: int, wide: int, indexer: bool) ->
         cached += 128 / rate
     assert row["forward_flops"] / row["count"] == pytest.approx(2 * s * matrices + 2 * s * s * scores)
     assert row["kv_cache_bytes_per_token"] / row["count"] == pytest.approx(cached * WIDE)
+    found = estimate(model="deepseek-v4-pro", task="prefill", devices=1, batch=1, input_len=s, weight_dtype="bf16",
+                     compute_dtype="bf16").time["forward.norm"]  # fmt: skip
+    counts = {r: table("deepseek-v4-pro", s)[n]["count"] for n, r in
+              (("compressed sparse attention + experts", 4), ("compressed attention + experts", 128))}  # fmt: skip
+    norms = [(2 * H, 61), (2 * H, 61), (2 * 1536, 61), (2 * 512, 61), (2 * 1024 + 512 / 4, counts[4]),
+             (2 * 512 + 512 / 128, counts[128]), (2 * 128 + 128 / 4, counts[4])]  # fmt: skip
+    due = sum(n * vector("norm", s * moved, 0.0).forward for moved, n in norms) + vector("norm", H, H).forward
+    assert found == pytest.approx(due)
     attention = 2 * H + H + 1536 + 1536 + 512 + width + 512 + width + 16384
     experts = H + 2 * 384 + 6 * (H + 2 * 3072 + 3072) + H + 3 * 3072
     assert row["saved_activation_bytes"] / row["count"] == pytest.approx(s * WIDE * (attention + experts))
