@@ -40,8 +40,7 @@ EAGER_DROPOUT_PASSES = 2.0
 class Costs:
     """What each operator costs one device in one pass; every array has shape (n, op).
 
-    ``flops`` [FLOP]; ``weight_bytes``, ``input_bytes``, ``output_bytes``, ``cache_bytes`` [byte] moved at least once;
-    ``rows`` matmul rows m (per expert for grouped matmuls).
+    ``flops`` [FLOP]; ``weight_bytes``, ``input_bytes``, ``output_bytes``, ``cache_bytes`` [byte] moved at least once.
     """
 
     flops: Array
@@ -49,7 +48,6 @@ class Costs:
     input_bytes: Array
     output_bytes: Array
     cache_bytes: Array
-    rows: Array
 
     @property
     def bytes_moved(self) -> Array:
@@ -67,7 +65,6 @@ class _Masks:
     expert: Array
     sequence: Array
     matmul: Array
-    grouped: Array
     attention: Array
     vector: Array
     encoder: Array
@@ -86,7 +83,7 @@ def _masks(table: OpTable) -> _Masks:
     return _Masks(
         column=is_shard("column", "vocab"), row=is_shard("row"), tensor=is_shard("tensor", "heads"),
         expert=is_shard("expert"), sequence=is_shard("sequence"), matmul=is_kernel("matmul", "grouped_matmul"),
-        grouped=is_kernel("grouped_matmul"), attention=is_kernel("attention"),
+        attention=is_kernel("attention"),
         vector=is_kernel("vector", "scan", "lookup"),
         encoder=np.array([float(o.side == "encoder") for o in table.ops]),
     )  # fmt: skip
@@ -175,7 +172,7 @@ def op_costs(
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
         flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
-    return Costs(flops, weights, inputs, outputs, cache, np.where(masks.grouped > 0, rows / copies, rows))
+    return Costs(flops, weights, inputs, outputs, cache)
 
 
 def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:
