@@ -269,7 +269,6 @@ def test_the_policy_of_maxtext_saves_attention_and_repeats_the_mlp() -> None:
     assert found.time["recompute"] == pytest.approx(32 * again)
 
 
-@pytest.mark.xfail(strict=True, reason="the head, which runs once, is held to give up an input as a layer does")
 def test_what_the_policy_of_maxtext_keeps() -> None:
     found = trained(framework="jax", recompute="selective")
     outputs = L.query + L.key_value + L.hidden + L.query + L.hidden

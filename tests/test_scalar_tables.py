@@ -203,7 +203,6 @@ def test_frames_of_an_encoder_are_convolved_before_its_layers() -> None:
     assert convolutions + kernel(0, 4 * 2 * 384 * WIDE) <= found < 1.2 * convolutions
 
 
-@pytest.mark.xfail(strict=True, reason="frames are looked up in the table of tokens as well")
 def test_frames_are_no_tokens() -> None:
     found, convolutions = frames()
     assert found == pytest.approx(convolutions + kernel(0, 4 * 2 * 384 * WIDE))

@@ -201,6 +201,8 @@ def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:
 
 def _saved(s: Section, w: Work, run: TrainingRun, width: float, *, hidden: int) -> Saved:
     everything, selective = kept_bytes(s.table, w, run, hidden=hidden)
+    if s.role != "layer":  # embedding and head run once
+        selective = everything
     whole_div = np.where(w.sequence_parallel > 0, w.tp, 1.0)
     layer_input = w.tokens * hidden * width / whole_div if s.role == "layer" else everything
     loss = np.zeros(len(w.tp))

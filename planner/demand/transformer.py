@@ -61,10 +61,15 @@ def _norm_op(name: str, kind: str, width: int) -> Op:
               unfused=UNFUSED_RMS * width * (kind == "rms"), saved_whole=width)  # fmt: skip
 
 
+def reads_tokens(stack: Stack) -> bool:
+    """Whether a stack looks its input up in the table of tokens: towers and what patches or frames feed do not."""
+    return stack.role != "tower" and not stack.input_matmuls
+
+
 def input_ops(model: Model, stack: Stack, *, first: bool) -> tuple[Op, ...]:
     """Operators before the first layer of a stack: token table of the text stream, patches or frames of a tower."""
     ops: list[Op] = []
-    if stack.role != "tower" and model.embedding is not None and (first or stack is model.text):
+    if reads_tokens(stack) and model.embedding is not None and (first or stack is model.text):
         e = model.embedding
         own = first or len(model.stacks) == 1
         ops.append(
@@ -202,7 +207,7 @@ def demand(model: Model) -> Demand:
     """Build the operator tables of a model."""
     sections: list[Section] = []
     for i, stack in enumerate(model.stacks):
-        first = i == next((j for j, s in enumerate(model.stacks) if s.role != "tower"), 0)
+        first = i == next((j for j, s in enumerate(model.stacks) if reads_tokens(s)), 0)
         sections.append(Section(f"{stack.name}.input", i, "input", OpTable(input_ops(model, stack, first=first)), 1))
         counts = Counter(stack.order)
         for k, kind in enumerate(stack.kinds):
