@@ -27,6 +27,7 @@ from scalar_training import Row, step_memory, step_time
 
 from planner.catalogue.loader import load_accelerator
 from planner.catalogue.models import load_model
+from planner.catalogue.schema import Attention
 from planner.demand.compression import compress
 from planner.demand.costs import local_weights
 from planner.demand.counts import parameter_counts
@@ -240,6 +241,8 @@ def test_pruned_heads_go_by_whole_groups_of_queries(share: float) -> None:
     by_head = 27 * 16 * (2048 * 192 + 512 * 256 + 128 * 2048)
     assert whole["attention"] - latent["attention"] == by_head * (1 - share)
     assert compress(load_model("deepseek-v2-lite"), "heads:0.001").stacks[0].kinds[0].mixer.heads == 1  # type: ignore[union-attr]
+    two = compress(load_model("chatglm2-6b"), "heads:0.3").stacks[0].kinds[0].mixer  # 32 heads, 2 of keys
+    assert isinstance(two, Attention) and (two.heads, two.kv_heads) == (16, 1)
     multi_query = pruned(f"heads:{share}", "falcon-7b")  # 71 heads of 64 and one of keys
     assert pruned("heads:0.001", "falcon-7b")["attention"] == 32 * 4544 * 64 * (2 + 2)
     kept = max(1, round(71 * share))

@@ -261,6 +261,14 @@ def test_the_policy_of_torchtitan_saves_every_second_matmul() -> None:
     assert found.memory["activations"] == pytest.approx(S * WIDE * (32 * outputs + 2 * L.hidden))
 
 
+def test_a_policy_saves_every_second_matmul_of_each_expert_a_token_visits() -> None:
+    d = MIXTRAL
+    found = trained(d, framework="torch", recompute="selective")
+    experts = d.top_k * (d.up + d.hidden)
+    outputs = 0.5 * (d.query + d.key_value + d.hidden + d.experts + experts) + d.query + d.hidden
+    assert found.memory["activations"] == pytest.approx(S * WIDE * (32 * outputs + 2 * d.hidden))
+
+
 def test_the_policy_of_maxtext_saves_attention_and_repeats_the_mlp() -> None:
     """But its last matmul, whose output no gradient reads."""
     found = trained(framework="jax", recompute="selective")

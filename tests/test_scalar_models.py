@@ -189,6 +189,18 @@ def test_a_decoder_generates_from_an_encoded_prompt() -> None:
     assert prefill.time["forward.attention"] == pytest.approx(forward(due, "attention"))
 
 
+def test_an_encoder_alone_reads_its_own_text() -> None:
+    """BERT base (https://arxiv.org/abs/1810.04805, section 3): 12 layers of 768 and 3,072, every token seen by all."""
+    found = estimate(model="bert-base-uncased", task="forward", devices=1, batch=4, seq_len=128, weight_dtype="bf16",
+                     compute_dtype="bf16")  # fmt: skip
+    n, h, f = 512.0, 768, 3072
+    mlp = [matmul("mlp", n, h, f), vector("mlp", n * f, n * f), matmul("mlp", n, f, h)]
+    assert found.time["forward.mlp"] == pytest.approx(12 * forward(mlp, "mlp"))
+    attention = [matmul("attention", n, h, 3 * h), matmul("attention", n, h, h),
+                 core(tokens=n, batch=4, seen=128, read=128, heads=12, kv=12, qk=64, v=64)]  # fmt: skip
+    assert found.time["forward.attention"] == pytest.approx(12 * forward(attention, "attention"))
+
+
 @pytest.mark.xfail(strict=True, reason="the encoder's own layers are counted, and cross-attention as long as the text")
 def test_a_decoder_caches_its_own_keys_and_those_of_the_encoders_tokens() -> None:
     found = estimate(model="transformer-big", task="decode", devices=1, batch=4, input_len=100, output_len=50,

@@ -185,6 +185,9 @@ def test_a_head_may_have_a_bias() -> None:
     assert model.head is not None
     counts = [parameter_counts(replace(model, head=replace(model.head, bias=b)))["head"] for b in (False, True)]
     assert counts[1] - counts[0] == 500
+    pooled = replace(model, head=replace(model.head, once=True, tied=False, bias=True))  # of a sequence, not a token
+    assert parameter_counts(pooled)["head"] == 1024 * 500 + 500
+    assert parameter_counts(replace(pooled, head=replace(model.head, once=True, tied=True)))["head"] == 0
 
 
 def frames() -> tuple[float, float]:
