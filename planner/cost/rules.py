@@ -186,8 +186,8 @@ def _heads_words(r: Row, c: Case) -> str:
     tp, s = int(r["tp"]), c.sizes
     split = [h for h in s.heads if h % tp]
     obstacle = (f"tp {tp} does not divide the {_listed(split)} attention heads" if split else
-                f"tp {tp} does not divide the {_listed([k for k in s.kv_heads if k % tp and tp % k])} k/v heads, "
-                f"nor they tp")  # fmt: skip
+                f"tp {tp} neither divides the {_listed([k for k in s.kv_heads if k % tp and tp % k])} k/v heads nor is a "
+                "multiple of them")  # fmt: skip
     return f"{obstacle}; allowed: {_tensor_sizes(c)}"
 
 
