@@ -33,7 +33,8 @@ DECODE: dict[str, Any] = {**TRAIN, "task": "decode"}
 # A scenario that breaks the law, and what its refusal says.
 BROKEN: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "devices": ({**TRAIN, "tp": 3}, ("tp 3 x pp 1 x cp 1 = 3 does not divide 8 devices",)),
-    "tp_heads": ({**QWEN, "tp": 7}, ("tp 7 neither divides the 4 k/v heads nor is a multiple of them", "allowed: 1, 2, 4")),
+    "tp_heads": ({**QWEN, "tp": 7},
+                 ("tp 7 neither divides the 4 k/v heads nor is a multiple of them", "allowed: 1, 2, 4")),
     "tp_width": ({**TRAIN, "model": "llama-2-13b", "devices": 5, "tp": 5},
                  ("tp 5 does not divide the MLP width 13824; allowed: 1, 2, 4, 8",)),
     "pp_layers": ({**TRAIN, "devices": 64, "pp": 64}, ("pp 64 is more than the 32 layers",)),

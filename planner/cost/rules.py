@@ -185,9 +185,9 @@ def _devices_words(r: Row, c: Case) -> str:
 def _heads_words(r: Row, c: Case) -> str:
     tp, s = int(r["tp"]), c.sizes
     split = [h for h in s.heads if h % tp]
+    apart = [k for k in s.kv_heads if k % tp and tp % k]
     obstacle = (f"tp {tp} does not divide the {_listed(split)} attention heads" if split else
-                f"tp {tp} neither divides the {_listed([k for k in s.kv_heads if k % tp and tp % k])} k/v heads nor is a "
-                "multiple of them")  # fmt: skip
+                f"tp {tp} neither divides the {_listed(apart)} k/v heads nor is a multiple of them")  # fmt: skip
     return f"{obstacle}; allowed: {_tensor_sizes(c)}"
 
 

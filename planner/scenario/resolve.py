@@ -17,6 +17,7 @@ from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import known_as, load_model
 from planner.catalogue.schema import Model
 from planner.cost.frameworks import held_zero_stage, repeats_modules
+from planner.cost.groups import AXES
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
@@ -208,11 +209,10 @@ def placement(x: Layouts, cluster: Cluster) -> list[str]:
     domain = cluster.domain
     if cluster.devices <= domain:
         return []
-    strides = {"tp": 1, "cp": int(x.tp[0]), "dp": int(x.tp[0] * x.cp[0]), "pp": int(x.tp[0] * x.cp[0] * x.dp[0])}
-    sizes = {k: int(getattr(x, k)[0]) for k in strides} | {"ep": int(x.ep[0])}
-    reach = {k: (sizes[k] - 1) * strides.get(k, 1) + 1 for k in sizes}
-    inside = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] <= domain]
-    across = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] > domain]
+    groups = {axis: group(x) for axis, group in AXES.items()}
+    several = {axis: g for axis, g in groups.items() if int(g.ranks[0]) > 1}
+    inside = [f"{axis} {int(g.ranks[0])}" for axis, g in several.items() if int(g.span()[0]) <= domain]
+    across = [f"{axis} {int(g.ranks[0])}" for axis, g in several.items() if int(g.span()[0]) > domain]
     parts = [f"{', '.join(inside)} inside a domain of {domain}"] if inside else []
     parts += [f"{', '.join(across)} across domains"] if across else []
     return [f"placement: {'; '.join(parts)}"]
