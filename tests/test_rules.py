@@ -300,3 +300,12 @@ def test_rows_break_the_first_law_in_the_order_of_the_book() -> None:
     resolved, x = resolve(parse_scenario(TRAIN))
     assert first_broken(x, resolved.case).tolist() == [len(RULES)]
     assert refusal(x, resolved.case) == ""
+
+
+def test_embedding_and_head_may_take_a_chunk_each() -> None:
+    """126 layers of Llama 3.1 405B are dealt to 128 chunks, an empty one at either end (https://arxiv.org/abs/2407.21783,
+    section 3.3.2), and to no more."""
+    common = {"model": "llama-3.1-405b", "hardware": "dgx-h100", "devices": 128, "global_batch": 64, "micro_batch": 1}
+    assert estimate_scenario({**common, "tp": 8, "pp": 16, "vpp": 8}, today=TODAY).inputs["vpp"] == 8
+    with pytest.raises(BadInputError, match="129 model chunks are more than the 126 layers"):
+        estimate_scenario({**common, "devices": 43 * 8, "tp": 8, "pp": 43, "vpp": 3}, today=TODAY)
