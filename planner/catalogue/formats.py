@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits a value with the scales of its group and tile, of a matrix so large that rows and columns do not count."""
+        """Bits a value with the scales of its group and tile; rows and columns of a large matrix do not count."""
         return self.bits + (self.group_bits / self.group if self.group else 0.0) + (
             self.tile_bits / self.tile**2 if self.tile else 0.0)  # fmt: skip
 
@@ -194,7 +194,7 @@ def _refuse(name: str, key: str, where: str) -> None:
     if reason is None and parts[-1] == "xl":
         reason = refused["k_xl"]
     if reason is not None:
-        close = [n for n in nearest(key.replace("ud-", "").replace("-xl", "-m").replace("-", "_"), format_names())]
+        close = nearest(key.replace("ud-", "").replace("-xl", "-m").replace("-", "_"), format_names())
         raise BadInputError(
             f"{where}: {name!r} is refused: {reason}" + (f"; nearest: {', '.join(close)}" if close else "")
         )
