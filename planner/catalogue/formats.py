@@ -163,10 +163,11 @@ def _said(name: str) -> str | None:
     return None
 
 
-def find_format(name: str, *, where: str = "quantization") -> Quantization:
+def find_format(name: str, *, where: str = "quantization", also: tuple[str, ...] = ()) -> Quantization:
     """The quantization a name means: a GGUF mix (``q4_k_m``), a method (``awq``, ``fp8``, ``nf4``), in any case.
 
     A method with groups takes its size as ``-g64`` or ``-channel``; exl2 and exl3 take bits a weight (``exl2-4.65``).
+    ``also`` are other names that would do, for the error.
 
     Raises
     ------
@@ -184,7 +185,7 @@ def find_format(name: str, *, where: str = "quantization") -> Quantization:
     group = re.fullmatch(r"(.+?)-(?:group-|g)?(in|none|channel|no-group|\d+)g?", key)
     if group and (base := _names().get(group[1])) is not None:
         return _grouped(_named(base), int(group[2]) if group[2].isdigit() else 0, name, where)
-    raise unknown("quantization", name, format_names(), where=where if where != "quantization" else "")
+    raise unknown("format", name, (*format_names(), *also), where=where)
 
 
 def _refuse(name: str, key: str, where: str) -> None:

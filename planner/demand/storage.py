@@ -41,7 +41,7 @@ _PREFIX = re.compile(r"^(?:(?:model|language_model|backbone|transformer|decoder|
 
 @dataclass(frozen=True)
 class Tensor:
-    """One matrix of a checkpoint, ``copies`` of ``rows`` outputs by ``columns`` inputs, or ``rows`` values of no matrix.
+    """One matrix of a checkpoint, ``copies`` of ``rows`` outputs by ``columns`` inputs, or so many values of no matrix.
 
     ``kind`` is one of :data:`planner.catalogue.formats.KINDS` or ``vector``; ``gguf`` the tensor whose rule applies;
     ``names`` the modules it may be called, below the layer.

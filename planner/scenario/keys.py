@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from planner.catalogue.formats import find_format
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
@@ -26,7 +27,8 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class Key:
-    """One scenario key. ``kind`` is text, int, float, bool or choice; ``least`` the smallest number allowed."""
+    """One scenario key. ``kind`` is text, int, float, bool, choice or format (a choice, or a storage format's name);
+    ``least`` the smallest number allowed."""
 
     name: str
     kind: str
@@ -82,7 +84,10 @@ KEYS: dict[str, Key] = {
         _size("concurrency", "requests in flight (serve)"),
         Key("engine", "text", "inference engine whose per-step overheads apply; ideal has none"),
         Key("compute_dtype", "choice", "what matmuls run in", DTYPE_NAMES),
-        Key("weight_dtype", "choice", "how weights are stored", DTYPE_NAMES),
+        Key("weight_dtype", "format", "how weights are stored: a dtype, or a GGUF format such as q4_k_m", DTYPE_NAMES),
+        Key("quantization", "text", "how a quantised copy stores its weights, module by module: q4_k_m and the other "
+            "GGUF formats, awq, gptq-int4, fp8, fbgemm_fp8, w4a16, nvfp4, mxfp4, nf4 …; checkpoint as the model itself "
+            "says, none for plain weights"),
         Key("activation_dtype", "choice", "what layers pass on", DTYPE_NAMES),
         Key("kv_dtype", "choice", "the KV cache", DTYPE_NAMES),
         Key("grad_dtype", "choice", "the gradient accumulator", DTYPE_NAMES),
@@ -157,8 +162,10 @@ def _parse(key: Key, value: object) -> Value:
         return str(value).strip()
     if key.kind == "bool":
         return _parse_bool(key, value)
-    if key.kind == "choice":
+    if key.kind in ("choice", "format"):
         text = str(value).strip().lower()
+        if text not in key.choices and key.kind == "format":
+            return find_format(text, where=key.name, also=key.choices).name
         if text not in key.choices:
             raise unknown(key.name, str(value), key.choices)
         return text

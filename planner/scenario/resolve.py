@@ -39,6 +39,7 @@ from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
 from planner.scenario.keys import KEYS, RECOMPUTE, Value
+from planner.scenario.stored import model_name, said, stored_as
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
@@ -225,7 +226,8 @@ def resolve_run(
         if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
-    model = model_of(str(given["model"]), folder, compression) if model is None else model
+    model = model_of(model_name(given), folder, compression) if model is None else model
+    model, given = stored_as(model, given, task)
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
     if task in ("decode", "serve") and int(given.get("cp", 1)) > 1:
@@ -234,7 +236,7 @@ def resolve_run(
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     keys: dict[str, Value] = {
         "task": task, "model": model.id, "hardware": _hardware_name(cluster), "accelerator": cluster.accelerator.id,
-        "devices": cluster.devices, "compression": compression,
+        "devices": cluster.devices, "compression": compression, "quantization": said(model),
     }  # fmt: skip
     run: TrainingRun | InferenceRun
     if task == "train":
@@ -267,7 +269,8 @@ def resolve_precision(
         weight = wide
     compute = str(given.get("compute_dtype", ""))
     if not compute:
-        narrow = weight in chip.peak_flops and DTYPES[weight].bytes < 2 and task != "train"
+        widened = model.quantization is not None and model.quantization.weight_only
+        narrow = weight in chip.peak_flops and DTYPES[weight].bytes < 2 and task != "train" and not widened
         compute = weight if narrow else wide
         assumed.notes.append(f"compute_dtype = {compute}")
     peak_flops(chip, compute)

@@ -1,0 +1,88 @@
+"""How the weights of a run are stored: the model's own quantization, the one that is asked for, or a plain dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from planner.catalogue.formats import Quantization, find_format
+from planner.catalogue.schema import Model
+from planner.errors import BadInputError
+from planner.precision import DTYPES
+from planner.scenario.keys import Value
+
+OWN, PLAIN = "checkpoint", "none"
+
+
+def model_name(given: Mapping[str, Value]) -> str:
+    """The model's name, a GGUF repository's with the format that ``quantization`` says."""
+    name, asked = str(given["model"]), given.get("quantization")
+    bare = name.lower().endswith("-gguf") and asked is not None
+    return f"{name}:{asked}" if bare else name
+
+
+def stored_as(model: Model, given: Mapping[str, Value], task: str) -> tuple[Model, dict[str, Value]]:
+    """The model with its weights as the run stores them, and the scenario with the dtype that its matmuls see.
+
+    ``quantization`` is a name of ``formats.yaml``, ``checkpoint`` (as the model carries it) or ``none``;
+    ``weight_dtype`` may say a GGUF format too. A plain ``weight_dtype`` other than the checkpoint's own takes its
+    place, and 2:4 sparsity thins plain weights. Training without adapters updates 16-bit weights, whatever the
+    checkpoint.
+
+    Raises
+    ------
+    BadInputError
+        An unknown format, two that contradict each other, a quantization of weights that are trained or sparse.
+    """
+    own, asked, dtype = model.quantization, given.get("quantization"), given.get("weight_dtype")
+    if dtype is not None and dtype not in DTYPES:
+        if asked is not None and find_format(str(asked)).name != find_format(str(dtype)).name:
+            raise BadInputError(f"weight_dtype: {dtype} given beside quantization {asked}; say one of them")
+        asked, dtype = dtype, None
+    chosen = own
+    if asked is not None:
+        chosen = _asked(str(asked), model, own)
+    elif own is not None and (task == "train" or dtype not in (None, own.dtype) or _sparse(given)):
+        chosen = None
+    if chosen is None:
+        plain = own.wide if own is not None and asked is not None else model.weight_dtype
+        return replace(model, quantization=None, weight_dtype=plain), dict(given)
+    _refuse(chosen, given, task, dtype)
+    return (replace(model, quantization=chosen, weight_dtype=chosen.dtype),
+            {**given, "weight_dtype": chosen.dtype, "quantization": chosen.name})  # fmt: skip
+
+
+def _asked(name: str, model: Model, own: Quantization | None) -> Quantization | None:
+    if name.lower() == PLAIN:
+        return None
+    if name.lower() == OWN:
+        if own is None:
+            raise BadInputError(f"quantization: {model.id} carries none of its own; say a format, as in q4_k_m or fp8")
+        return own
+    return replace(find_format(name), wide=own.wide if own is not None else model.weight_dtype)
+
+
+def _refuse(chosen: Quantization, given: Mapping[str, Value], task: str, dtype: Value | None) -> None:
+    if task == "train" and not int(given.get("lora_rank", 0)):
+        raise BadInputError(f"quantization: {chosen.name} weights are not trained; give lora_rank, or compute_dtype")
+    if dtype not in (None, chosen.dtype):
+        raise BadInputError(f"weight_dtype: {dtype} given beside quantization {chosen.name}, which is {chosen.dtype}")
+    if _sparse(given):
+        raise BadInputError(f"sparsity: {given['sparsity']} weights are stored plain, not as {chosen.name}; "
+                            "give weight_dtype, or quantization none")  # fmt: skip
+
+
+def _sparse(given: Mapping[str, Value]) -> bool:
+    return given.get("sparsity", "none") != "none"
+
+
+def said(model: Model) -> str:
+    """The quantization of a run as it can be given again."""
+    q = model.quantization
+    if q is None:
+        return PLAIN
+    try:
+        named = find_format(q.name)
+    except BadInputError:
+        return OWN
+    return q.name if replace(named, wide=q.wide) == q else OWN
