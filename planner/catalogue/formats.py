@@ -178,6 +178,9 @@ def find_format(name: str, *, where: str = "quantization", also: tuple[str, ...]
     if found is not None:
         return _named(found)
     key = _key(re.sub(r"\([^()]*\)", " ", name))
+    mix = _said(key.removesuffix("@2023"))
+    if key.endswith("@2023") and (mix in table()["mixes"] or mix in table()["large"]):
+        return _named(f"{mix}@2023")
     _refuse(name, key, where)
     bits = re.fullmatch(r"(exl[23])-(\d+(?:\.\d+)?)(?:bpw)?", key)
     if bits:
@@ -209,15 +212,24 @@ def _named(name: str) -> Quantization:
         kinds = {k: given.get(k) or (given.get("matrices") if k in ("linear", "experts") else None) for k in KINDS}
         held = tuple((k, layouts()[v]) for k, v in kinds.items() if v)
         return Quantization(name, held, given["dtype"], given.get("weight_only", False), tuple(given.get("ignore", ())))
-    base, tables = t["large"].get(name), {}
-    if base is not None:
-        tables = {"tables": "q8_0", "output": "q8_0"}
-    given = {k: v for k, v in t["mixes"][base or name].items() if k not in ("dtype", "source")} | tables
-    given["rules"] = tuple(tuple(map(str, r)) for r in given.get("rules", ()))
-    mix = Mix(**given)
-    bits = layouts()[mix.base].bits
-    dtype = t["mixes"][base or name].get("dtype") or ("int8" if bits > 5 else "int4")
-    return Quantization(name, dtype=dtype, weight_only=True, mix=mix)
+    return _mixed(name)
+
+
+def _mixed(name: str) -> Quantization:
+    """A GGUF mix; ``_l`` names keep the tables at Q8_0, ``@2023`` ones leave experts at the base type."""
+    mixes, bare = table()["mixes"], name.removesuffix("@2023")
+    large = table()["large"].get(bare)
+    given = dict(mixes.get(name) or mixes[large or bare])
+    dtype = given.pop("dtype", None)
+    rules = tuple(tuple(map(str, r)) for r in given.pop("rules", ()))
+    if large:
+        given |= {"tables": "q8_0", "output": "q8_0"}
+    if name != bare:
+        rules = (("experts", given["base"]), *rules)
+    mix = Mix(**given, rules=rules)
+    return Quantization(
+        name, dtype=dtype or ("int8" if layouts()[mix.base].bits > 5 else "int4"), weight_only=True, mix=mix
+    )
 
 
 def _at_bits(name: str, bits: float, where: str) -> Quantization:

@@ -77,7 +77,7 @@ def _tensor_table() -> Mapping[str, Any]:
     return found
 
 
-def tensors(op: Op, table: OpTable, *, role: str, section: str, fused: bool) -> tuple[Tensor, ...]:
+def tensors(op: Op, table: OpTable, *, role: str, section: str, fused: bool, twice: bool) -> tuple[Tensor, ...]:
     """The tensors an operator holds; none where its weights belong to another.
 
     Parameters
@@ -85,19 +85,21 @@ def tensors(op: Op, table: OpTable, *, role: str, section: str, fused: bool) -> 
     role : of the stack: a tower's matrices are of the kind ``tower``
     section : ``input``, ``layer`` or ``output``
     fused : whether q, k and v are one tensor in the checkpoint
+    twice : whether a tied token table is stored as a head too
     """
     found: list[Tensor] = []
     if op.k * op.n and not op.tied and op.kernel in ("matmul", "grouped_matmul", "lookup"):
-        found += _matrices(op, table, role=role, section=section, fused=fused)
+        found += _matrices(op, table, role=role, section=section, fused=fused, twice=twice)
     if op.bias > 0:
         found.append(Tensor("vector", "", (), op.bias))
     return tuple(found)
 
 
-def _matrices(op: Op, table: OpTable, *, role: str, section: str, fused: bool) -> list[Tensor]:
+def _matrices(op: Op, table: OpTable, *, role: str, section: str, fused: bool, twice: bool) -> list[Tensor]:
     if op.kernel == "lookup":
         width = op.read or 1.0
-        return [Tensor("embedding", "token_embd", ("embed_tokens", "wte", "word_embeddings"), op.n / width, width)]
+        own = Tensor("embedding", "token_embd", ("embed_tokens", "wte", "word_embeddings"), op.n / width, width)
+        return [own, replace(own, kind="head", gguf="output", names=("lm_head",))] if twice else [own]
     if op.name == "head.logits":
         return [Tensor("head", "output", ("lm_head", "output", "head", "output_layer"), op.n, op.k)]
     given = _tensor_table().get(op.name, {})
@@ -193,9 +195,15 @@ def _rules(model: Model, q: Quantization) -> _Rules:
     patterns = (*q.ignore, *(p for p, _ in q.only))
     return _Rules(
         q, Modules(q.ignore), tuple((Modules((p,)), layout) for p, layout in q.only), gguf_facts(model),
-        tied=model.head is None or model.head.tied,
+        tied=(model.head is None or model.head.tied) and not _stored_twice(model),
         by_layer=q.mix is not None or any(c.isdigit() for p in patterns for c in p),
     )  # fmt: skip
+
+
+def _stored_twice(model: Model) -> bool:
+    """Whether a GGUF file of the model holds its tied token table as a head too."""
+    in_gguf = model.quantization is not None and model.quantization.mix is not None
+    return in_gguf and model.head is not None and model.head.tied and model.family in table()["stored_twice"]
 
 
 def gguf_facts(model: Model) -> frozenset[str]:
@@ -234,13 +242,14 @@ def pieces(model: Model, sections: Sequence[Section]) -> Iterator[Piece]:
     if model.quantization is None:
         return
     rules, fused = _rules(model, model.quantization), model.family in table()["fused_qkv"]
+    twice = _stored_twice(model)
     met = False
     for i, s in enumerate(sections):
         stack = model.stacks[s.stack]
         own = [j for j, kind in enumerate(stack.order) if kind == s.kind] if s.role == "layer" else [0]
         shown = own if rules.by_layer else own[:1]
         for j, op in enumerate(s.table.ops):
-            for tensor in tensors(op, s.table, role=stack.role, section=s.role, fused=fused):
+            for tensor in tensors(op, s.table, role=stack.role, section=s.role, fused=fused, twice=twice):
                 for layer in shown:
                     names = _names(tensor, layer, stack.layers, section=s.role, tied=rules.tied)
                     met = met or rules.ignore.match(names)
@@ -265,19 +274,19 @@ def stored(model: Model, sections: Sequence[Section]) -> tuple[Section, ...]:
 
     A head that is tied reads the token table, in the table's own width.
     """
-    sizes: dict[tuple[int, int], list[float]] = {}
+    sizes: dict[tuple[int, int], float] = {}
+    head = 0.0
     for p in pieces(model, sections):
-        held = sizes.setdefault((p.section, p.op), [0.0, 0.0])
-        held[0] += p.bytes
-        held[1] += p.values
+        sizes[p.section, p.op] = sizes.get((p.section, p.op), 0.0) + p.bytes
+        op = sections[p.section].table.ops[p.op]
+        head = p.bytes / p.values if op.kernel == "lookup" else head
     if not sizes:
         return tuple(sections)
-    widths = {at: size / values for at, (size, values) in sizes.items()}
-    table_width = next((widths[i, j] for i, s in enumerate(sections) for j, op in enumerate(s.table.ops)
-                        if op.kernel == "lookup" and (i, j) in widths), 0.0)  # fmt: skip
+    widths = {(i, j): size / (sections[i].count * sections[i].table.ops[j].parameters)
+              for (i, j), size in sizes.items()}  # fmt: skip
     return tuple(
         replace(s, table=OpTable(tuple(
-            replace(op, stored=widths.get((i, j), table_width if op.tied else 0.0))
+            replace(op, stored=widths.get((i, j), head if op.tied else 0.0))
             for j, op in enumerate(s.table.ops))))
         for i, s in enumerate(sections)
     )  # fmt: skip
