@@ -111,12 +111,13 @@ def summary(
     model: ModelArgument,
     batch: Annotated[int, typer.Option("--batch", min=1, max=10**6)] = 1,
     seq_len: Annotated[int | None, typer.Option("--seq-len", min=1, max=10**8)] = None,
+    quantization: Annotated[str | None, typer.Option("--quantization", help="how the weights are stored")] = None,
     fmt: Format = "table",
 ) -> None:
     """Layer table of a model: parameters, FLOPs, bytes and activation memory. No hardware in it."""
     from planner.present.commands import show_summary
 
-    put(show_summary(model, batch=batch, seq_len=seq_len, fmt=fmt, style=_style()))
+    put(show_summary(model, batch=batch, seq_len=seq_len, fmt=fmt, style=_style(), quantization=quantization))
 
 
 @app.command()

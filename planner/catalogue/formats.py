@@ -153,6 +153,18 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_,/()-]+", "-", text).strip("-")
 
 
+def requantized(q: Quantization, own: Quantization | None, wide: str) -> Quantization:
+    """A format as it is made from a checkpoint that stores its weights as ``own``, or plain in ``wide``.
+
+    Experts that a checkpoint holds in MXFP4 go into a GGUF file as they are, whatever its mix
+    (ggml-org/llama.cpp convert_hf_to_gguf.py, GptOssModel; no fp32 or bf16 original of gpt-oss exists).
+    """
+    if own is None:
+        return replace(q, wide=wide)
+    kept = tuple(k for k in own.kinds if k[0] == "experts" and k[1].name == "mxfp4") if q.mix else ()
+    return replace(q, wide=own.wide, kinds=(*q.kinds, *kept))
+
+
 def _said(name: str) -> str | None:
     """The format a name says: as a GGUF file's where it says so, with its remarks in parentheses, then without them."""
     in_gguf = name.strip().lower().startswith("gguf")

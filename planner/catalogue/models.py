@@ -19,6 +19,7 @@ import yaml
 
 from planner.catalogue.copies import Copy, read_copy
 from planner.catalogue.families.native import NATIVE_KEYS, model_from_native
+from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
@@ -109,8 +110,8 @@ def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) 
         return model
     stored = copy.quantization
     if stored is not None:
-        wide = model.quantization.wide if model.quantization else model.weight_dtype
-        model = replace(model, quantization=replace(stored, wide=wide), weight_dtype=stored.dtype)
+        stored = requantized(stored, model.quantization, model.weight_dtype)
+        model = replace(model, quantization=stored, weight_dtype=stored.dtype)
     return replace(model, assumed=(copy.note, *model.assumed))
 
 

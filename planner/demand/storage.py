@@ -186,6 +186,9 @@ class _Rules:
             return layouts()["f32"]
         if tensor.kind == "tower":
             return layouts()["f32" if mix.base == "f32" else "f16"]  # a file of its own (mmproj), 16 bits
+        kept = dict(self.q.kinds).get(tensor.kind)
+        if kept is not None:
+            return kept
         kind = "output" if tensor.gguf == "token_embd" and self.tied else tensor.gguf
         kind = f"experts:{kind}" if tensor.kind == "experts" else kind
         return gguf_layout(mix, kind, columns=tensor.columns, layer=layer, layers=layers, facts=self.facts)

@@ -11,6 +11,7 @@ from planner.errors import BadInputError, CatalogueError, InfeasibleError, Plann
 from planner.planning.estimate import COLUMNS, Estimate, estimate_rows, estimate_scenario
 from planner.present.tables import check_format, render, to_csv, to_json
 from planner.scenario.keys import KEYS
+from planner.units import format_gib
 
 Say = Callable[[str], None]
 Style = Mapping[str, Any]
@@ -89,13 +90,15 @@ def show_models(id: str | None, *, fmt: str, style: Style) -> str:
     return "\n".join(lines)
 
 
-def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style: Style) -> str:
-    """Layer table of a model with its totals."""
-    from planner.catalogue.models import load_model
+def show_summary(
+    model: str, *, batch: int, seq_len: int | None, fmt: str, style: Style, quantization: str | None = None
+) -> str:
+    """Layer table of a model with its totals, its weights as they are stored."""
     from planner.demand.counts import summary
+    from planner.scenario.stored import stored_model
 
     check_format(fmt)
-    m = load_model(model)
+    m = stored_model(model, quantization)
     length = seq_len or m.text.tokens or min(m.max_positions or 2048, 2048)
     data = summary(m, batch=batch, seq_len=length)
     if fmt == "json":
@@ -114,7 +117,15 @@ def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style
     notes = [f"Assumed: {a}" for a in m.assumed]
     shown = ["name", "count", "parameters_per_layer", "parameters", "forward_flops", "weight_bytes", "activation_bytes",
              "saved_activation_bytes", "kv_cache_bytes_per_token", "arithmetic_intensity"]  # fmt: skip
-    return "\n".join([head, "", render([*rows, total], fmt, shown, **_only(fmt, style)), *notes])
+    return "\n".join([head, _weights(data["weight_bytes"], p["total"]), "",
+                      render([*rows, total], fmt, shown, **_only(fmt, style)), *notes])  # fmt: skip
+
+
+def _weights(by_precision: Mapping[str, float], parameters: int) -> str:
+    """Bytes of the weights and what part of them each precision holds, in a sentence."""
+    total = sum(by_precision.values())
+    parts = ", ".join(f"{name} {format_gib(size)}" for name, size in by_precision.items())
+    return f"Weights as stored: {format_gib(total)}, {8 * total / parameters:.2f} bits a parameter ({parts})."
 
 
 def show_estimate(

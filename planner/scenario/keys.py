@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from planner.catalogue.formats import find_format
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
 from planner.precision import DTYPE_NAMES
@@ -165,6 +164,8 @@ def _parse(key: Key, value: object) -> Value:
     if key.kind in ("choice", "format"):
         text = str(value).strip().lower()
         if text not in key.choices and key.kind == "format":
+            from planner.catalogue.formats import find_format  # --help reads no catalogue
+
             return find_format(text, where=key.name, also=key.choices).name
         if text not in key.choices:
             raise unknown(key.name, str(value), key.choices)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from planner.catalogue.formats import Quantization, find_format
+from planner.catalogue.formats import Quantization, find_format, requantized
+from planner.catalogue.models import load_model
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError
 from planner.precision import DTYPES
@@ -15,10 +16,19 @@ OWN, PLAIN = "checkpoint", "none"
 
 
 def model_name(given: Mapping[str, Value]) -> str:
-    """The model's name, a GGUF repository's with the format that ``quantization`` says."""
-    name, asked = str(given["model"]), given.get("quantization")
+    """The model's name, a GGUF repository's with the format that ``quantization`` or ``weight_dtype`` says."""
+    name, dtype = str(given["model"]), given.get("weight_dtype")
+    asked = given.get("quantization") or (None if dtype in DTYPES else dtype)
     bare = name.lower().endswith("-gguf") and asked is not None
     return f"{name}:{asked}" if bare else name
+
+
+def stored_model(name: str, quantization: str | None) -> Model:
+    """A model by name or path with its weights as ``quantization`` says, or as it carries them."""
+    given: dict[str, Value] = {"model": name}
+    if quantization:
+        given["quantization"] = quantization
+    return stored_as(load_model(model_name(given)), given, "forward")[0]
 
 
 def stored_as(model: Model, given: Mapping[str, Value], task: str) -> tuple[Model, dict[str, Value]]:
@@ -59,7 +69,7 @@ def _asked(name: str, model: Model, own: Quantization | None) -> Quantization | 
         if own is None:
             raise BadInputError(f"quantization: {model.id} carries none of its own; say a format, as in q4_k_m or fp8")
         return own
-    return replace(find_format(name), wide=own.wide if own is not None else model.weight_dtype)
+    return requantized(find_format(name), own, model.weight_dtype)
 
 
 def _refuse(chosen: Quantization, given: Mapping[str, Value], task: str, dtype: Value | None) -> None:
@@ -85,4 +95,4 @@ def said(model: Model) -> str:
         named = find_format(q.name)
     except BadInputError:
         return OWN
-    return q.name if replace(named, wide=q.wide) == q else OWN
+    return q.name if q.mix or replace(named, wide=q.wide) == q else OWN
