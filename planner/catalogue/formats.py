@@ -18,6 +18,7 @@ import yaml
 
 from planner.errors import BadInputError, nearest, unknown
 
+WIDE = ("fp32", "bf16", "fp16")
 KINDS = ("linear", "experts", "router", "embedding", "head", "tower")
 
 
@@ -160,7 +161,7 @@ def requantized(q: Quantization, own: Quantization | None, wide: str) -> Quantiz
     (ggml-org/llama.cpp convert_hf_to_gguf.py, GptOssModel; no fp32 or bf16 original of gpt-oss exists).
     """
     if own is None:
-        return replace(q, wide=wide)
+        return replace(q, wide=wide if wide in WIDE else "bf16")
     kept = tuple(k for k in own.kinds if k[0] == "experts" and k[1].name == "mxfp4") if q.mix else ()
     return replace(q, wide=own.wide, kinds=(*q.kinds, *kept))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -197,10 +198,15 @@ class _Rules:
 def _rules(model: Model, q: Quantization) -> _Rules:
     patterns = (*q.ignore, *(p for p, _ in q.only))
     return _Rules(
-        q, Modules(q.ignore), tuple((Modules((p,)), layout) for p, layout in q.only), gguf_facts(model),
+        q, Modules(q.ignore), _grouped(q.only), gguf_facts(model),
         tied=(model.head is None or model.head.tied) and not _stored_twice(model),
         by_layer=q.mix is not None or any(c.isdigit() for p in patterns for c in p),
     )  # fmt: skip
+
+
+def _grouped(only: Sequence[tuple[str, Layout]]) -> tuple[tuple[Modules, Layout], ...]:
+    """Neighbours of one layout as one set of patterns: hundreds of single modules are matched at once."""
+    return tuple((Modules(p for p, _ in same), layout) for layout, same in groupby(only, key=lambda pair: pair[1]))
 
 
 def _stored_twice(model: Model) -> bool:
