@@ -44,28 +44,35 @@ def stored_as(model: Model, given: Mapping[str, Value], task: str) -> tuple[Mode
     BadInputError
         An unknown format, two that contradict each other, a quantization of weights that are trained or sparse.
     """
-    own, asked, dtype = model.quantization, given.get("quantization"), given.get("weight_dtype")
+    own, dtype = model.quantization, given.get("weight_dtype")
+    asked = str(given["quantization"]).strip().lower() if "quantization" in given else None
     if dtype is not None and dtype not in DTYPES:
-        if asked is not None and find_format(str(asked)).name != find_format(str(dtype)).name:
+        if asked is not None and (asked in (OWN, PLAIN) or find_format(asked) != find_format(str(dtype))):
             raise BadInputError(f"weight_dtype: {dtype} given beside quantization {asked}; say one of them")
-        asked, dtype = dtype, None
+        asked, dtype = str(dtype), None
     chosen = own
     if asked is not None:
-        chosen = _asked(str(asked), model, own)
+        chosen = _asked(asked, model, own)
     elif own is not None and (task == "train" or dtype not in (None, own.dtype) or _sparse(given)):
         chosen = None
     if chosen is None:
         plain = own.wide if own is not None and asked is not None else model.weight_dtype
-        return replace(model, quantization=None, weight_dtype=plain), dict(given)
+        told = _in_place_of(own, "16-bit weights are trained" if task == "train" else "plain weights")
+        return replace(model, quantization=None, weight_dtype=plain, assumed=(*model.assumed, *told)), dict(given)
     _refuse(chosen, given, task, dtype)
-    return (replace(model, quantization=chosen, weight_dtype=chosen.dtype),
+    told = _in_place_of(own, f"weights as {chosen.name}") if chosen != own else ()
+    return (replace(model, quantization=chosen, weight_dtype=chosen.dtype, assumed=(*model.assumed, *told)),
             {**given, "weight_dtype": chosen.dtype, "quantization": chosen.name})  # fmt: skip
 
 
+def _in_place_of(own: Quantization | None, what: str) -> tuple[str, ...]:
+    return (f"{what}, in place of the checkpoint's own {own.name}",) if own is not None else ()
+
+
 def _asked(name: str, model: Model, own: Quantization | None) -> Quantization | None:
-    if name.lower() == PLAIN:
+    if name == PLAIN:
         return None
-    if name.lower() == OWN:
+    if name == OWN:
         if own is None:
             raise BadInputError(f"quantization: {model.id} carries none of its own; say a format, as in q4_k_m or fp8")
         return own
