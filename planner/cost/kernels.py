@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.catalogue.classes import Execution
 from planner.cost import constants
-from planner.demand.costs import AttentionKind, Costs
+from planner.demand.costs import AttentionKind, Costs, weight_width
 from planner.demand.ops import KERNELS, Array, OpTable
 from planner.demand.workload import Precision
 from planner.precision import DTYPES
@@ -230,7 +230,7 @@ def input_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision
 
 def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
     """Time of dW += Xᵀ·dY of every matmul, shape (n, op) [s]; the accumulator is read and written."""
-    accumulator = c.weight_bytes / precision.bytes_of("weight") * 2.0 * precision.bytes_of("grad")
+    accumulator = c.weight_bytes / weight_width(table, precision) * 2.0 * precision.bytes_of("grad")
     return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 

@@ -111,12 +111,21 @@ def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
 
 
 def stored_bytes(table: OpTable, *, tp: Array, ep: Array, width: float) -> Array:
-    """Bytes of the weights one device holds, shape (n,), stored ``width`` bytes wide [byte].
+    """Bytes of the weights one device holds, shape (n,): each operator's as the checkpoint stores it [byte].
 
-    Embedding tables stay at 16 bits or more: weight-only and 8-bit formats quantise matmuls.
+    What the checkpoint does not say is ``width`` bytes wide; there, embedding tables stay at 16 bits or more:
+    weight-only and 8-bit formats quantise matmuls.
     """
     lookup = np.array([o.kernel == "lookup" for o in table.ops])
-    return np.asarray((local_weights(table, tp=tp, ep=ep) * np.where(lookup, max(width, 2.0), width)).sum(axis=1))
+    plain = np.where(lookup, max(width, 2.0), width)
+    widths = np.where(table.columns["stored"] > 0, table.columns["stored"], plain)
+    return np.asarray((local_weights(table, tp=tp, ep=ep) * widths).sum(axis=1))
+
+
+def weight_width(table: OpTable, precision: Precision) -> Array:
+    """Bytes of a weight in memory, shape (op,): as the checkpoint stores it, else the weight dtype's [byte]."""
+    own = table.columns["stored"]
+    return np.where(own > 0, own, precision.bytes_of("weight"))
 
 
 def _is_owned(table: OpTable) -> Array:
@@ -163,7 +172,7 @@ def op_costs(
     copies = t["experts"] / _one_plus(w.ep, masks.expert)
     touched = np.minimum(copies, np.maximum(rows, 1.0))
     flops = 2.0 * rows * n * k * masks.matmul
-    weights = touched * k * n * precision.bytes_of("weight") * masks.matmul
+    weights = touched * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
     vector_div = _one_plus(w.tp, masks.tensor) * rows_div
