@@ -20,6 +20,7 @@ from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.models import describe, load_model
 from planner.catalogue.quantization import read_quantization
 from planner.catalogue.schema import Model
+from planner.cost.points import points, roofs, violations
 from planner.demand.costs import op_costs, stored_bytes
 from planner.demand.storage import Modules, bytes_by_precision, pieces
 from planner.demand.transformer import demand
@@ -504,6 +505,25 @@ def test_a_run_says_how_its_weights_are_stored_and_can_be_given_again(
     assert (e.inputs["weight_dtype"], e.inputs["quantization"]) == (weight_dtype, quantization)
     keys = {k: v for k, v in e.inputs.items() if k != "accelerator"}
     assert estimate_scenario(keys, today=date.today()).results == e.results
+
+
+def test_what_the_checkpoint_leaves_in_16_bits_is_multiplied_in_16_bits() -> None:
+    """fbgemm leaves attention alone: its projections take the time they take in a bf16 model, the MLPs do not."""
+    keys = {"task": "prefill", "model": "llama-3.1-70b", "devices": 8, "tp": 8, "input_len": 8192}
+    plain, narrow = (planner.estimate(**DECODE | keys | q) for q in ({}, {"quantization": "fbgemm_fp8"}))
+    assert (plain.inputs["compute_dtype"], narrow.inputs["compute_dtype"]) == ("bf16", "fp8")
+    assert narrow.time["forward.attention"] == pytest.approx(plain.time["forward.attention"], rel=1e-12)
+    assert narrow.time["forward.head"] == pytest.approx(plain.time["forward.head"], rel=1e-12)
+    assert 0.5 < narrow.time["forward.mlp"] / plain.time["forward.mlp"] < 0.75
+    dtypes = {p.name: p.dtype for p in points(narrow.job)}
+    assert (dtypes["attn.qkv"], dtypes["mlp.up"], dtypes["head.logits"]) == ("bf16", "fp8", "bf16")
+    assert not violations(points(narrow.job), roofs(narrow.job))
+
+
+def test_experts_of_gpt_oss_compute_in_four_bits_and_its_attention_does_not() -> None:
+    keys = {"task": "prefill", "model": "gpt-oss-20b", "hardware": "dgx-b200", "batch": 4}
+    dtypes = {p.name.split(" (")[0]: p.dtype for p in points(planner.estimate(**DECODE | keys).job)}
+    assert (dtypes["attn.qkv"], dtypes["moe.up"], dtypes["moe.router"]) == ("bf16", "mxfp4", "bf16")
 
 
 def test_weight_only_formats_are_widened_before_they_are_multiplied() -> None:

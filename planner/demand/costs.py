@@ -27,6 +27,7 @@ import numpy as np
 
 from planner.demand.ops import KERNELS, SHARDS, Array, OpTable
 from planner.demand.workload import Precision, Work
+from planner.precision import DTYPES
 
 _K = {k: i for i, k in enumerate(KERNELS)}
 AttentionKind = Literal["flash", "flash-1", "eager"]
@@ -34,6 +35,7 @@ AttentionKind = Literal["flash", "flash-1", "eager"]
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0
 EAGER_DROPOUT_PASSES = 2.0
+WIDE_BYTES = 2.0  # what no matmul narrows: 16 bits
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,21 @@ def weight_width(table: OpTable, precision: Precision) -> Array:
     return np.where(own > 0, own, precision.bytes_of("weight"))
 
 
+def stays_wide(table: OpTable, precision: Precision) -> Array:
+    """Matmuls whose weights the checkpoint left in 16 bits or more, shape (op,): they compute in no fewer.
+
+    Where layers that share a table are stored differently, their mean decides for all.
+    """
+    narrow = DTYPES[precision.compute].bytes < WIDE_BYTES
+    matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"]])
+    return np.asarray(matrices & narrow & (table.columns["stored"] >= WIDE_BYTES))
+
+
+def input_width(table: OpTable, precision: Precision) -> Array:
+    """Bytes a matmul reads for each value of its input, shape (op,) [byte]."""
+    return np.where(stays_wide(table, precision), precision.bytes_of("activation"), precision.matmul_input_bytes)
+
+
 def _is_owned(table: OpTable) -> Array:
     matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"], _K["lookup"]])
     return np.asarray((matrices & (table.columns["tied"] == 0)).astype(np.float64))
@@ -158,7 +175,7 @@ def op_costs(
     Costs, arrays of shape (n, op)
     """
     t, masks = table.columns, _masks(table)
-    act, wide = precision.matmul_input_bytes, precision.bytes_of("activation")
+    act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _one_plus(w.tp, masks.expert) * np.where(
         w.sequence_parallel[:, None] * masks.sequence > 0, w.tp[:, None], 1.0
