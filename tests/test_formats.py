@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from planner.demand.transformer import demand
 from planner.demand.workload import Precision, work
 from planner.errors import BadInputError
 from planner.planning.estimate import estimate_scenario
+from planner.precision import DTYPES
 from planner.scenario.stored import stored_model
 
 DATA = Path(__file__).parent / "data"
@@ -70,8 +72,9 @@ def test_every_format_is_known_or_refused_by_name(row: dict[str, str]) -> None:
         try:
             q = find_format(name)
         except BadInputError as error:
-            assert "is refused: " in str(error)
+            assert "is refused: " in str(error) and name in str(error)
             continue
+        assert q.dtype in DTYPES
         if row["bits_per_weight"].replace(".", "").isdigit() and " type " not in name:
             printed = float(row["bits_per_weight"])
             assert dict(q.kinds)["experts"].bits_per_weight == pytest.approx(printed, rel=1e-6)
@@ -182,6 +185,7 @@ def test_tensors_of_a_type_are_as_many_as_a_loader_counts() -> None:
 # Published checkpoints
 
 SIZES = rows("checkpoint_sizes.csv")
+GIVEN = yaml.safe_load((DATA / "checkpoint_configs.yaml").read_text(encoding="utf-8"))
 
 
 def error(row: dict[str, str]) -> float:
@@ -216,6 +220,16 @@ def test_sizes_by_kind_of_file(file: str, errors: dict[str, list[tuple[str, floa
 def test_few_files_are_left_out_and_each_for_a_reason(errors: dict[str, list[tuple[str, float]]]) -> None:
     assert len(errors["left out"]) < 0.06 * len(SIZES)
     assert all(abs(e) > 0.02 for _, e in errors["left out"]), "a file that fits needs no reason to be left out"
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_sizes_of_models_given_by_their_configuration(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(GIVEN[name]["config"]))
+    for quantization, published in GIVEN[name]["sizes"].items():
+        model = stored_model(str(path), quantization)
+        assert weights(model) == pytest.approx(published, rel=0.02 if quantization == "q4_k_m" else 0.001)
 
 
 def test_405b_in_fbgemm_fp8_on_eight_devices() -> None:
