@@ -235,7 +235,8 @@ def pieces(model: Model, sections: Sequence[Section]) -> Iterator[Piece]:
     Raises
     ------
     BadInputError
-        The quantization's list of modules that stay as they were matches nothing.
+        The quantization's list of modules that stay as they were matches nothing. Single entries may: lists name
+        towers, draft layers and modules without weights that are not described here.
     """
     if model.quantization is None:
         return
