@@ -115,7 +115,7 @@ def keys() -> Made:
 
 def values(key: Key) -> str:
     """What a key may be set to, in words."""
-    if key.kind == "choice":
+    if key.kind in ("choice", "format"):
         return ", ".join(f"`{c}`" for c in key.allowed)
     if key.kind == "quantity":
         return f"quantity [{key.unit}]"

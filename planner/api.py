@@ -111,14 +111,14 @@ def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Poin
     return points(e.job), roofs(e.job)
 
 
-def summary(model: str, *, batch: int = 1, seq_len: int = 2048) -> dict[str, Any]:
-    """Parameters, forward FLOPs and the layer table of a model; no hardware in it."""
-    from planner.catalogue.models import load_model
+def summary(model: str, *, batch: int = 1, seq_len: int = 2048, quantization: str | None = None) -> dict[str, Any]:
+    """Parameters, forward FLOPs, weights by the precision they are stored in and the layer table; no hardware in it."""
     from planner.demand.counts import summary as summarise
     from planner.scenario.keys import parse_scenario
+    from planner.scenario.stored import stored_model
 
     parse_scenario({"batch": str(batch), "seq_len": str(seq_len)})
-    return summarise(load_model(model), batch=batch, seq_len=seq_len)
+    return summarise(stored_model(model, quantization), batch=batch, seq_len=seq_len)
 
 
 def models() -> pd.DataFrame:

@@ -25,7 +25,8 @@ from planner.scenario.resolve import hardware
 TODAY = date(2026, 11, 1)
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "planner/catalogue/models/gpt2.yaml"  # a path, from the root
-MODELS = ("llama-3.1-8b", "mixtral-8x7b", "deepseek-v2-lite", "flan-t5-xl", "whisper-large", "gpt2", SMALL)
+MODELS = ("llama-3.1-8b", "mixtral-8x7b", "deepseek-v2-lite", "flan-t5-xl", "whisper-large", "gpt2", SMALL,
+          "gpt-oss-20b", "llama-3.1-8b-AWQ")  # fmt: skip
 HARDWARE = ("dgx-h100", "mi300x-platform", "tpu-v5p-pod", "h100-sxm5-80gb", "aws-trn2-48xlarge", "dgx-b200")
 BASES: Mapping[str, dict[str, object]] = {
     "train": {"model": "mixtral-8x7b", "hardware": "dgx-h100", "devices": 16, "global_batch": 64, "pp": 2},
@@ -45,9 +46,9 @@ OTHER: Mapping[str, object] = {
     "overlap_dp": False, "overlap_tp": "none", "overlap_ep": True, "context_exchange": "all_gather",
     "framework": "torch", "lora_rank": 16, "compiled": True, "imbalance": 1.7, "network_bandwidth": "100 Gbit/s",
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
-    "price": "1.25 USD/hour",
+    "price": "1.25 USD/hour", "quantization": "gptq-int4",
 }  # fmt: skip
-BESIDE: Mapping[str, dict[str, object]] = {"ep": {"model": "mixtral-8x7b"}}
+BESIDE: Mapping[str, dict[str, object]] = {"ep": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16}}
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 
 
@@ -145,8 +146,9 @@ LIKELY: Mapping[str, tuple[object, ...]] = {
     "seq_len": (256, 512, 448), "encoder_len": (128, 1500), "input_len": (16, 200), "output_len": (1, 32),
     "batch": (1, 16, 24), "concurrency": (1, 16, 40), "lora_rank": (0, 8), "domain": (4, 8),
     "engine": ("ideal", "vllm", "tensorrt-llm"), "compute_dtype": ("bf16", "bf16", "fp8"),
-    "weight_dtype": ("bf16", "fp32", "fp8"), "activation_dtype": ("bf16", "fp32"), "kv_dtype": ("bf16", "fp8"),
-    "grad_dtype": ("bf16", "fp32"), "sparsity": ("none", "none", "2:4"), "imbalance": (1.0, 1.1, 1.3333333333333333),
+    "weight_dtype": ("bf16", "fp32", "fp8", "q4_k_m"), "activation_dtype": ("bf16", "fp32"),
+    "kv_dtype": ("bf16", "fp8"), "quantization": ("none", "q4_k_m", "fp8", "awq"), "grad_dtype": ("bf16", "fp32"),
+    "sparsity": ("none", "none", "2:4"), "imbalance": (1.0, 1.1, 1.3333333333333333),
     "compression": ("none", "width:0.75", "depth:0.5", "student:gpt2"),
     "recompute_modules": ("core_attn", "layernorm,moe_act", "mlp", "moe"), "oversubscription": (1.0, 1.7, 3),
     "network_bandwidth": ("400 Gbit/s", "3.3 GB/s"), "network_latency": ("0 s", "7 us", "0.03 ms"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from planner.catalogue.families import registry
 from planner.catalogue.families.config import Config
+from planner.catalogue.quantization import read_quantization
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError, unknown
 
@@ -47,7 +48,9 @@ def model_from_config(config: Mapping[str, Any], *, id: str, where: str) -> Mode
     except RecursionError as error:
         raise BadInputError(f"{where}: the configuration is nested too deeply") from error
     c.refuse_unread()
-    return replace(model, id=id, name=model.name or id, assumed=tuple(c.assumed), notes=(*model.notes,))
+    stored = read_quantization(config, where=where, wide=model.weight_dtype)
+    return replace(model, id=id, name=model.name or id, assumed=tuple(c.assumed), notes=(*model.notes,),
+                   quantization=stored, weight_dtype=stored.dtype if stored else model.weight_dtype)  # fmt: skip
 
 
 def supported_types() -> tuple[str, ...]:

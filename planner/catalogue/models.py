@@ -17,8 +17,11 @@ from typing import Any
 
 import yaml
 
+from planner.catalogue.copies import Copy, read_copy
 from planner.catalogue.families.native import NATIVE_KEYS, model_from_native
+from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
+from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError, CatalogueError, nearest, unknown
 
@@ -34,6 +37,8 @@ HEADER_KEYS = (
     "config",
 )
 _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+# Files that AutoGPTQ, AutoAWQ and ModelOpt write beside config.json.
+QUANTISERS_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 _PATH_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -54,16 +59,32 @@ def model_aliases() -> Mapping[str, str]:
 
 
 def resolve_id(name: str) -> str:
-    """The catalogue id of a name or alias, in any case, blanks and underscores as hyphens; an unknown one is refused
-    with the nearest."""
-    given = name.strip().lower()
-    key = given if given in model_aliases() else re.sub(r"[\s_]+", "-", given)
-    if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
-        return key
-    found = model_aliases().get(key)
-    if found is None:
+    """The catalogue id of a name, alias or copy, in any case, blanks and underscores as hyphens; an unknown one is
+    refused with the nearest."""
+    return _resolve(name)[0]
+
+
+def _resolve(name: str) -> tuple[str, Copy | None]:
+    """The catalogue id of a name, and the copy it means if it is no model's own."""
+    found = _known(name)
+    if found is not None:
+        return found, None
+    copy = read_copy(name, _known)
+    if copy is None:
         raise unknown("model", name, {*model_ids(), *model_aliases()})
-    return found
+    return copy.id, copy
+
+
+def _known(name: str) -> str | None:
+    """The catalogue id of a name or alias, its organisation left out where no alias has it."""
+    given = name.strip().lower()
+    for form in (given, given.rpartition("/")[2]):
+        key = form if form in model_aliases() else re.sub(r"[\s_]+", "-", form)
+        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
+            return key
+        if key in model_aliases():
+            return model_aliases()[key]
+    return next((id for alias, id in model_aliases().items() if alias.rpartition("/")[2] == given), None)
 
 
 def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) -> Model:
@@ -75,7 +96,19 @@ def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) 
     relative_to : folder that a relative path starts from; the working directory if None
     """
     path = _path_of(name_or_path, relative_to)
-    return _from_path(path) if path is not None else _catalogued(resolve_id(str(name_or_path)))
+    if path is not None:
+        return _from_path(path)
+    id, copy = _resolve(str(name_or_path))
+    return _catalogued(id) if copy is None else _copied(_catalogued(id), copy)
+
+
+def _copied(model: Model, copy: Copy) -> Model:
+    """The model a copy's name means, its weights as the name says."""
+    stored = copy.quantization
+    if stored is not None:
+        stored = requantized(stored, model.quantization, model.weight_dtype)
+        model = replace(model, quantization=stored, weight_dtype=stored.dtype)
+    return replace(model, assumed=(copy.note, *model.assumed))
 
 
 def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
@@ -112,11 +145,24 @@ def _from_path(path: Path) -> Model:
     if not path.is_file():
         raise BadInputError(f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due")
     if path.suffix == ".json":
-        values, _ = _read(path)
+        values = _with_quantization(path, _read(path)[0])
         if "architecture" not in values and "config" not in values:
             name = path.parent.resolve().name if path.name == "config.json" else path.stem
             return replace(model_from_config(values, id=name, where=str(path)), source=str(path))
     return _from_planner_file(path)
+
+
+def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the quantiser's own file beside it, where the configuration says nothing itself."""
+    if any(key in values for key in SECTIONS):
+        return values
+    for name in QUANTISERS_FILES:
+        beside = path.with_name(name)
+        if path.name == "config.json" and beside.is_file():
+            found = _read(beside)[0]
+            method = "gptq" if name == "quantize_config.json" else "awq" if name == "quant_config.json" else None
+            return values | {"quantization_config": ({"quant_method": method} if method else {}) | found}
+    return values
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.catalogue.formats import Quantization
+
 NormKind = Literal["rms", "layer", "layer_nobias", "none"]
 NORM_PARAMETERS: Mapping[str, int] = {"rms": 1, "layer": 2, "layer_nobias": 1, "none": 0}
 
@@ -232,7 +234,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole model. ``mtp_layers`` are multi-token-prediction layers: described, not counted in the totals."""
+    """A whole model. ``mtp_layers`` are multi-token-prediction layers: described, not counted in the totals.
+
+    ``weight_dtype`` is the dtype weights are stored in, or what the matmuls of the ``quantization`` run in.
+    """
 
     id: str
     name: str
@@ -244,6 +249,7 @@ class Model:
     dropout: bool = False
     max_positions: int = 0
     weight_dtype: str = "bf16"
+    quantization: Quantization | None = None
     mtp_layers: int = 0
     other_parameters: int = 0
     published_parameters: float | None = None

@@ -16,8 +16,8 @@ import numpy as np
 
 from planner.catalogue.classes import Execution
 from planner.cost import constants
-from planner.demand.costs import AttentionKind, Costs
-from planner.demand.ops import KERNELS, Array, OpTable
+from planner.demand.costs import WIDE_BYTES, AttentionKind, Costs, input_width, stays_wide, weight_width
+from planner.demand.ops import KERNELS, Array, Kernel, OpTable
 from planner.demand.workload import Precision
 from planner.precision import DTYPES
 from planner.supply.accelerator import peak_flops, vector_flops
@@ -35,11 +35,13 @@ FLASH_1_REACH = {"forward": 0.40, "backward": 0.30}
 MEASURED_HEAD = 128.0
 STANDARD_NORMAL = NormalDist()
 _CODE = {k: i for i, k in enumerate(KERNELS)}
+# Matmuls whose weights stay in 16 bits where the others compute in fewer; rates of theirs follow those of ``KERNELS``.
+WIDE: tuple[Kernel, ...] = ("matmul", "grouped_matmul")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the device offers each kernel class; arrays of shape (kernel,), indexed by ``KERNELS``.
+    """What the device offers each kernel class; arrays of shape (kernel,), indexed by ``KERNELS`` and ``WIDE``.
 
     ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s];
     ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's;
@@ -64,7 +66,7 @@ class Rates:
 
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
-        code = table.kernel
+        code = _rate_code(table)
         slower = head_width_factor(table, self.exponentials, array_reach=self.array_reach)
         flops = flops * slower if (slower != 1.0).any() else flops
         t = kernel_time(
@@ -145,10 +147,11 @@ def rates(
     names = {"matmul": "matmul", "grouped_matmul": "grouped_matmul", "vector": "vector", "scan": "vector",
              "lookup": "vector", "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows, assumed = [], []
-    for kernel in KERNELS:
+    unquantised = wide if DTYPES[precision.compute].bytes < WIDE_BYTES else precision.compute
+    for kernel, own in [*((k, precision.compute) for k in KERNELS), *((k, unquantised) for k in WIDE)]:
         name = names[kernel]
-        matrix = kernel in ("matmul", "grouped_matmul")
-        d = precision.compute if matrix else wide
+        matrix = kernel in WIDE
+        d = own if matrix else wide
         found = kernel_efficiency(chip, name, wide if training else d, defaults=defaults)
         compute = found.compute
         if name != "vector":
@@ -230,18 +233,24 @@ def input_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision
 
 def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
     """Time of dW += Xᵀ·dY of every matmul, shape (n, op) [s]; the accumulator is read and written."""
-    accumulator = c.weight_bytes / precision.bytes_of("weight") * 2.0 * precision.bytes_of("grad")
+    accumulator = c.weight_bytes / weight_width(table, precision) * 2.0 * precision.bytes_of("grad")
     return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 
 def forward_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
     """Forward time of every op on one device, shape (n, op) [s]; ``r`` resolved for the direction."""
-    wide = c.input_bytes * precision.bytes_of("activation") / precision.matmul_input_bytes
+    wide = c.input_bytes * precision.bytes_of("activation") / input_width(table, precision)
     return _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
 
 
 def _is_matmul(table: OpTable) -> Array:
-    return np.asarray(np.isin(table.kernel, [_CODE["matmul"], _CODE["grouped_matmul"]]))
+    return np.asarray(np.isin(table.kernel, [_CODE[k] for k in WIDE]))
+
+
+def _rate_code(table: OpTable) -> Array:
+    """Index of each operator's rates, shape (op,); where compute is wide itself the two sets are equal."""
+    wide = _is_matmul(table) & (table.columns["stored"] >= WIDE_BYTES)
+    return np.where(wide, len(KERNELS) + table.kernel, table.kernel)
 
 
 def _cast_matmul_time(
@@ -252,7 +261,7 @@ def _cast_matmul_time(
     A fused kernel adds the traffic to its own. Apart, the cast is a memory-bound kernel before it, which also writes
     the transpose that the weight gradient reads.
     """
-    elements = activation_bytes / precision.bytes_of("activation")
+    elements = np.where(stays_wide(table, precision), 0.0, activation_bytes / precision.bytes_of("activation"))
     cast = quantisation_bytes(elements, 1.0, dtype=precision.compute)
     if not r.casts_apart:
         return r.time(table, flops, moved + cast)

@@ -23,6 +23,7 @@ from planner.cost.roofs import VECTOR, Roof, roofs
 from planner.cost.runs import InferenceRun, Job, TrainingRun
 from planner.cost.training import Timed, timed_stage, training_step
 from planner.cost.update import owned_parameters
+from planner.demand.costs import stays_wide
 from planner.demand.memory import newton_schulz_flops, update_bytes
 from planner.demand.workload import Precision
 from planner.errors import unknown
@@ -174,20 +175,21 @@ def _kernel_points(k: Kernels, cluster: Cluster, phase: str, count: float, *, pa
     flops = k.timer(replace(bare, bandwidth=np.inf, peak=full, compute=full))[0]
     moved = k.timer(replace(bare, bandwidth=1.0, memory=full, peak=no_roof))[0]
     limits = bound_by(compute, memory, overhead=seconds - busy)
+    wide = stays_wide(k.piece.section.table, k.precision)
     for j, op in enumerate(k.piece.section.table.ops):
         if seconds[j] > 0:
             yield _point(
                 f"{op.name}|{k.piece.section.name}", phase, op.kernel, float(flops[j]), float(moved[j]),
                 float(seconds[j]) * pace, count, bound=BOUND_NAMES[int(limits[j])],
-                dtype=_dtype(k.precision, cluster, op.kernel),
+                dtype=_dtype(k.precision, cluster, op.kernel, wide=bool(wide[j])),
             )  # fmt: skip
 
 
-def _dtype(precision: Precision, cluster: Cluster, kernel: str) -> str:
-    """The compute roof a kernel lives under."""
-    if kernel in ("matmul", "grouped_matmul"):
+def _dtype(precision: Precision, cluster: Cluster, kernel: str, *, wide: bool) -> str:
+    """The compute roof a kernel lives under; ``wide`` matmuls stay in 16 bits."""
+    if kernel in ("matmul", "grouped_matmul") and not wide:
         return precision.compute + (" 2:4" if precision.sparsity == "2:4" else "")
-    return attention_dtype(precision, cluster) if kernel == "attention" else VECTOR
+    return attention_dtype(precision, cluster) if kernel == "attention" or wide else VECTOR
 
 
 def _point(

@@ -27,6 +27,7 @@ import numpy as np
 
 from planner.demand.ops import KERNELS, SHARDS, Array, OpTable
 from planner.demand.workload import Precision, Work
+from planner.precision import DTYPES
 
 _K = {k: i for i, k in enumerate(KERNELS)}
 AttentionKind = Literal["flash", "flash-1", "eager"]
@@ -34,6 +35,7 @@ AttentionKind = Literal["flash", "flash-1", "eager"]
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0
 EAGER_DROPOUT_PASSES = 2.0
+WIDE_BYTES = 2.0  # what no matmul narrows: 16 bits
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,36 @@ def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
 
 
 def stored_bytes(table: OpTable, *, tp: Array, ep: Array, width: float) -> Array:
-    """Bytes of the weights one device holds, shape (n,), stored ``width`` bytes wide [byte].
+    """Bytes of the weights one device holds, shape (n,): each operator's as the checkpoint stores it [byte].
 
-    Embedding tables stay at 16 bits or more: weight-only and 8-bit formats quantise matmuls.
+    What the checkpoint does not say is ``width`` bytes wide; there, embedding tables stay at 16 bits or more:
+    weight-only and 8-bit formats quantise matmuls.
     """
     lookup = np.array([o.kernel == "lookup" for o in table.ops])
-    return np.asarray((local_weights(table, tp=tp, ep=ep) * np.where(lookup, max(width, 2.0), width)).sum(axis=1))
+    plain = np.where(lookup, max(width, 2.0), width)
+    widths = np.where(table.columns["stored"] > 0, table.columns["stored"], plain)
+    return np.asarray((local_weights(table, tp=tp, ep=ep) * widths).sum(axis=1))
+
+
+def weight_width(table: OpTable, precision: Precision) -> Array:
+    """Bytes of a weight in memory, shape (op,): as the checkpoint stores it, else the weight dtype's [byte]."""
+    own = table.columns["stored"]
+    return np.where(own > 0, own, precision.bytes_of("weight"))
+
+
+def stays_wide(table: OpTable, precision: Precision) -> Array:
+    """Matmuls whose weights the checkpoint left in 16 bits or more, shape (op,): they compute in no fewer.
+
+    Where layers that share a table are stored differently, their mean decides for all.
+    """
+    narrow = DTYPES[precision.compute].bytes < WIDE_BYTES
+    matrices = np.isin(table.kernel, [_K["matmul"], _K["grouped_matmul"]])
+    return np.asarray(matrices & narrow & (table.columns["stored"] >= WIDE_BYTES))
+
+
+def input_width(table: OpTable, precision: Precision) -> Array:
+    """Bytes a matmul reads for each value of its input, shape (op,) [byte]."""
+    return np.where(stays_wide(table, precision), precision.bytes_of("activation"), precision.matmul_input_bytes)
 
 
 def _is_owned(table: OpTable) -> Array:
@@ -146,7 +172,7 @@ def op_costs(
     Costs, arrays of shape (n, op)
     """
     t, masks = table.columns, _masks(table)
-    act, wide = precision.matmul_input_bytes, precision.bytes_of("activation")
+    act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _one_plus(w.tp, masks.expert) * np.where(
         w.sequence_parallel[:, None] * masks.sequence > 0, w.tp[:, None], 1.0
@@ -160,7 +186,7 @@ def op_costs(
     copies = t["experts"] / _one_plus(w.ep, masks.expert)
     touched = np.minimum(copies, np.maximum(rows, 1.0))
     flops = 2.0 * rows * n * k * masks.matmul
-    weights = touched * k * n * precision.bytes_of("weight") * masks.matmul
+    weights = touched * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
     vector_div = _one_plus(w.tp, masks.tensor) * rows_div

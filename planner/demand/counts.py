@@ -19,6 +19,7 @@ from planner.catalogue.schema import Model, Stack
 from planner.demand.costs import op_costs, saved_bytes
 from planner.demand.ops import KERNELS, OpTable
 from planner.demand.passes import pieces
+from planner.demand.storage import bytes_by_precision
 from planner.demand.transformer import Demand, Section, demand
 from planner.demand.workload import Precision, Work, work
 
@@ -141,16 +142,19 @@ def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Pre
     A row stands for all ``count`` layers of its kind: ``parameters`` (and ``parameters_per_layer``),
     ``forward_flops`` (full scores, 0 off the text path), ``weight_bytes``, ``activation_bytes`` (read and written),
     ``saved_activation_bytes`` (kept for backward, fused attention), ``kv_cache_bytes_per_token``,
-    ``arithmetic_intensity`` (FLOP over weight and activation bytes).
+    ``arithmetic_intensity`` (FLOP over weight and activation bytes). ``weight_bytes`` of the whole are by the precision
+    that weights are stored in.
     """
     precision = precision or Precision(weight=model.weight_dtype)
     d, flops = demand(model), forward_flops(model, batch=batch, seq_len=seq_len)
+    plain = {model.weight_dtype: d.total_parameters * precision.bytes_of("weight")}
     rows = [_row(d, s, batch=batch, seq_len=seq_len, precision=precision) for s in d.sections if s.table.ops]
     if model.other_parameters:
         rows.append(_bare_row("other", model.other_parameters, precision))
     return {
         "parameters": parameter_counts(model),
         "forward_flops": {k: flops[k] for k in ("total", "attention_scores", "causal_total")},
+        "weight_bytes": bytes_by_precision(model, d.sections) or plain,
         "layers": rows,
     }
 
@@ -171,7 +175,8 @@ def _row(d: Demand, section: Section, *, batch: int, seq_len: int, precision: Pr
     costs = op_costs(table, w, precision, attention="flash")
     flops = _section_flops(table, w)[0] if on else 0.0
     parameters = round(float(table.parameters.sum()))
-    weight = parameters * precision.bytes_of("weight")
+    own = table.columns["stored"]
+    weight = parameters * precision.bytes_of("weight") if not own.any() else float((table.parameters * own).sum())
     moved = float((costs.bytes_moved - costs.weight_bytes).sum()) if on else 0.0
     saved = float(saved_bytes(table, w, width=precision.bytes_of("activation")).sum()) if on else 0.0
     n, cached = section.count, _cached(section) * precision.bytes_of("kv")

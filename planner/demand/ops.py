@@ -62,6 +62,8 @@ class Op:
     cache : float                [values/token] KV cache, divided by at most ``kv_heads`` (decode_kv_heads if set)
     state : float                [values/sequence] recurrent state
     launches : float             kernels an eager framework launches for it, forward
+    stored : float               [byte] a parameter as the checkpoint stores it, a mean over the layers of the table
+                                 (sizes and traffic are sums over them); 0: as the run's weight dtype has it
     side : str                   ``text``: the stream's own tokens; ``encoder``: the encoder's (cross k/v)
     """
 
@@ -100,6 +102,7 @@ class Op:
     cache: float = 0.0
     state: float = 0.0
     launches: float = 1.0
+    stored: float = 0.0
     side: str = "text"
 
     @property

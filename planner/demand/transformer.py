@@ -17,6 +17,7 @@ from planner.catalogue.schema import NORM_PARAMETERS, Layer, Model, Moe, Stack
 from planner.demand.attention import attention_ops, mixer_ops
 from planner.demand.moe import mlp_ops, moe_ops
 from planner.demand.ops import GROUPS, UNFUSED_RMS, Op, OpTable
+from planner.demand.storage import stored
 from planner.demand.workload import Work
 
 
@@ -214,4 +215,4 @@ def demand(model: Model) -> Demand:
             table = OpTable(layer_ops(kind, hidden=stack.hidden, dropout=model.dropout))
             sections.append(Section(kind.name, i, "layer", table, counts[k], kind=k))
         sections.append(Section(f"{stack.name}.output", i, "output", OpTable(output_ops(model, stack)), 1))
-    return Demand(model, tuple(sections))
+    return Demand(model, stored(model, sections))

@@ -180,6 +180,8 @@ def _inference_precisions(base: Resolved, scenario: Mapping[str, Value]) -> list
         if wide is not None:
             weights.append({"weight_dtype": d, "compute_dtype": wide})
     weights = [w for w in weights if not any(k in scenario and scenario[k] != v for k, v in w.items())]
+    if "quantization" in scenario:
+        weights = [{}]
     caches: list[dict[str, Value]] = [{}] if "kv_dtype" in scenario else [{}, {"kv_dtype": "fp8"}, {"kv_dtype": "int8"}]
     sparse: list[dict[str, Value]] = [{}]
     if chip.sparse_factor and "sparsity" not in scenario:

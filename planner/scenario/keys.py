@@ -30,9 +30,10 @@ TASKS = ("train", "prefill", "decode", "serve", "forward")
 class Key:
     """One scenario key.
 
-    ``kind`` is text, int, float, bool, choice, or quantity: a number with a unit, kept as it was written and read by
-    :func:`amount`. ``least`` and ``most`` bound a number, in base units that of a quantity. A choice among the entries
-    of a catalogue file is ``named`` by a function, which reads the file when asked.
+    ``kind`` is text, int, float, bool, choice, format (a choice, or the name of a storage format), or quantity: a
+    number with a unit, kept as it was written and read by :func:`amount`. ``least`` and ``most`` bound a number, in
+    base units that of a quantity. A choice among the entries of a catalogue file is ``named`` by a function, which
+    reads the file when asked.
     """
 
     name: str
@@ -102,7 +103,10 @@ KEYS: dict[str, Key] = {
         _size("concurrency", "requests in flight (serve)"),
         Key("engine", "text", "inference engine whose per-step overheads apply; ideal has none"),
         Key("compute_dtype", "choice", "what matmuls run in", DTYPE_NAMES),
-        Key("weight_dtype", "choice", "how weights are stored", DTYPE_NAMES),
+        Key("weight_dtype", "format", "how weights are stored: a dtype, or a GGUF format such as q4_k_m", DTYPE_NAMES),
+        Key("quantization", "text", "how a quantised copy stores its weights, module by module: q4_k_m and the other "
+            "GGUF formats, awq, gptq-int4, fp8, fbgemm_fp8, w4a16, nvfp4, mxfp4, nf4 …; checkpoint as the model itself "
+            "says, none for plain weights"),
         Key("activation_dtype", "choice", "what layers pass on", DTYPE_NAMES),
         Key("kv_dtype", "choice", "the KV cache", DTYPE_NAMES),
         Key("grad_dtype", "choice", "the gradient accumulator", DTYPE_NAMES),
@@ -187,8 +191,12 @@ def _parse(key: Key, value: object) -> Value:
         return str(value).strip()
     if key.kind == "bool":
         return _parse_bool(key, value)
-    if key.kind == "choice":
+    if key.kind in ("choice", "format"):
         text = str(value).strip().lower()
+        if text not in key.allowed and key.kind == "format":
+            from planner.catalogue.formats import find_format  # --help reads no catalogue
+
+            return find_format(text, where=key.name, also=key.allowed).name
         if text not in key.allowed:
             raise unknown(key.name, str(value), key.allowed)
         return text

@@ -43,6 +43,7 @@ from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.keys import KEYS, Value
 from planner.scenario.overrides import override_notes, overrides
+from planner.scenario.stored import model_name, said, stored_as
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 from planner.supply.overrides import Overrides, overridden
@@ -138,7 +139,7 @@ def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]
     compression = str(given.get("compression", "none"))
     if compression.startswith("student:"):
         compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
-    return {"model": known_as(str(given["model"]), folder), "compression": compression}
+    return {"model": known_as(model_name(given), folder), "compression": compression}
 
 
 def resolve(
@@ -173,7 +174,7 @@ def settle(resolved: Resolved, x: Layouts) -> Resolved:
     if isinstance(resolved.run, InferenceRun):
         return resolved
     ((_, run),) = runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x)
-    names = {k: v for k in ("model", "compression") if (v := resolved.keys[k]) is not None}
+    names = {k: v for k in ("model", "compression", "quantization") if (v := resolved.keys[k]) is not None}
     given = {k: v for k, v in resolved.keys.items() if v is not None}
     keys = resolved_keys(resolved.task, given, names, resolved.cluster, run.precision, run)
     said = settings_notes(run, resolved.named, tp=int(x.tp[0]))
@@ -244,7 +245,9 @@ def resolve_run(
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
     compression = str(given.get("compression", "none"))
     names = {"model": model.id, "compression": compression} if model else names_of(given, folder)
-    model = model_of(str(given["model"]), folder, compression) if model is None else model
+    model = model_of(model_name(given), folder, compression) if model is None else model
+    model, given = stored_as(model, given, task)
+    names["quantization"] = said(model)
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs, overrides(given))
@@ -272,7 +275,8 @@ def resolve_precision(
         weight = wide
     compute = str(given.get("compute_dtype", ""))
     if not compute:
-        narrow = weight in chip.peak_flops and DTYPES[weight].bytes < 2 and task != "train"
+        widened = model.quantization is not None and model.quantization.weight_only
+        narrow = weight in chip.peak_flops and DTYPES[weight].bytes < 2 and task != "train" and not widened
         compute = weight if narrow else wide
         assumed.notes.append(f"compute_dtype = {compute}")
     peak_flops(chip, compute)
