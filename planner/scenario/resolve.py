@@ -17,6 +17,7 @@ from planner.catalogue.loader import resolve_hardware
 from planner.catalogue.models import known_as, load_model
 from planner.catalogue.schema import Model
 from planner.cost.frameworks import held_zero_stage, repeats_modules
+from planner.cost.groups import AXES
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
@@ -156,7 +157,8 @@ def resolve(
     """
     sizes = axis_sizes(given)
     resolved = resolve_run({**given, **sizes}, dirs=dirs, folder=folder, model=model)
-    tried = layout_choices(given, layout_columns(given, sizes, resolved.task), resolved.task)
+    columns = layout_columns(given, sizes, resolved.task, experts=resolved.case.sizes.experts)
+    tried = layout_choices(given, columns, resolved.task)
     x = lawful(tried, resolved.case)
     if not len(x):
         refuse_unlawful(tried, resolved.case)
@@ -164,6 +166,7 @@ def resolve(
     if isinstance(resolved.run, TrainingRun):
         x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
         resolved = with_notes(resolved, _choice_notes(given, x, resolved.run))
+    resolved = with_notes(resolved, _expert_notes(given, x, resolved.case.sizes.experts))
     return with_notes(resolved, layout_notes(resolved, x)), x
 
 
@@ -193,6 +196,15 @@ def _choice_notes(given: Mapping[str, Value], x: Layouts, run: TrainingRun) -> l
     return [f"{k} = {row[k]}" + (f" ({why})" if why else "") for k, why in whys.items() if k not in given]
 
 
+def _expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[str]:
+    """Words on how experts are divided, where that was not given and ranks share the rest of a layer."""
+    if "etp" in given or not experts or x.tp[0] == 1:
+        return []
+    why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
+        "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
+    return [f"etp = {int(x.etp[0])} ({why})"]
+
+
 def layout_notes(resolved: Resolved, x: Layouts) -> list[str]:
     """Words on one layout: where its axes lie, and a ZeRO stage that does less than it says."""
     notes = placement(x, resolved.cluster)
@@ -208,9 +220,9 @@ def placement(x: Layouts, cluster: Cluster) -> list[str]:
     domain = cluster.domain
     if cluster.devices <= domain:
         return []
-    strides = {"tp": 1, "cp": int(x.tp[0]), "dp": int(x.tp[0] * x.cp[0]), "pp": int(x.tp[0] * x.cp[0] * x.dp[0])}
-    sizes = {k: int(getattr(x, k)[0]) for k in strides} | {"ep": int(x.ep[0])}
-    reach = {k: (sizes[k] - 1) * strides.get(k, 1) + 1 for k in sizes}
+    groups = {k: group(x) for k, group in AXES.items()}
+    sizes, reach = ({k: int(v[0]) for k, v in found.items()} for found in (
+        {k: g.ranks for k, g in groups.items()}, {k: g.span() for k, g in groups.items()}))  # fmt: skip
     inside = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] <= domain]
     across = [f"{k} {n}" for k, n in sizes.items() if n > 1 and reach[k] > domain]
     parts = [f"{', '.join(inside)} inside a domain of {domain}"] if inside else []
@@ -259,7 +271,8 @@ def resolve_run(
     keys = resolved_keys(task, given, names, cluster, precision, run)
     notes = [*assumed.notes, *model.assumed]
     resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
-    return settle(resolved, layouts(**layout_columns(given, axis_sizes(given), task)))
+    columns = layout_columns(given, axis_sizes(given), task, experts=resolved.case.sizes.experts)
+    return settle(resolved, layouts(**columns))
 
 
 def resolve_precision(
