@@ -107,8 +107,11 @@ def divisors(model: Model) -> Divisors:
             if kind.ffn.shared is not None:
                 widths.add(kind.ffn.shared.width)
     layers = sum(s.layers for s in model.stacks if not s.optional)
-    found = (tuple(sorted(s)) for s in (heads, kv, widths, inner))
-    return Divisors(*found, experts=experts, layers=layers)
+    return Divisors(_ascending(heads), _ascending(kv), _ascending(widths), _ascending(inner), experts, layers)
+
+
+def _ascending(sizes: set[int]) -> tuple[int, ...]:
+    return tuple(sorted(sizes))
 
 
 def divisors_of(n: int) -> list[int]:
