@@ -71,7 +71,7 @@ def layer_exchange(
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
         once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster)
         out["ep"] = Exchange(2.0 * once, 2.0 * once, once)
-    if x.etp.max() > 1 and isinstance(layer.ffn, Moe):
+    if max(x.tp.max(), x.etp.max()) > 1 and isinstance(layer.ffn, Moe):
         out["etp"] = shared_expert_exchange(layer.ffn, w, x, cluster, traffic, hidden=stack.hidden)
     return out
 
@@ -154,8 +154,9 @@ def shared_expert_exchange(
     Rows that were dispatched over ep are gathered before the experts and scattered after, and the gradients the other
     way round: A2A(EP), AG(TP), RS(TP), A2A(EP) in megatron/core/transformer/moe/token_dispatcher.py,
     https://github.com/NVIDIA/Megatron-LM. Without ep nothing was dispatched, so tokens are gathered, not their top_k
-    rows (its all-gather dispatcher); ranks of a tensor-parallel group that hold the same tokens all-reduce the sum
-    instead, and where a shared block's sum is theirs too, with that one (vLLM, SGLang: one all-reduce a block).
+    rows (its all-gather dispatcher). Ranks of a tensor-parallel group that hold the same tokens each have a part of
+    the output, of an expert or of the rows, and all-reduce it; where a shared block's output is summed, with that one
+    (vLLM and SGLang: one all-reduce a block).
     """
     group, split = shared_expert_group(x), x.sequence_parallel > 0
     rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k, 1.0) * x.etp
@@ -163,10 +164,10 @@ def shared_expert_exchange(
     narrow = (traffic.gathered or traffic.width) / traffic.width
     gather = _time("all_gather", narrow * message, group, cluster)
     scatter = _time("reduce_scatter", message, group, cluster)
-    reduce = _time("all_reduce", message, group, cluster, low_latency=traffic.low_latency)
-    joined = (x.etp == x.tp) & (moe.shared is not None)
+    reduce = _time("all_reduce", w.tokens * (moe.latent_dim or hidden) * traffic.width, tensor_group(x), cluster,
+                   low_latency=traffic.low_latency) * (moe.shared is None)  # fmt: skip
     alike = ~split & (x.ep == 1) & (x.etp <= x.tp)
-    once = np.where(alike, np.where(joined, 0.0, reduce), gather + scatter)
+    once = np.where(alike, reduce, gather + scatter)
     return Exchange(once, once, np.where(alike, once, scatter))
 
 

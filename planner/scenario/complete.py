@@ -139,3 +139,12 @@ def settings_notes(run: TrainingRun, named: Set[str], *, tp: int) -> list[str]:
     if tp > 1 and "overlap_tp" not in named:
         notes.append(f"overlap_tp = {run.overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
     return notes
+
+
+def expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[str]:
+    """Words on how experts are divided, where that was not given and ranks share the rest of a layer."""
+    if "etp" in given or not experts or x.tp[0] == 1:
+        return []
+    why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
+        "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
+    return [f"etp = {int(x.etp[0])} ({why})"]

@@ -33,6 +33,7 @@ from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
 from planner.scenario.complete import (
     axis_sizes,
+    expert_notes,
     fastest_that_fits,
     layout_choices,
     layout_columns,
@@ -166,7 +167,7 @@ def resolve(
     if isinstance(resolved.run, TrainingRun):
         x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
         resolved = with_notes(resolved, _choice_notes(given, x, resolved.run))
-    resolved = with_notes(resolved, _expert_notes(given, x, resolved.case.sizes.experts))
+    resolved = with_notes(resolved, expert_notes(given, x, resolved.case.sizes.experts))
     return with_notes(resolved, layout_notes(resolved, x)), x
 
 
@@ -194,15 +195,6 @@ def _choice_notes(given: Mapping[str, Value], x: Layouts, run: TrainingRun) -> l
     whys = {"global_batch": "one micro-batch a rank, four a pipeline stage", "micro_batch": chosen, "zero_stage": "",
             "sequence_parallel": "where tp > 1", "recompute": chosen}  # fmt: skip
     return [f"{k} = {row[k]}" + (f" ({why})" if why else "") for k, why in whys.items() if k not in given]
-
-
-def _expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[str]:
-    """Words on how experts are divided, where that was not given and ranks share the rest of a layer."""
-    if "etp" in given or not experts or x.tp[0] == 1:
-        return []
-    why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
-        "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
-    return [f"etp = {int(x.etp[0])} ({why})"]
 
 
 def layout_notes(resolved: Resolved, x: Layouts) -> list[str]:
