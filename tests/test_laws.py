@@ -177,7 +177,7 @@ def test_bubbles_of_the_schedules(p: int, rounds: int, v: int, f: float) -> None
     assert share("zb-h1", 1) <= share("1f1b", 1) + 1e-15
 
 
-IDEAL = ("forward", "backward", "recompute", "host", "comm.tp", "comm.cp", "comm.ep")
+IDEAL = ("forward", "backward", "recompute", "host", "comm.tp", "comm.cp", "comm.ep", "comm.etp")
 
 
 def ideal(step: Step) -> np.ndarray:
