@@ -235,6 +235,12 @@ def test_an_etp_that_divides_nothing_is_refused_with_what_would(keys: dict[str, 
     assert words in str(error.value)
 
 
+def test_the_placement_says_where_the_ranks_that_share_an_expert_lie() -> None:
+    e = estimated(**{**QWEN, "devices": 32, "dp": 2, "tp": 4, "pp": 4, "ep": 2, "etp": 4})
+    (said,) = (a for a in e.assumed if a.startswith("placement"))
+    assert "tp 4" in said.split(" inside")[0] and "etp 4" in said.split(" inside")[0] and "ep 2" in said
+
+
 @pytest.mark.parametrize("batch", [1, 64])
 def test_a_plan_offers_copies_of_all_experts_only_where_nothing_shared_or_divided_is_faster(batch: int) -> None:
     found = make_plan({**QWEN, "batch": batch}, today=TODAY, top=50)

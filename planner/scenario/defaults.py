@@ -36,9 +36,11 @@ def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
     ``--tensor-model-parallel-size`` unless given, https://github.com/NVIDIA/Megatron-LM, parallel_state.py), torchtitan
     (tensor parallelism where ``expert_parallel_degree`` is 1), MaxText (``mlp_moe`` lies on the tensor axis,
     configs/base.yml), vLLM (https://docs.vllm.ai/en/latest/serving/expert_parallel_deployment), SGLang, and
-    TensorRT-LLM, where it is the default pattern (https://nvidia.github.io/TensorRT-LLM/advanced/expert-parallelism.html).
+    TensorRT-LLM, where it is the default pattern (https://nvidia.github.io/TensorRT-LLM/0.21.0/advanced/expert-parallelism.html).
     With ep, experts are whole: torchtitan's ``expert_tensor_parallel_degree`` is 1, vLLM's expert parallelism leaves no
-    tensor parallelism inside, and Megatron-LM's published recipes set 1, though tp stays its own default.
+    tensor parallelism inside, and recipes for Megatron-LM set 1, though tp stays its own default. Replicas are engines
+    of their own; vLLM's data-parallel attention, whose experts form one group of dp·tp ranks, is etp = dp·tp
+    (https://docs.vllm.ai/en/latest/serving/data_parallel_deployment).
     """
     return tp if experts and ep == 1 else 1
 
