@@ -185,7 +185,7 @@ def experts(d: Dense, *, tokens: float, tp: int, sp: bool, ep: int) -> list[Kern
     routed, rows, held = split * d.top_k, tokens / tp * d.top_k, d.experts / ep
 
     def grouped(k: int, n: int) -> Kernel:
-        touched = min(held, max(rows, 1.0))
+        touched = held * (1 - (1 - 1 / held) ** rows) if held > 1 else 1.0  # of so many draws, the distinct ones
         return Kernel("experts", "matmul", 2 * rows * k * n, touched * k * n * WIDE, rows * k * WIDE, rows * n * WIDE)
 
     return [

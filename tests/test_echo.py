@@ -37,7 +37,8 @@ BASES: Mapping[str, dict[str, object]] = {
 }
 # A value of each key that no scenario above resolves to by itself.
 OTHER: Mapping[str, object] = {
-    "model": "gpt2", "hardware": "dgx-b200", "devices": 32, "dp": 4, "tp": 2, "pp": 4, "cp": 2, "ep": 2, "vpp": 2,
+    "model": "gpt2", "hardware": "dgx-b200", "devices": 32, "dp": 4, "tp": 2, "pp": 4, "cp": 2, "ep": 2, "etp": 2,
+    "vpp": 2,
     "micro_batch": 2, "global_batch": 128, "zero_stage": 2, "sequence_parallel": True, "recompute": "selective",
     "recompute_modules": "core_attn,mlp", "attention": "eager", "loss": "chunked", "schedule": "gpipe",
     "offload": "optimizer", "seq_len": 256, "encoder_len": 128, "input_len": 512, "output_len": 32, "batch": 48,
@@ -48,7 +49,9 @@ OTHER: Mapping[str, object] = {
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
     "price": "1.25 USD/hour", "quantization": "gptq-int4",
 }  # fmt: skip
-BESIDE: Mapping[str, dict[str, object]] = {"ep": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16}}
+BESIDE: Mapping[str, dict[str, object]] = {
+    "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
+}  # fmt: skip
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 
 

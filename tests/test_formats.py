@@ -410,7 +410,7 @@ def test_a_file_beside_the_configuration_is_read(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b", "deepseek-v2-lite", "gemma-3-4b", "falcon-40b"])
 def test_operators_sum_to_the_checkpoint(model: str, quantization: str) -> None:
     d = demand(stored_model(model, quantization))
-    one = sum(stored_bytes(s.table, tp=ONE, ep=ONE, width=2.0)[0] * s.count for s in d.sections if s.table.ops)
+    one = sum(stored_bytes(s.table, tp=ONE, ep=ONE, etp=ONE, width=2.0)[0] * s.count for s in d.sections if s.table.ops)
     assert one == pytest.approx(weights(d.model), rel=1e-9)
 
 
@@ -419,7 +419,11 @@ def test_devices_sum_to_the_checkpoint(quantization: str) -> None:
     """Tensor parallelism divides all but norms, and those are copied."""
     d = demand(stored_model("llama-3.1-8b", quantization))
     tp = np.array([1.0, 8.0])
-    held = sum(stored_bytes(s.table, tp=tp, ep=np.ones(2), width=2.0) * s.count for s in d.sections if s.table.ops)
+    held = sum(
+        stored_bytes(s.table, tp=tp, ep=np.ones(2), etp=np.ones(2), width=2.0) * s.count
+        for s in d.sections
+        if s.table.ops
+    )
     assert held[1] * 8 == pytest.approx(held[0], rel=2e-3) and held[1] * 8 > held[0]
 
 

@@ -32,6 +32,12 @@ def layer_table(model: Model) -> OpTable:
     return next(s.table for s in demand(model).sections if s.role == "layer")
 
 
+def held(table: OpTable, *, tp: int = 1, ep: int = 1, etp: int = 1) -> np.ndarray:
+    """Parameters of each operator on one device."""
+    sizes = {"tp": tp, "ep": ep, "etp": etp}
+    return local_weights(table, **{k: np.array([float(v)]) for k, v in sizes.items()})[0]
+
+
 # Counts
 
 
@@ -100,20 +106,20 @@ def test_zero_divides_what_its_stage_says(n: int, stage: int) -> None:
 def test_shards_sum_to_the_whole(tp: int) -> None:
     """What is divided comes back together; what is replicated (norms, row biases) is held by each."""
     table = layer_table(llama(kv_heads=16))
-    whole = local_weights(table, tp=np.array([1.0]), ep=np.array([1.0]))[0]
-    part = local_weights(table, tp=np.array([float(tp)]), ep=np.array([1.0]))[0]
+    whole, part = held(table), held(table, tp=tp)
     divided = np.array([o.shard in ("column", "row", "vocab") for o in table.ops])
     assert part[divided] * tp == pytest.approx(whole[divided])
     assert part[~divided] == pytest.approx(whole[~divided])
     assert whole.sum() == table.parameters.sum()
 
 
-@given(ep=power, tp=power)
-def test_experts_divide_over_ep_and_not_over_tp(ep: int, tp: int) -> None:
+@given(ep=power, etp=power, tp=power)
+def test_experts_divide_over_the_ranks_that_share_them_and_not_over_tp(ep: int, etp: int, tp: int) -> None:
     table = layer_table(llama(moe=Moe(16, 2, 1408)))
     experts = np.array([o.kernel == "grouped_matmul" for o in table.ops])
-    part = local_weights(table, tp=np.array([float(tp)]), ep=np.array([float(ep)]))[0]
-    assert (part[experts] * ep).sum() == pytest.approx(table.parameters[experts].sum())
+    part = held(table, tp=tp, ep=ep, etp=etp)
+    assert part[experts] * ep * etp == pytest.approx(table.parameters[experts])
+    assert part[~experts] == pytest.approx(held(table, tp=tp)[~experts])
 
 
 @given(tp=power, cp=st.sampled_from([1, 2, 4]), b=st.integers(1, 8))
@@ -130,8 +136,7 @@ def test_key_value_heads_are_replicated_beyond_their_number(tp: int) -> None:
     cached = cache_values(table, tp=np.array([float(tp)]), kv_len=np.array([1000.0])).sum()
     assert cached == pytest.approx(2 * kv * 64 * 1000 / min(tp, kv))
     qkv = table.names.index("attn.qkv")
-    held = local_weights(table, tp=np.array([float(tp)]), ep=np.array([1.0]))[0, qkv]
-    assert held == pytest.approx(1024 * (1024 / tp + 2 * kv * 64 / min(tp, kv)))
+    assert held(table, tp=tp)[qkv] == pytest.approx(1024 * (1024 / tp + 2 * kv * 64 / min(tp, kv)))
 
 
 @given(tp=power)
@@ -172,7 +177,7 @@ def test_bubbles_of_the_schedules(p: int, rounds: int, v: int, f: float) -> None
     assert share("zb-h1", 1) <= share("1f1b", 1) + 1e-15
 
 
-IDEAL = ("forward", "backward", "recompute", "host", "comm.tp", "comm.cp", "comm.ep")
+IDEAL = ("forward", "backward", "recompute", "host", "comm.tp", "comm.cp", "comm.ep", "comm.etp")
 
 
 def ideal(step: Step) -> np.ndarray:
@@ -268,7 +273,7 @@ def test_a_decode_step_is_never_above_the_memory_roof() -> None:
     for tp in (1, 2, 4, 8):
         one = inference_pass(d, c, layouts(tp=tp), serving(batch=1), phase="decode")
         layers = [s for s in d.sections if s.role == "layer"]
-        weights = sum(local_weights(s.table, tp=np.array([float(tp)]), ep=np.ones(1)).sum() * s.count for s in layers)
+        weights = sum(held(s.table, tp=tp).sum() * s.count for s in layers)
         assert one.total_time[0] >= 2.0 * weights / c.accelerator.bandwidth
 
 

@@ -45,6 +45,8 @@ BROKEN: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "schedule_micro_batches": ({**TRAIN, "devices": 4, "pp": 4, "schedule": "dualpipev", "global_batch": 4,
                                 "micro_batch": 1}, ("schedule dualpipev needs 2·pp micro-batches or more; pp is 4",)),
     "ep_experts": ({**TRAIN, "model": "mixtral-8x7b", "ep": 3}, ("ep 3 does not divide the 8 experts", "1, 2, 4, 8")),
+    "etp_width": ({**TRAIN, "model": "mixtral-8x7b", "etp": 3},
+                  ("etp 3 does not divide the expert width 14336; allowed: 1, 2, 4, 8",)),
     "ep_ranks": ({**TRAIN, "model": "mixtral-8x7b", "ep": 8, "pp": 2},
                  ("ep 8 does not divide dp·cp·tp = 4·1·1 = 4; allowed: 1, 2, 4",)),
     "cp_decode": ({**DECODE, "cp": 2}, ("cp: 2 given; decode does not divide the context",)),
@@ -227,7 +229,7 @@ def test_what_a_search_returns_can_be_estimated_and_is_the_same(scenario: dict[s
 
 EXPERTS = llama(hidden=2048, heads=16, layers=6, moe=Moe(8, 2, 4096))
 AXES: Mapping[str, tuple[Any, ...]] = {
-    "tp": (1, 2), "pp": (1, 2), "cp": (1, 2), "ep": (1, 2), "vpp": (1, 3), "micro_batch": (1, 2),
+    "tp": (1, 2), "pp": (1, 2), "cp": (1, 2), "ep": (1, 2), "etp": (1, 2), "vpp": (1, 3), "micro_batch": (1, 2),
     "zero_stage": (0, 1, 2, 3), "sequence_parallel": (False, True), "recompute": RECOMPUTE,
 }  # fmt: skip
 
@@ -263,8 +265,9 @@ def test_the_best_is_the_best_of_all_layouts_that_are_accepted(
 
 
 def test_experts_divided_over_tensor_ranks_are_not_the_same_as_undivided_ones() -> None:
-    """ZeRO shards the experts of a stage over dp·cp·tp / ep ranks, also where the rest of a layer has one rank."""
-    scenario = {**TRAIN, "model": "in memory", "hardware": "l4-24gb", "devices": 2, "tp": 2, "ep": 1, "global_batch": 2}
+    """ZeRO shards whole experts of a stage over dp·cp·tp / ep ranks, also where the rest of a layer has one rank."""
+    scenario = {**TRAIN, "model": "in memory", "hardware": "l4-24gb", "devices": 2, "tp": 2, "ep": 1, "etp": 1,
+                "global_batch": 2}  # fmt: skip
     found = search(resolve_run(scenario, model=EXPERTS), scenario, keep=1)
     assert found.best and found.best[0][2]["zero_stage"] > 0
 

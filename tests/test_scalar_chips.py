@@ -250,7 +250,11 @@ def test_biases_go_with_what_they_are_added_to(tp: int, ep: int) -> None:
     """gpt-oss-20b: biases of 64 query and 8 key heads over tp, of the output whole, of 32 experts over ep."""
     table = demand(load_model("gpt-oss-20b")).sections[1].table
     held = dict(
-        zip(table.names, local_weights(table, tp=np.array([float(tp)]), ep=np.array([float(ep)]))[0], strict=True)
+        zip(
+            table.names,
+            local_weights(table, tp=np.array([float(tp)]), ep=np.array([float(ep)]), etp=np.ones(1))[0],
+            strict=True,
+        )
     )
     h, heads, kv, e = 2880, 64 * 64, 2 * 8 * 64, 32
     assert held["attn.qkv"] == pytest.approx((h + 1) * (heads + kv) / tp)

@@ -177,7 +177,9 @@ def test_weights_that_train_in_fp8_are_stored_in_sixteen_bits() -> None:
 def test_a_single_head_of_keys_is_held_by_every_rank(tp: int) -> None:
     """Shazeer 2019, https://arxiv.org/abs/1911.02150: multi-query attention."""
     table = demand(llama(heads=16, kv_heads=1)).sections[1].table
-    held = local_weights(table, tp=np.array([float(tp)]), ep=np.ones(1))[0, table.names.index("attn.qkv")]
+    held = local_weights(table, tp=np.array([float(tp)]), ep=np.ones(1), etp=np.ones(1))[
+        0, table.names.index("attn.qkv")
+    ]
     assert held == pytest.approx(1024 * (1024 / tp + 2 * 64))
 
 

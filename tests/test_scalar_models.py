@@ -72,7 +72,7 @@ def test_a_decode_step_of_latent_attention_reads_one_latent(tp: int) -> None:
 
 @pytest.mark.parametrize(("tp", "sp"), [(1, False), (8, False), (8, True)])
 def test_training_expands_the_latent_to_heads(tp: int, sp: bool) -> None:
-    found = estimate(model="deepseek-v3", devices=tp, tp=tp, sequence_parallel=sp, micro_batch=2, global_batch=2,
+    found = estimate(model="deepseek-v3", devices=tp, tp=tp, etp=1, sequence_parallel=sp, micro_batch=2, global_batch=2,
                      seq_len=1024, overlap_tp="none", recompute="none", framework="megatron")  # fmt: skip
     tokens, whole = 2048.0, tp if sp else 1
     due = latent(tokens=tokens, batch=2, seq=1024, tp=tp, sp=sp, decode=False)
@@ -90,7 +90,7 @@ def test_training_expands_the_latent_to_heads(tp: int, sp: bool) -> None:
 def test_experts_of_deepseek_count_routed_and_shared_ones() -> None:
     """The shared expert runs for every token beside the eight routed, and is divided over tp as an MLP is."""
     tp, tokens = 2, 512.0
-    found = estimate(model="deepseek-v3", task="prefill", devices=tp, tp=tp, batch=1, input_len=512,
+    found = estimate(model="deepseek-v3", task="prefill", devices=tp, tp=tp, etp=1, batch=1, input_len=512,
                      weight_dtype="bf16", compute_dtype="bf16")  # fmt: skip
     shape = SHAPE.__class__("", H, 61, HEADS, HEADS, 2048, 129280, llama=True, experts=256, top_k=8)
     routed = experts(shape, tokens=tokens, tp=tp, sp=False, ep=1)

@@ -8,13 +8,15 @@ import numpy as np
 
 from planner.catalogue.schema import Attention, LatentAttention, Layer, Moe
 from planner.cost import constants
-from planner.cost.groups import Group, context_group, expert_group, tensor_group
+from planner.cost.groups import Group, context_group, expert_group, shared_expert_group, tensor_group
 from planner.cost.layouts import Layouts
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand, Section
 from planner.demand.workload import Work
 from planner.supply.cluster import Cluster
 from planner.supply.collectives import collective_time
+
+EXCHANGED = ("tp", "cp", "ep", "etp")  # axes that ranks exchange along within a layer
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ class Window:
 def layer_exchange(
     d: Demand, s: Section, w: Work, x: Layouts, cluster: Cluster, traffic: Traffic, window: Window
 ) -> dict[str, Exchange]:
-    """Exchange of one layer of a section along tp, cp and ep."""
+    """Exchange of one layer of a section along each of :data:`EXCHANGED`."""
     stack = d.model.stacks[s.stack]
     layer = stack.kinds[s.kind] if s.role == "layer" else None
     zero = np.zeros(len(x))
     none = Exchange(zero, zero, zero)
-    out = {"tp": tensor_exchange(s, layer, w, x, cluster, traffic, window, hidden=stack.hidden), "cp": none, "ep": none}
+    out = dict.fromkeys(EXCHANGED, none)
+    out["tp"] = tensor_exchange(s, layer, w, x, cluster, traffic, window, hidden=stack.hidden)
     if layer is None:
         return out
     if x.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
@@ -68,6 +71,8 @@ def layer_exchange(
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
         once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster)
         out["ep"] = Exchange(2.0 * once, 2.0 * once, once)
+    if max(x.tp.max(), x.etp.max()) > 1 and isinstance(layer.ffn, Moe):
+        out["etp"] = shared_expert_exchange(layer.ffn, w, x, cluster, traffic, hidden=stack.hidden)
     return out
 
 
@@ -139,6 +144,31 @@ def expert_exchange(rows: Array, top_k: int, token_bytes: float, group: Group, c
     near = _time("all_to_all", tokens * visited(group.ranks) * token_bytes, Group(inside, one), cluster)
     far = _time("all_to_all", tokens * visited(domains) * token_bytes, Group(domains, inside), cluster)
     return np.maximum(near, far)
+
+
+def shared_expert_exchange(
+    moe: Moe, w: Work, x: Layouts, cluster: Cluster, traffic: Traffic, *, hidden: int
+) -> Exchange:
+    """Exchange of the ranks that share each expert, whose outputs are parts of a sum [s].
+
+    Rows that were dispatched over ep are gathered before the experts and scattered after, and the gradients the other
+    way round: A2A(EP), AG(TP), RS(TP), A2A(EP) in megatron/core/transformer/moe/token_dispatcher.py,
+    https://github.com/NVIDIA/Megatron-LM. Without ep nothing was dispatched, so tokens are gathered, not their top_k
+    rows (its all-gather dispatcher). Ranks of a tensor-parallel group that hold the same tokens each have a part of
+    the output, of an expert or of the rows, and all-reduce it; where a shared block's output is summed, with that one
+    (vLLM and SGLang: one all-reduce a block).
+    """
+    group, split = shared_expert_group(x), x.sequence_parallel > 0
+    rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k, 1.0) * x.etp
+    message = rows * (moe.latent_dim or hidden) * traffic.width
+    narrow = (traffic.gathered or traffic.width) / traffic.width
+    gather = _time("all_gather", narrow * message, group, cluster)
+    scatter = _time("reduce_scatter", message, group, cluster)
+    reduce = _time("all_reduce", w.tokens * (moe.latent_dim or hidden) * traffic.width, tensor_group(x), cluster,
+                   low_latency=traffic.low_latency) * (moe.shared is None)  # fmt: skip
+    alike = ~split & (x.ep == 1) & (x.etp <= x.tp)
+    once = np.where(alike, reduce, gather + scatter)
+    return Exchange(once, once, np.where(alike, once, scatter))
 
 
 def _context_exchange(

@@ -1,7 +1,7 @@
 """Parallel axes as groups of ranks: how many, how far apart, and how many scale-up domains they reach over.
 
-Ranks are placed innermost first: tp, cp, dp, pp. Experts fold over the tp·cp·dp ranks of a stage
-(https://arxiv.org/abs/2504.14960). Whatever is exchanged along an axis asks here which ranks exchange it.
+Ranks are placed innermost first: tp, cp, dp, pp. Experts fold over the tp·cp·dp ranks of a stage, the ranks that share
+one innermost (https://arxiv.org/abs/2504.14960). Whatever is exchanged along an axis asks here which ranks exchange it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,17 @@ def data_group(x: Layouts) -> Group:
 
 def expert_group(x: Layouts) -> Group:
     """Ranks that hold different experts of a layer."""
-    return Group(x.ep, np.ones(len(x)))
+    return Group(x.ep, x.etp)
+
+
+def shared_expert_group(x: Layouts) -> Group:
+    """Ranks that share each expert of a layer."""
+    return Group(x.etp, np.ones(len(x)))
+
+
+def shares_experts_apart(x: Layouts) -> Array:
+    """Layouts whose experts are shared by other ranks than those that share the rest of a layer, shape (n,)."""
+    return np.asarray((x.etp > 1) & (x.etp != x.tp))
 
 
 def stage_group(x: Layouts) -> Group:
@@ -71,7 +81,8 @@ def gradient_group(x: Layouts, *, copies: int = 1) -> Group:
 
 def expert_gradient_group(x: Layouts, *, copies: int = 1) -> Group:
     """Ranks that hold the same experts, times the ``copies`` of a schedule."""
-    return Group(np.floor(copies * x.expert_dp), x.ep)
+    return Group(np.floor(copies * x.expert_dp), x.etp * x.ep)
 
 
-AXES = {"tp": tensor_group, "cp": context_group, "dp": data_group, "pp": stage_group, "ep": expert_group}
+AXES = {"tp": tensor_group, "cp": context_group, "dp": data_group, "pp": stage_group, "ep": expert_group,
+        "etp": shared_expert_group}  # fmt: skip

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.cost.exchange import Traffic, Window, layer_exchange
-from planner.cost.groups import stage_group
+from planner.cost.exchange import EXCHANGED, Traffic, Window, layer_exchange
+from planner.cost.groups import shares_experts_apart, stage_group
 from planner.cost.layouts import Layouts
 from planner.cost.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES, device_capacity, total
 from planner.cost.passes import inference_kernels, inference_work
@@ -102,7 +102,7 @@ def serving(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Stead
 
 def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, phase: str) -> Terms:
     """Kernels by parameter group and exposed exchange by axis, over all layers, (n,) a term [s]."""
-    axes = ("tp", "cp", "ep")
+    axes = EXCHANGED
     out: Terms = {name: np.zeros(len(x)) for name in (*(f"forward.{g}" for g in GROUPS), *(f"comm.{a}" for a in axes))}
     traffic, none = Traffic(run.precision.bytes_of("activation"), low_latency=True), np.zeros(len(x))
     for kernels in inference_kernels(d, cluster, w, run, phase=phase):
@@ -149,7 +149,8 @@ def _held_bytes(d: Demand, run: InferenceRun, w: Work) -> tuple[Array, Array]:
     """Of one layer of each section, (n, section): weights as stored [byte], and cached values of a whole sequence."""
     stored, none = run.precision.bytes_of("weight"), np.zeros(len(w.tp))
     final = np.full(len(w.tp), float(run.input_len + run.output_len))
-    weights = [stored_bytes(s.table, tp=w.tp, ep=w.ep, width=stored) if s.table.ops else none for s in d.sections]
+    weights = [stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=stored) if s.table.ops else none
+               for s in d.sections]  # fmt: skip
     cached = [cache_values(s.table, tp=w.tp, kv_len=final).sum(axis=1) if s.table.ops else none for s in d.sections]
     return np.stack(weights, axis=1), np.stack(cached, axis=1)
 
@@ -161,5 +162,5 @@ def _transient_bytes(d: Demand, x: Layouts, run: InferenceRun, w: Work, sequence
                   if o.kernel == "matmul" and o.name != "head.logits"), default=0.0)  # fmt: skip
     activations = w.tokens * (2.0 * d.model.hidden + widest / w.tp) * width
     logits = sequences * (d.model.head.outputs if d.model.head else 0) / w.tp * (width + 4.0)
-    groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1)
+    groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1) + shares_experts_apart(x)
     return activations, logits, CONTEXT_BYTES + COMMUNICATOR_BYTES * groups

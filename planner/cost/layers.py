@@ -1,6 +1,6 @@
 """Time, exchange and memory of one layer of every kind, for every distinct division of it.
 
-What a layer costs depends on (tp, cp, ep, micro_batch, sequence_parallel) only, so it is computed on their unique
+What a layer costs depends on (tp, cp, ep, etp, micro_batch, sequence_parallel) only, so it is computed on their unique
 combinations and gathered. Each term is of one layer of each section, for one micro-batch on one device.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.cost import constants
-from planner.cost.exchange import Exchange, Traffic, Window, layer_exchange
+from planner.cost.exchange import EXCHANGED, Exchange, Traffic, Window, layer_exchange
 from planner.cost.frameworks import gathered_bytes, logit_bytes
 from planner.cost.kernels import weight_gradient_time
 from planner.cost.layouts import Layouts
@@ -70,7 +70,7 @@ class LayerTerms:
     forward, backward : kernel time by parameter group, or under ``all``
     weight_gradient : the part of backward that computes weight gradients
     launches : time the host takes to launch a forward pass
-    exchange : by axis (tp, cp, ep), what compute does not hide
+    exchange : by axis (tp, cp, ep, etp), what compute does not hide
     last : forward time of the last matmul and of the exchange after it
     selective : forward time that selective recomputation repeats
     saved, held
@@ -101,7 +101,7 @@ def unique_rows(*columns: Array) -> tuple[Array, Array]:
 
 def layer_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool) -> LayerTerms:
     """Terms of every section for every layout; ``detail`` splits kernel time by parameter group."""
-    first, inverse = unique_rows(x.tp, x.cp, x.ep, x.micro_batch, x.sequence_parallel)
+    first, inverse = unique_rows(x.tp, x.cp, x.ep, x.etp, x.micro_batch, x.sequence_parallel)
     u = x.take(first)
     w = training_work(u, run)
     groups = GROUPS if detail else ("all",)
@@ -117,7 +117,7 @@ def layer_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, de
 def _idle(zero: Array, groups: tuple[str, ...], held: Held) -> LayerTerms:
     """A section that is held but not run."""
     none = dict.fromkeys(groups, zero)
-    exchange = dict.fromkeys(("tp", "cp", "ep"), Exchange(zero, zero, zero))
+    exchange = dict.fromkeys(EXCHANGED, Exchange(zero, zero, zero))
     return LayerTerms(none, none, zero, zero, exchange, zero, zero, Saved(zero, zero, zero, zero), held)
 
 
@@ -144,8 +144,8 @@ def _running(
         weight_gradient=weight_gradient,
         launches=np.full(len(x), _launch_time(table, run)),
         exchange=exchange,
-        last=last_matmul_time(table, forward) + exchange["tp"].last + exchange["ep"].last,
-        selective=selective_time(table, forward, exchange["ep"].forward, run),
+        last=last_matmul_time(table, forward) + exchange["tp"].last + exchange["ep"].last + exchange["etp"].last,
+        selective=selective_time(table, forward, exchange["ep"].forward + exchange["etp"].forward, run),
         saved=_saved(piece.section, piece.work, run, width, hidden=d.model.stacks[piece.section.stack].hidden),
         held=held,
     )
@@ -172,13 +172,13 @@ def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
     zero = np.zeros(len(w.tp))
     if not s.table.ops:
         return Held(zero, zero, zero, zero)
-    local = local_weights(s.table, tp=w.tp, ep=w.ep)
+    local = local_weights(s.table, tp=w.tp, ep=w.ep, etp=w.etp)
     expert = _of_kernels(s.table, "grouped_matmul")
     return Held(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
         adapter=zero + _adapter_parameters(s.table, run.lora_rank, w),
-        frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, width=precision.bytes_of("weight")),
+        frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=precision.bytes_of("weight")),
     )
 
 

@@ -1,8 +1,9 @@
 """Layouts as columns: how a model is divided over devices. Which divisions cannot be is ``rules``' to say.
 
-Ranks are placed innermost first: tp, cp, dp, pp. Expert parallelism folds over the tp x cp x dp ranks of a stage, as
-Megatron-Core's parallel folding does (https://arxiv.org/abs/2504.14960), so ep must divide dp·cp·tp. A group's stride
-is the product of the sizes inside it, which decides whether it stays in one scale-up domain.
+Ranks are placed innermost first: tp, cp, dp, pp. Experts fold over the tp·cp·dp ranks of a stage, as Megatron-Core's
+parallel folding does (https://arxiv.org/abs/2504.14960): etp ranks share an expert, ep such groups hold different ones,
+and what remains of dp·cp·tp holds copies, so etp·ep must divide it. A group's stride is the product of the sizes inside
+it, which decides whether it stays in one scale-up domain.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Layouts:
     pp: Ints
     cp: Ints
     ep: Ints
+    etp: Ints
     vpp: Ints
     micro_batch: Ints
     global_batch: Ints
@@ -53,8 +55,8 @@ class Layouts:
 
     @property
     def expert_dp(self) -> Array:
-        """Copies of an expert: dp·cp·tp / ep."""
-        return np.maximum(self.dp * self.cp * self.tp / self.ep, 1.0)
+        """Copies of an expert: dp·cp·tp / (etp·ep)."""
+        return np.maximum(self.dp * self.cp * self.tp / (self.etp * self.ep), 1.0)
 
     def row(self, i: int) -> dict[str, int | str | bool]:
         """One layout as scenario keys."""

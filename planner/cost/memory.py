@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import held_zero_stage
+from planner.cost.groups import shares_experts_apart
 from planner.cost.layers import Held
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, Terms, TrainingRun
@@ -89,7 +90,7 @@ def memory_ledger(
     # What is laid out when it compiles has no caching allocator, and no communicators of its own.
     caches = not run.framework.static_buffers
     ledger["fragmentation"] = total(ledger) * FRAGMENTATION * caches
-    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1)) * caches
+    groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1) + shares_experts_apart(x)) * caches
     ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
     fullest = np.argmax(total(ledger), axis=1)
     return {k: v[np.arange(len(x)), fullest] for k, v in ledger.items()}

@@ -66,7 +66,7 @@ def section_precision(s: Section, precision: Precision, cluster: Cluster) -> Pre
 def training_work(x: Layouts, run: TrainingRun) -> Work:
     """One micro-batch of a training step, shape (n,)."""
     return work(
-        batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep,
+        batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep, etp=x.etp,
         sequence_parallel=x.sequence_parallel, imbalance=run.imbalance,
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ def inference_work(x: Layouts, run: InferenceRun, *, phase: str, context: float 
     length = run.input_len + run.output_len / 2.0 if context is None else context
     return work(
         batch=sequences, q_len=1.0 if decode else run.input_len, kv_len=length if decode else run.input_len,
-        encoder_len=run.encoder_len, tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, decode=float(decode),
+        encoder_len=run.encoder_len, tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, etp=x.etp, decode=float(decode),
         imbalance=run.imbalance,
     )  # fmt: skip
 

@@ -120,5 +120,7 @@ def _policy_bytes(table: OpTable, w: Work, width: float, run: TrainingRun, *, hi
     t = table.columns
     saved = np.array([saved_share(o, run) * (o.kernel in ("matmul", "grouped_matmul")) for o in table.ops])
     core = np.array([o.kernel == "attention" for o in table.ops])
-    outputs = float((t["rows"] * t["n"] * saved).sum()) + float((t["heads"] * t["v_dim"] * core).sum())
+    whole = np.array([o.shard == "expert_row" for o in table.ops])
+    parts = 1.0 + (w.etp[:, None] - 1.0) * whole  # ranks that share an expert each hold its whole output
+    outputs = float((t["heads"] * t["v_dim"] * core).sum()) + parts @ (t["rows"] * t["n"] * saved)
     return np.asarray(w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width)

@@ -29,11 +29,12 @@ ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequen
 
 @dataclass(frozen=True)
 class Divisors:
-    """What a model's sizes allow: the numbers that tp, ep and pp must divide."""
+    """What a model's sizes allow: the numbers that tp, ep, etp and pp must divide."""
 
     heads: tuple[int, ...]
     kv_heads: tuple[int, ...]
     widths: tuple[int, ...]
+    expert_widths: tuple[int, ...]
     experts: int
     layers: int
 
@@ -87,6 +88,7 @@ def divisors(model: Model) -> Divisors:
     heads: set[int] = set()
     kv: set[int] = set()
     widths: set[int] = set()
+    inner: set[int] = set()
     experts = 0
     for kind in (k for stack in model.stacks if not stack.optional for k in stack.kinds):
         for mixer in (kind.mixer, kind.second_mixer, kind.cross):
@@ -101,10 +103,15 @@ def divisors(model: Model) -> Divisors:
             widths.add(kind.ffn.width)
         elif isinstance(kind.ffn, Moe):
             experts = max(experts, kind.ffn.experts)
+            inner.add(kind.ffn.width)
             if kind.ffn.shared is not None:
                 widths.add(kind.ffn.shared.width)
     layers = sum(s.layers for s in model.stacks if not s.optional)
-    return Divisors(tuple(sorted(heads)), tuple(sorted(kv)), tuple(sorted(widths)), experts, layers)
+    return Divisors(_ascending(heads), _ascending(kv), _ascending(widths), _ascending(inner), experts, layers)
+
+
+def _ascending(sizes: set[int]) -> tuple[int, ...]:
+    return tuple(sorted(sizes))
 
 
 def divisors_of(n: int) -> list[int]:
@@ -210,10 +217,24 @@ def _experts_words(r: Row, c: Case) -> str:
             f"allowed: {_listed(divisors_of(c.sizes.experts))}")  # fmt: skip
 
 
+def _etp_width_words(r: Row, c: Case) -> str:
+    if not c.sizes.experts:
+        return f"etp {r['etp']} given, but the model has no experts; allowed: 1"
+    return (f"etp {r['etp']} does not divide the expert width {_listed(c.sizes.expert_widths)}; "
+            f"allowed: {_listed(_expert_parts(int(r['dp']) * int(r['cp']) * int(r['tp']), c))}")  # fmt: skip
+
+
+def _expert_parts(ranks: int, c: Case) -> list[int]:
+    """Sizes of etp that ranks and the experts' widths allow."""
+    return divisors_of(gcd(ranks, *c.sizes.expert_widths))
+
+
 def _ep_ranks_words(r: Row, c: Case) -> str:
-    ranks = int(r["dp"]) * int(r["cp"]) * int(r["tp"])
-    return (f"ep {r['ep']} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}; "
-            f"allowed: {_listed(divisors_of(gcd(ranks, c.sizes.experts)))}")  # fmt: skip
+    ranks, ep, etp = int(r["dp"]) * int(r["cp"]) * int(r["tp"]), int(r["ep"]), int(r["etp"])
+    sizes = f"ep {ep}" if etp == 1 else f"etp {etp} x ep {ep}"
+    allowed = f"etp {_listed(_expert_parts(ranks // ep, c))}" if ranks % ep == 0 else (
+        f"{'' if etp == 1 else 'ep '}{_listed(divisors_of(gcd(ranks, c.sizes.experts)))}")  # fmt: skip
+    return f"{sizes} does not divide dp·cp·tp = {r['dp']}·{r['cp']}·{r['tp']} = {ranks}; allowed: {allowed}"
 
 
 def _cp_tokens_words(r: Row, c: Case) -> str:
@@ -265,8 +286,11 @@ RULES: tuple[Rule, ...] = (
          "too few micro-batches for the schedule"),
     Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
-    Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % x.ep != 0, _ep_ranks_words,
-         "ep that does not divide dp·cp·tp"),
+    Rule("etp_width", EVERY,
+         lambda x, c: (x.etp > 1) & ((c.sizes.experts == 0) | _splits(c.sizes.expert_widths, x.etp)),
+         _etp_width_words, "etp that does not divide the expert width"),
+    Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % (x.etp * x.ep) != 0, _ep_ranks_words,
+         "etp x ep that does not divide dp·cp·tp"),
     Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")

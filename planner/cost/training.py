@@ -63,7 +63,7 @@ class StagePass:
     wait : for launches that come late
     recompute : forward work repeated, its exchange included
     accumulation : adding gradients in a kernel of its own
-    exchange : by axis (tp, cp, ep), what is exposed
+    exchange : by axis (tp, cp, ep, etp), what is exposed
     """
 
     kernels: Terms
@@ -76,7 +76,9 @@ class StagePass:
     def time(self) -> Array:
         """All of it."""
         ahead = total(self.kernels) + self.wait + self.recompute + self.accumulation
-        return np.asarray(ahead + self.exchange["cp"] + self.exchange["tp"] + self.exchange["ep"])
+        return np.asarray(
+            ahead + self.exchange["cp"] + self.exchange["tp"] + self.exchange["ep"] + self.exchange["etp"]
+        )
 
 
 def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, detail: bool = False) -> Step:
@@ -189,7 +191,7 @@ def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -
     mode = x.recompute[:, None]
     forward = sum(terms.forward.values(), np.zeros_like(terms.last))
     exchange = terms.exchange
-    whole = forward + exchange["tp"].forward + exchange["ep"].forward + exchange["cp"].forward
+    whole = forward + exchange["tp"].forward + exchange["ep"].forward + exchange["cp"].forward + exchange["etp"].forward
     whole = whole - terms.last * run.framework.stops_early
     again = np.where(mode == RECOMPUTE.index("full"), whole,
                      np.where(mode == RECOMPUTE.index("selective"), terms.selective, 0.0))  # fmt: skip
@@ -214,20 +216,21 @@ def stage_passes(
     forward = {k: kinds.computed(v) for k, v in terms.forward.items()}
     backward = {k: kinds.computed(v) for k, v in terms.backward.items()}
     recompute, launches = kinds.computed(recompute_time(d, x, terms, run)), kinds.of(terms.launches)
-    tp, cp, ep = (over(kinds.of, terms.exchange[k]) for k in ("tp", "cp", "ep"))
+    tp, cp, ep, etp = (over(kinds.of, terms.exchange[k]) for k in ("tp", "cp", "ep", "etp"))
     full = (x.recompute == RECOMPUTE.index("full"))[:, None]
     busy, busy_back = total(forward), total(backward) + recompute
-    wait = _late_host(launches, busy + tp.forward)
-    wait_back = _late_host((2.0 + full) * launches, busy_back + tp.backward)
+    wait = _late_host(launches, busy + tp.forward + etp.forward)
+    wait_back = _late_host((2.0 + full) * launches, busy_back + tp.backward + etp.backward)
     experts_again = full * (ep.forward - ep.last * run.framework.stops_early)
     compute = total(forward) + total(backward) + recompute - experts_again
     exposed = exposed_share(run, ep.forward + ep.backward + experts_again, compute)
     ring, ring_back = np.maximum(cp.forward - wait, 0.0), np.maximum(cp.backward - wait_back, 0.0)
     none = np.zeros_like(wait)
     return (
-        StagePass(forward, wait, none, none, {"tp": tp.forward, "cp": ring, "ep": exposed * ep.forward}),
+        StagePass(forward, wait, none, none,
+                  {"tp": tp.forward, "cp": ring, "ep": exposed * ep.forward, "etp": etp.forward}),
         StagePass(backward, wait_back, recompute - (1.0 - exposed) * experts_again, accumulation,
-                  {"tp": tp.backward, "cp": ring_back, "ep": exposed * ep.backward}),
+                  {"tp": tp.backward, "cp": ring_back, "ep": exposed * ep.backward, "etp": etp.backward}),
     )  # fmt: skip
 
 

@@ -3,18 +3,23 @@
 How each kind is divided (Megatron-LM, https://arxiv.org/abs/1909.08053; sequence parallelism,
 https://arxiv.org/abs/2205.05198; experts by parallel folding, https://arxiv.org/abs/2504.14960):
 
-========== ============================================ =========================================
-shard      work                                         weights
-========== ============================================ =========================================
-column     output width over tp (k/v at most kv heads)  likewise
-row        inner width over tp                          likewise
-vocab      output width over tp                         likewise
-heads      heads over tp (k/v heads at most kv heads)   replicated
-tensor     traffic over tp                              over tp
-expert     rows over tp, experts over ep                over ep
-sequence   rows over tp under sequence parallelism      replicated
-none       not divided                                  replicated
-========== ============================================ =========================================
+============= ==================================================== ======================
+shard         work                                                 weights
+============= ==================================================== ======================
+column        output width over tp (k/v at most kv heads)          likewise
+row           inner width over tp                                  likewise
+vocab         output width over tp                                 likewise
+heads         heads over tp (k/v heads at most kv heads)           replicated
+tensor        traffic over tp                                      over tp
+expert_column rows over tp / etp, output width over etp            over ep, width over etp
+expert_row    rows over tp / etp, inner width over etp             likewise
+routed        rows over tp / etp under sequence parallelism        none
+routed_width  likewise, width over etp                             none
+sequence      rows over tp under sequence parallelism              replicated
+none          not divided                                          replicated
+============= ==================================================== ======================
+
+The etp ranks that share an expert gather their rows, so each works on etp times the rows and a part of the width.
 """
 
 from __future__ import annotations
@@ -65,6 +70,10 @@ class _Masks:
     row: Array
     tensor: Array
     expert: Array
+    outer: Array
+    inner: Array
+    routed: Array
+    routed_width: Array
     sequence: Array
     matmul: Array
     attention: Array
@@ -84,8 +93,9 @@ def _masks(table: OpTable) -> _Masks:
 
     return _Masks(
         column=is_shard("column", "vocab"), row=is_shard("row"), tensor=is_shard("tensor", "heads"),
-        expert=is_shard("expert"), sequence=is_shard("sequence"), matmul=is_kernel("matmul", "grouped_matmul"),
-        attention=is_kernel("attention"),
+        expert=is_shard("expert_column", "expert_row"), outer=is_shard("expert_column"), inner=is_shard("expert_row"),
+        routed=is_shard("routed", "routed_width"), routed_width=is_shard("routed_width"),
+        sequence=is_shard("sequence"), matmul=is_kernel("matmul", "grouped_matmul"), attention=is_kernel("attention"),
         vector=is_kernel("vector", "scan", "lookup"),
         encoder=np.array([float(o.side == "encoder") for o in table.ops]),
     )  # fmt: skip
@@ -96,20 +106,42 @@ def _one_plus(size: Array, mask: Array) -> Array:
     return 1.0 + (size[:, None] - 1.0) * mask
 
 
-def local_weights(table: OpTable, *, tp: Array, ep: Array) -> Array:
+def _columns(masks: _Masks, tp: Array, etp: Array) -> Array:
+    """Parts of the output width, shape (n, op)."""
+    return _one_plus(tp, masks.column) * _one_plus(etp, masks.outer)
+
+
+def _inner(masks: _Masks, tp: Array, etp: Array) -> Array:
+    """Parts of the inner width, shape (n, op)."""
+    return _one_plus(tp, masks.row) * _one_plus(etp, masks.inner)
+
+
+def _row_parts(masks: _Masks, w: Work) -> Array:
+    """Parts of the rows, shape (n, op); below 1 where ranks that share an expert gather rows of other sequences."""
+    groups, split = w.tp / w.etp, w.sequence_parallel > 0
+    routed = _one_plus(np.where(split, groups, np.minimum(groups, 1.0)), masks.routed)
+    return _one_plus(groups, masks.expert) * routed * _one_plus(np.where(split, w.tp, 1.0), masks.sequence)
+
+
+def _touched(copies: Array, rows: Array) -> Array:
+    """Different experts that rows visit, D·(1 − (1 − 1/D)^rows) of D for even routing, shape (n, op); 1 of 1."""
+    return np.where(copies > 1, copies * (1.0 - (1.0 - 1.0 / np.maximum(copies, 1.0)) ** rows), 1.0)
+
+
+def local_weights(table: OpTable, *, tp: Array, ep: Array, etp: Array) -> Array:
     """Parameters one device holds of each op, shape (n, op), under tensor and expert parallelism."""
     t, masks = table.columns, _masks(table)
     owned = table.parameters > 0
     n_kv = np.minimum(t["n_kv"], t["n"])
-    column = _one_plus(tp, masks.column)
+    column = _columns(masks, tp, etp)
     kv = np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
-    per_copy = t["k"] * ((t["n"] - n_kv) / column + n_kv / kv) / _one_plus(tp, masks.row)
+    per_copy = t["k"] * ((t["n"] - n_kv) / column + n_kv / kv) / _inner(masks, tp, etp)
     matrix = per_copy * t["experts"] / _one_plus(ep, masks.expert) * _is_owned(table)
     bias = t["bias"] / (column * _one_plus(ep, masks.expert))
     return np.where(owned, matrix + bias, 0.0)
 
 
-def stored_bytes(table: OpTable, *, tp: Array, ep: Array, width: float) -> Array:
+def stored_bytes(table: OpTable, *, tp: Array, ep: Array, etp: Array, width: float) -> Array:
     """Bytes of the weights one device holds, shape (n,): each operator's as the checkpoint stores it [byte].
 
     What the checkpoint does not say is ``width`` bytes wide; there, embedding tables stay at 16 bits or more:
@@ -118,7 +150,7 @@ def stored_bytes(table: OpTable, *, tp: Array, ep: Array, width: float) -> Array
     lookup = np.array([o.kernel == "lookup" for o in table.ops])
     plain = np.where(lookup, max(width, 2.0), width)
     widths = np.where(table.columns["stored"] > 0, table.columns["stored"], plain)
-    return np.asarray((local_weights(table, tp=tp, ep=ep) * widths).sum(axis=1))
+    return np.asarray((local_weights(table, tp=tp, ep=ep, etp=etp) * widths).sum(axis=1))
 
 
 def weight_width(table: OpTable, precision: Precision) -> Array:
@@ -174,22 +206,19 @@ def op_costs(
     t, masks = table.columns, _masks(table)
     act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
-    rows_div = _one_plus(w.tp, masks.expert) * np.where(
-        w.sequence_parallel[:, None] * masks.sequence > 0, w.tp[:, None], 1.0
-    )
+    rows_div = _row_parts(masks, w)
     imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
     rows = tokens * t["rows"] / rows_div * imbalance
-    column = _one_plus(w.tp, masks.column)
+    column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
-    k = t["k"] / _one_plus(w.tp, masks.row)
+    k = t["k"] / _inner(masks, w.tp, w.etp)
     copies = t["experts"] / _one_plus(w.ep, masks.expert)
-    touched = np.minimum(copies, np.maximum(rows, 1.0))
     flops = 2.0 * rows * n * k * masks.matmul
-    weights = touched * k * n * weight_width(table, precision) * masks.matmul
+    weights = _touched(copies, rows) * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
-    vector_div = _one_plus(w.tp, masks.tensor) * rows_div
+    vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
     flops += tokens * t["extra_flops"] / vector_div
     read = t["read"] + t["unfused"] * unfused
     inputs += tokens * read / vector_div * wide * masks.vector
@@ -261,8 +290,9 @@ def saved_bytes(
     t, masks = table.columns, _masks(table)
     tokens = w.tokens[:, None]
     tp = w.tp[:, None]
-    whole_div = np.where(w.sequence_parallel[:, None] > 0, tp, 1.0) * np.where(
-        (masks.expert > 0) & (w.sequence_parallel[:, None] == 0), tp, 1.0
+    routed_div = _row_parts(masks, w) * _one_plus(w.etp, masks.inner + masks.routed_width)
+    whole_div = np.where(
+        masks.expert + masks.routed > 0, routed_div, np.where(w.sequence_parallel > 0, w.tp, 1.0)[:, None]
     )
     kept = tokens * (t["saved"] * width + t["mask"]) / tp
     kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div

@@ -32,8 +32,9 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     balancing loss; its maps and counts. Dispatch, 9 + 14/3: gather tokens and probabilities, two exchanges, sort both
     by expert; count tokens for the host, sort the map. Combine, 4 + 1/3: sort, exchange, add up; an empty result.
 
-    A token makes ``top_k`` rows. Experts are divided over the ep ranks, rows over tp (experts are not split inside),
-    the layout of Megatron-Core's parallel folding, https://arxiv.org/abs/2504.14960
+    A token makes ``top_k`` rows. Experts are divided over the ep ranks, an expert's inner width over the etp ranks that
+    share it, and rows over the tp / etp groups of those, as Megatron-Core's parallel folding does,
+    https://arxiv.org/abs/2504.14960
     """
     width = moe.latent_dim or hidden
     up = moe.width * (2 if moe.gated else 1)
@@ -45,15 +46,15 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     if moe.latent_dim:
         ops.append(Op("moe.latent_down", "mlp", "matmul", "sequence", k=hidden, n=width, saved_whole=hidden))
     ops += [
-        Op("moe.dispatch", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,
+        Op("moe.dispatch", "mlp", "vector", "routed", read=PERMUTE_PASSES * width * rows,
            write=PERMUTE_PASSES * width * rows, launches=14),
-        Op("moe.up", "experts", "grouped_matmul", "expert", k=width, n=up, rows=rows, experts=experts,
+        Op("moe.up", "experts", "grouped_matmul", "expert_column", k=width, n=up, rows=rows, experts=experts,
            bias=moe.bias * up * experts, saved_whole=width * rows),
-        Op("moe.act", "mlp", "vector", "sequence", read=up * rows, write=moe.width * rows,
+        Op("moe.act", "mlp", "vector", "routed_width", read=up * rows, write=moe.width * rows,
            unfused=UNFUSED_GATE * moe.width * rows * moe.gated, saved_whole=up * rows),
-        Op("moe.down", "experts", "grouped_matmul", "expert", k=moe.width, n=width, rows=rows, experts=experts,
+        Op("moe.down", "experts", "grouped_matmul", "expert_row", k=moe.width, n=width, rows=rows, experts=experts,
            bias=moe.bias * width * experts, saved_whole=moe.width * rows),
-        Op("moe.combine", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,
+        Op("moe.combine", "mlp", "vector", "routed", read=PERMUTE_PASSES * width * rows,
            write=PERMUTE_PASSES * width, launches=4),
     ]  # fmt: skip
     if moe.latent_dim:

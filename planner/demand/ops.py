@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,11 @@ UNFUSED_RMS, UNFUSED_ROTARY, UNFUSED_GATE = 16.0, 8.0, 2.0
 Array = NDArray[Any]  # float64; int64 where a layout's own columns are handed in
 Kernel = Literal["matmul", "grouped_matmul", "attention", "vector", "scan", "lookup"]
 KERNELS: tuple[Kernel, ...] = ("matmul", "grouped_matmul", "attention", "vector", "scan", "lookup")
-Shard = Literal["none", "column", "row", "heads", "vocab", "expert", "sequence", "tensor"]
-SHARDS: tuple[Shard, ...] = ("none", "column", "row", "heads", "vocab", "expert", "sequence", "tensor")
+Shard = Literal[
+    "none", "column", "row", "heads", "vocab", "sequence", "tensor", "expert_column", "expert_row", "routed",
+    "routed_width",
+]  # fmt: skip
+SHARDS: tuple[Shard, ...] = get_args(Shard)
 GROUPS = ("embedding", "head", "attention", "mlp", "experts", "norm", "other")
 
 

@@ -52,7 +52,7 @@ class Work:
     q_len : new tokens a sequence, before context parallelism
     kv_len : keys each new token may see at most (the whole sequence in training and prefill, the context in decode)
     encoder_len : tokens of the encoder's stream a sequence (0 without an encoder or once encoded)
-    tp, cp, ep : parallel sizes
+    tp, cp, ep, etp : parallel sizes
     sequence_parallel : 1.0 where norms and residuals are divided over tp
     decode : 1.0 where attention runs over the cache, one new token a sequence
     imbalance : busiest expert rank's load over the mean (1: balanced)
@@ -65,6 +65,7 @@ class Work:
     tp: Array
     cp: Array
     ep: Array
+    etp: Array
     sequence_parallel: Array
     decode: Array
     imbalance: Array
@@ -88,6 +89,7 @@ def work(
     tp: object = 1.0,
     cp: object = 1.0,
     ep: object = 1.0,
+    etp: object = 1.0,
     sequence_parallel: object = 0.0,
     decode: object = 0.0,
     imbalance: object = 1.0,
@@ -101,6 +103,7 @@ def work(
         tp,
         cp,
         ep,
+        etp,
         sequence_parallel,
         decode,
     ]

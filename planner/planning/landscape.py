@@ -23,7 +23,7 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
     ----------
     resolved : Resolved             model, cluster and workload (``planner.scenario.resolve.resolve_run``)
     given : mapping                 the scenario; the layout keys it has are held
-    by : sequence of str            layout keys: ``tp pp cp dp ep vpp micro_batch zero_stage recompute …``
+    by : sequence of str            layout keys: ``tp pp cp dp ep etp vpp micro_batch zero_stage recompute …``
 
     Returns
     -------

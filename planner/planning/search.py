@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -64,8 +65,9 @@ def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[in
 def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layouts]:
     """All combinations of the searched keys for a number of devices, in chunks; what is given is held.
 
-    Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, vpp
-    every divisor of the layers of a stage, micro_batch every power of two that divides the batch of a rank.
+    Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, etp
+    every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every power of two that divides the
+    batch of a rank.
     """
     n, task, case = resolved.cluster.devices, resolved.task, resolved.case
     given = told(given, task)
@@ -87,8 +89,9 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
         for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
             for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
                 dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
-                for vpp in _choices(given, "vpp", _chunks(case, pp) if train else [1]):
-                    chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "vpp": vpp})
+                shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
+                for etp, vpp in product(shares, _choices(given, "vpp", _chunks(case, pp) if train else [1])):
+                    chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp})
                     rows += inner
                     if rows >= CHUNK:
                         yield _product(chunk, grids, batch if train else None)

@@ -11,14 +11,14 @@ from planner.planning.plan import Choice, Plan
 from planner.planning.search import REASONS
 from planner.units import format_gib, format_quantity
 
-LAYOUT = ("dp", "tp", "pp", "cp", "ep", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
+LAYOUT = ("dp", "tp", "pp", "cp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
 Rows = list[dict[str, Any]]
 
 
 def layout_text(e: Estimate) -> str:
     """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``."""
     row = e.inputs
-    parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "vpp") if int(row.get(k) or 1) > 1]
+    parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "etp", "vpp") if int(row.get(k) or 1) > 1]
     if e.resolved.task == "train":
         parts.append(f"micro-batch {row['micro_batch']}")
         parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] else []

@@ -19,7 +19,12 @@ from planner.cost.runs import TrainingRun
 from planner.cost.schedules import SCHEDULES
 from planner.cost.training import training_step
 from planner.demand.transformer import Demand
-from planner.scenario.defaults import default_framework, default_gradients, settings_of_layout
+from planner.scenario.defaults import (
+    default_expert_tensor,
+    default_framework,
+    default_gradients,
+    settings_of_layout,
+)
 from planner.scenario.keys import KEYS, Value
 from planner.supply.cluster import Cluster
 
@@ -39,14 +44,19 @@ def axis_sizes(given: Mapping[str, Value]) -> dict[str, Value]:
     return {**sizes, "dp": dp, "devices": int(given.get("devices", dp * inner))}
 
 
-def layout_columns(given: Mapping[str, Value], sizes: Mapping[str, Value], task: str) -> dict[str, int]:
-    """The layout of one scenario as integers; what is not given takes the common choice."""
+def layout_columns(
+    given: Mapping[str, Value], sizes: Mapping[str, Value], task: str, *, experts: int
+) -> dict[str, int]:
+    """The layout of one scenario as integers, of a model with so many experts; what is not given takes the common
+    choice."""
     given = told(given, task)
     dp, tp, pp = int(sizes["dp"]), int(sizes["tp"]), int(sizes["pp"])
+    etp = int(given.get("etp", default_expert_tensor(experts=experts, tp=tp, ep=int(sizes["ep"]))))
     micro = int(given.get("micro_batch", 1))
     batch = int(given.get("global_batch", dp * micro * (4 * pp if pp > 1 and task == "train" else 1)))
     return {
         **{k: int(sizes[k]) for k in ("dp", "tp", "pp", "cp", "ep", "vpp")},
+        "etp": etp,
         "micro_batch": micro,
         "global_batch": batch,
         "zero_stage": int(given.get("zero_stage", 1 if task == "train" and dp > 1 else 0)),
@@ -129,3 +139,12 @@ def settings_notes(run: TrainingRun, named: Set[str], *, tp: int) -> list[str]:
     if tp > 1 and "overlap_tp" not in named:
         notes.append(f"overlap_tp = {run.overlap_tp} (all: Megatron-LM's sequence parallelism on Hopper and newer)")
     return notes
+
+
+def expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[str]:
+    """Words on how experts are divided, where that was not given and ranks share the rest of a layer."""
+    if "etp" in given or not experts or x.tp[0] == 1:
+        return []
+    why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
+        "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
+    return [f"etp = {int(x.etp[0])} ({why})"]

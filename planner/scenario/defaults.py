@@ -28,6 +28,23 @@ def default_framework(execution: Execution, zero_stage: int, attention: str = "f
     return framework("megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron")
 
 
+def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
+    """Ranks that share one expert where ``etp`` is not given: those of tensor parallelism, or one where experts are
+    divided over ranks already.
+
+    Without ep, experts are split like every other matrix: Megatron-LM (``--expert-tensor-parallel-size`` is
+    ``--tensor-model-parallel-size`` unless given, https://github.com/NVIDIA/Megatron-LM, parallel_state.py), torchtitan
+    (tensor parallelism where ``expert_parallel_degree`` is 1), MaxText (``mlp_moe`` lies on the tensor axis,
+    configs/base.yml), vLLM (https://docs.vllm.ai/en/latest/serving/expert_parallel_deployment), SGLang, and
+    TensorRT-LLM, where it is the default pattern (https://nvidia.github.io/TensorRT-LLM/0.21.0/advanced/expert-parallelism.html).
+    With ep, experts are whole: torchtitan's ``expert_tensor_parallel_degree`` is 1, vLLM's expert parallelism leaves no
+    tensor parallelism inside, and recipes for Megatron-LM set 1, though tp stays its own default. Replicas are engines
+    of their own; vLLM's data-parallel attention, whose experts form one group of dp·tp ranks, is etp = dp·tp
+    (https://docs.vllm.ai/en/latest/serving/data_parallel_deployment).
+    """
+    return tp if experts and ep == 1 else 1
+
+
 def default_gradients(used: Framework, precision: Precision) -> str:
     """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; beside 8- and 4-bit
     matmuls what the framework's recipes take."""

@@ -79,6 +79,7 @@ KEYS: dict[str, Key] = {
         _size("pp", "pipeline-parallel size", searched=True),
         _size("cp", "context-parallel size", searched=True),
         _size("ep", "expert-parallel size, over dp·cp·tp", searched=True),
+        _size("etp", "ranks that share one expert, each a part of its width; etp·ep divides dp·cp·tp", searched=True),
         _size("vpp", "model chunks a pipeline stage (interleaving)", searched=True),
         _size("micro_batch", "sequences a micro-batch, per data-parallel rank", searched=True),
         _size("global_batch", "sequences a step"),

@@ -33,6 +33,7 @@ from planner.errors import BadInputError, unknown
 from planner.precision import DTYPES
 from planner.scenario.complete import (
     axis_sizes,
+    expert_notes,
     fastest_that_fits,
     layout_choices,
     layout_columns,
@@ -158,7 +159,8 @@ def resolve(
     """
     sizes = axis_sizes(given)
     resolved = resolve_run({**given, **sizes}, dirs=dirs, folder=folder, model=model)
-    tried = layout_choices(given, layout_columns(given, sizes, resolved.task), resolved.task)
+    columns = layout_columns(given, sizes, resolved.task, experts=resolved.case.sizes.experts)
+    tried = layout_choices(given, columns, resolved.task)
     x = lawful(tried, resolved.case)
     if not len(x):
         refuse_unlawful(tried, resolved.case)
@@ -166,6 +168,7 @@ def resolve(
     if isinstance(resolved.run, TrainingRun):
         x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
         resolved = with_notes(resolved, _choice_notes(given, x, resolved.run))
+    resolved = with_notes(resolved, expert_notes(given, x, resolved.case.sizes.experts))
     return with_notes(resolved, layout_notes(resolved, x)), x
 
 
@@ -262,7 +265,8 @@ def resolve_run(
     keys = resolved_keys(task, given, names, cluster, precision, run)
     notes = [*assumed.notes, *model.assumed]
     resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
-    return settle(resolved, layouts(**layout_columns(given, axis_sizes(given), task)))
+    columns = layout_columns(given, axis_sizes(given), task, experts=resolved.case.sizes.experts)
+    return settle(resolved, layouts(**columns))
 
 
 def resolve_precision(

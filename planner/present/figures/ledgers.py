@@ -216,7 +216,7 @@ def _asked(estimate: Estimate) -> str:
 
 def _layout(estimate: Estimate) -> str:
     keys = estimate.inputs
-    sizes = [f"{k} {keys[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "vpp") if keys.get(k, 1) != 1]
+    sizes = [f"{k} {keys[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "etp", "vpp") if keys.get(k, 1) != 1]
     sizes += [
         f"{k.replace('_', ' ')} {keys[k]}"
         for k in (

@@ -39,7 +39,7 @@ AXES: Mapping[str, tuple[str, float]] = {
     "usd_per_hour": ("rent [USD/hour]", 1.0),
     "devices": ("devices", 1.0),
 }
-_LAYOUT = ("tp", "pp", "cp", "dp", "ep", "vpp", "micro_batch", "zero_stage", "recompute")
+_LAYOUT = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "recompute")
 _SHORT = {"micro_batch": "mb", "zero_stage": "zero"}
 _IDLE: Mapping[str, object] = {"zero_stage": 0, "recompute": "none"}
 APART = 80.0  # pt between the points of the front that are named
