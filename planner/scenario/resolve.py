@@ -22,6 +22,7 @@ from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
 from planner.cost.runs import InferenceRun, TrainingRun
 from planner.cost.schedules import SCHEDULES, Schedule
+from planner.demand.cache import with_expanded_latents
 from planner.demand.compression import compress
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
@@ -37,9 +38,11 @@ from planner.scenario.complete import (
     layout_columns,
     runs,
     settings_notes,
+    told,
 )
 from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
+from planner.scenario.engines import engine_settings
 from planner.scenario.keys import KEYS, Value
 from planner.scenario.overrides import override_notes, overrides
 from planner.supply.accelerator import peak_flops
@@ -99,7 +102,7 @@ class Resolved:
         run, chip = self.run, self.cluster.accelerator
         case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
         if isinstance(run, InferenceRun):
-            return case
+            return replace(case, sequences=run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
                        host_link=chip.host is not None)  # fmt: skip
@@ -255,10 +258,11 @@ def resolve_run(
     if task == "train":
         run = _training_run(given, model, cluster, precision, assumed)
     else:
-        run = _inference_run(given, task, model, precision, assumed)
+        run = _inference_run(given, task, model, cluster.accelerator, precision, assumed)
     keys = resolved_keys(task, given, names, cluster, precision, run)
     notes = [*assumed.notes, *model.assumed]
-    resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
+    d = with_expanded_latents(demand(model)) if given.get("latent_cache") == "expanded" else demand(model)
+    resolved = Resolved(task, model, d, cluster, precision, run, keys, notes, frozenset(given))
     return settle(resolved, layouts(**layout_columns(given, axis_sizes(given), task)))
 
 
@@ -354,6 +358,7 @@ def _inference_run(
     given: Mapping[str, Value],
     task: str,
     model: Model,
+    chip: Accelerator,
     precision: Precision,
     assumed: Assumed,
 ) -> InferenceRun:
@@ -373,7 +378,8 @@ def _inference_run(
     else:  # the last token is generated, not read
         _refuse_beyond_positions(model, "input_len + output_len - 1", inputs + outputs - 1)
     key = "concurrency" if task == "serve" else "batch"
-    batch = int(assumed.default(given, key, 1))
+    replicas = int(given.get("dp", 1))
+    batch = int(assumed.default(given, key, replicas, "one sequence a replica" if replicas > 1 else ""))
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
@@ -383,4 +389,5 @@ def _inference_run(
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
+        **engine_settings(told(given, task), task, model, chip, chosen, inputs + outputs),
     )  # fmt: skip
