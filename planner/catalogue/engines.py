@@ -44,7 +44,7 @@ class EngineMemory:
     fraction, reserve : the default share, or what the device's memory is reduced by to give it
     tiers : defaults by device
     logit_bytes : [byte] that logits, their copies and the sampler hold a logit at their peak
-    logits_of : ``sequences`` or ``tokens`` of a step
+    logits_of : ``sequences`` or ``tokens`` of a step, or ``slots`` for sequences, which are held throughout
     workspace : [byte] that libraries allocate beyond the framework's allocator, communicators apart
     graphs : [byte] of captured graphs that are charged before the cache is sized
     allocates : ``pool`` (all that is left), ``context`` (the cache of max_model_len tokens) or ``need``

@@ -10,7 +10,8 @@ weights          as stored, divided by the layout
 activations      tokens · (2·hidden + input and output of the operator that holds most) · width, of a step of
                  ``token_budget`` tokens; of the pass itself where no budget is set
 logits           what the head and the sampler hold beyond that: tokens · hidden · width + sequences · vocabulary ·
-                 (bytes a logit of the engine), where it is more; the layers' activations are gone by then
+                 (bytes a logit of the engine), where it is more; the layers' activations are gone by then. All of it
+                 where the engine holds a slot for each sequence throughout
 graphs           captured graphs that an engine charges before it sizes the cache
 communicators    buffers of each communicator, and workspaces that libraries allocate beyond the framework (non-torch)
 context          the driver's context and what libraries hold
@@ -126,18 +127,18 @@ def _sequence(d: Demand, run: InferenceRun, w: Work, tokens: float) -> Array:
 def _step_bytes(d: Demand, x: Layouts, run: InferenceRun, w: Work, sequences: Array) -> Terms:
     """What the largest step holds besides weights and cache, and what it needs to run at all, (n,) a term [byte]."""
     width, memory = run.precision.bytes_of("activation"), run.engine.memory
-    tokens, rows = w.tokens, sequences
-    if run.token_budget:
-        tokens = np.full(len(x), float(run.token_budget))
-        rows = tokens if memory.logits_of == "tokens" else np.minimum(tokens, run.max_num_seqs or np.inf)
+    tokens = np.full(len(x), float(run.token_budget)) if run.token_budget else w.tokens
     layers = tokens * (2.0 * d.model.hidden + widest(d, w.tp)) * width
+    rows = {"sequences": np.minimum(tokens, run.max_num_seqs or sequences), "tokens": tokens,
+            "slots": np.full(len(x), float(run.max_num_seqs))}[memory.logits_of]  # fmt: skip
     # Engines gather the logits of all ranks before they sample.
-    a_logit = memory.logit_bytes or (width + 4.0) / w.tp
-    head = tokens * d.model.hidden * width + rows * (d.model.head.outputs if d.model.head else 0) * a_logit
+    logits = rows * (d.model.head.outputs if d.model.head else 0) * (memory.logit_bytes or (width + 4.0) / w.tp)
+    if memory.logits_of != "slots":
+        logits = np.maximum(logits + tokens * d.model.hidden * width - layers, 0.0)
     groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1)
     return {
         "activations": layers,
-        "logits": np.maximum(head - layers, 0.0),
+        "logits": logits,
         "graphs": np.full(len(x), memory.graphs),
         "communicators": COMMUNICATOR_BYTES * groups + memory.workspace,
         "context": np.full(len(x), CONTEXT_BYTES),
