@@ -14,6 +14,7 @@ from importlib import resources
 
 import numpy as np
 
+from planner.catalogue.engines import engine
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.validation.study import Rows, error_row
 
@@ -33,7 +34,8 @@ class Logged:
     def ratios(self) -> dict[str, float]:
         """ln(predicted / logged) of every figure that was logged."""
         e = self.estimate
-        whole = self.row["engine"] == "llama.cpp"  # allocates the cache that was asked for, whatever is left
+        # An engine that allocates the whole context logs the cache that was asked for, whatever is left.
+        whole = engine(self.row["engine"]).memory.allocates == "context"
         pool = e.memory["kv_cache"] if whole else _number(e.results["kv_pool_bytes"])
         found = (e.memory["weights"] / GIB, pool / GIB, _number(e.results["kv_cache_tokens"]))
         return {k: float(np.log(v / float(self.row[k]))) for k, v in zip(LOGGED, found, strict=True) if self.row[k]}
@@ -60,12 +62,12 @@ def serving_logs() -> list[Logged]:
 def serving_rows(logs: list[Logged]) -> Rows:
     """Errors of each figure by engine and over all, a row each."""
     out: Rows = []
-    for engine in (*sorted({x.row["engine"] for x in logs}), "all"):
-        of = [x for x in logs if engine in ("all", x.row["engine"])]
+    for name in (*sorted({x.row["engine"] for x in logs}), "all"):
+        of = [x for x in logs if name in ("all", x.row["engine"])]
         for figure in LOGGED:
             values = [x.ratios[figure] for x in of if figure in x.ratios]
             if values:
-                out.append({"engine": engine, "figure": figure, **error_row(values)})
+                out.append({"engine": name, "figure": figure, **error_row(values)})
         wrong = sum(not x.right for x in of)
-        out.append({"engine": engine, "figure": f"started or not, {wrong} wrong", "runs": len(of)})
+        out.append({"engine": name, "figure": f"started or not, {wrong} wrong", "runs": len(of)})
     return out
