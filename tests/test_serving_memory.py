@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import Cli
 
-from planner.catalogue.engines import engines
+from planner.catalogue.engines import engine, engines
 from planner.catalogue.models import load_model, model_ids
 from planner.catalogue.schema import Attention, CompressedAttention
 from planner.demand.cache import kv_cache_bytes, kv_cache_bytes_per_token, recurrent_state_bytes
@@ -67,10 +67,10 @@ def test_no_start_without_room_for_one_sequence(cli: Cli) -> None:
     assert ran.code == 0 and "room for kv cache" in ran.out.replace("_", " ")
 
 
-@pytest.mark.parametrize("engine", sorted(engines()))
-def test_the_ledger_fills_the_device_where_the_pool_is_full(engine: str) -> None:
+@pytest.mark.parametrize("name", sorted(engines()))
+def test_the_ledger_fills_the_device_where_the_pool_is_full(name: str) -> None:
     """All lines, with the pool in place of the cache that is needed, sum to the device."""
-    e = estimated({**LONG, "hardware": "h100-sxm5-80gb", "engine": engine, "max_model_len": 4096})
+    e = estimated({**LONG, "hardware": "h100-sxm5-80gb", "engine": name, "max_model_len": 4096})
     filled = sum(e.memory.values()) - e.memory["kv_cache"] + float(str(e.results["kv_pool_bytes"]))
     assert filled == pytest.approx(e.capacity, rel=1e-9)
     assert all(v >= 0 for v in e.memory.values())
@@ -159,6 +159,22 @@ def test_defaults_depend_on_the_device() -> None:
     assert found == {"h100-sxm5-80gb": (8192, 1024), "a100-sxm4-80gb": (2048, 256), "l4-24gb": (2048, 256)}
     sglang = estimated({"task": "decode", "model": "llama-3.1-8b", "hardware": "h100-sxm5-80gb", "engine": "sglang"})
     assert float(str(sglang.inputs["memory_fraction"])) == pytest.approx(0.835, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [("vllm-0.6.5", "vllm-0.6"), ("vllm-0.5.3", "vllm-0.6"), ("vllm-0.6.6", "vllm-0.11"), ("vllm-0.16.1", "vllm-0.11"),
+     ("vllm-0.9.2", "vllm-0.11"), ("vllm-0.17.1", "vllm"), ("vllm-0.22", "vllm"), ("vllm-1.0", "vllm"),
+     ("sglang-0.5.2", "sglang")],
+)  # fmt: skip
+def test_a_release_stands_for_its_generation(said: str, means: str) -> None:
+    assert engine(said).id == means
+
+
+@pytest.mark.parametrize("said", ["vllm-", "vllm-new", "tgi-2.4", "0.6"])
+def test_an_unknown_engine_is_refused(said: str) -> None:
+    with pytest.raises(BadInputError, match="unknown engine"):
+        engine(said)
 
 
 def test_a_longest_sequence_that_is_too_short_is_refused() -> None:

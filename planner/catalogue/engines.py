@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,6 +92,7 @@ class Engine:
     basis: str
     source: str
     memory: EngineMemory
+    last_release: tuple[int, ...] = ()  # of this generation of the engine; none yet where empty
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +101,7 @@ def engines() -> Mapping[str, Engine]:
     text = (resources.files("planner.catalogue") / "engines.yaml").read_text(encoding="utf-8")
     return {
         id: Engine(id, e["name"], parse_quantity(e["step_overhead"], "s"), e["basis"], e["source"],
-                   _memory(e["memory"]))
+                   _memory(e["memory"]), _release(e.get("last_release", "")))
         for id, e in yaml.safe_load(text).items()
     }  # fmt: skip
 
@@ -123,9 +125,27 @@ def _bytes(text: str) -> float:
     return parse_quantity(text, "byte")
 
 
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part)
+
+
 def engine(name: str) -> Engine:
-    """Look an engine up by name; an unknown one is refused with the allowed names."""
-    found = engines().get(name.strip().lower())
+    """Look an engine up by name, or by name and release (``vllm-0.15.1``); an unknown one is refused with the allowed
+    names."""
+    name = name.strip().lower()
+    found = engines().get(name) or _generation(name)
     if found is None:
         raise unknown("engine", name, engines())
     return found
+
+
+def _generation(name: str) -> Engine | None:
+    """The generation of an engine that a release belongs to: the first whose last release is no older."""
+    said = re.fullmatch(r"(.+?)-(\d+(?:\.\d+)*)", name)
+    if said is None or said[1] not in engines():
+        return None
+    release = _release(said[2])
+    kin = [e for id, e in engines().items() if id.rpartition("-")[0] == said[1] and e.last_release]
+    # 0.16.1 is a release of 0.16: as many parts are compared as the last release has.
+    past = [e for e in kin if release[: len(e.last_release)] <= e.last_release]
+    return min(past, key=lambda e: e.last_release, default=engines()[said[1]])
