@@ -5,7 +5,7 @@ from _gallery import write
 from planner.cost.roofs import device_roofs
 from planner.demand.workload import Precision
 from planner.present.figures import roofs_figure
-from planner.scenario.resolve import cluster_of
+from planner.scenario.names import cluster_of
 
 CHIPS = (
     "b200-sxm-180gb",

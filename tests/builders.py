@@ -16,7 +16,7 @@ from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
-from planner.scenario.resolve import cluster_of
+from planner.scenario.names import cluster_of
 from planner.supply.cluster import Cluster
 
 

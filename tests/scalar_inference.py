@@ -102,7 +102,11 @@ def pass_memory(d: Dense, r: Served, *, decode: bool) -> tuple[dict[str, float],
     """The memory ledger of the fullest stage, and the tokens the caches of all replicas could hold together."""
     tokens = r.sequences * (1 if decode else r.input_len) / r.cp
     length = r.input_len + r.output_len
-    widest = max(d.up, d.query + d.key_value, d.hidden)
+    # Input and output of the operator that holds most beside the residual stream.
+    widest = max(d.hidden + d.up / r.tp, (d.up + d.width) / r.tp, d.width / r.tp + d.hidden, 2 * d.hidden,
+                 d.hidden + (d.query + d.key_value) / r.tp, d.query / r.tp + d.hidden,
+                 3 * d.hidden * (not d.llama))  # fmt: skip
+    layers = tokens * (2 * d.hidden + widest) * WIDE
     ledgers, room = [], []
     for i in range(r.pp):
         n = d.layers // r.pp
@@ -114,9 +118,11 @@ def pass_memory(d: Dense, r: Served, *, decode: bool) -> tuple[dict[str, float],
         ledger = {
             "weights": weights,
             "kv_cache": r.sequences * length * a_token,
-            "activations": tokens * (2 * d.hidden + widest / r.tp) * WIDE,
-            "logits": r.sequences * d.vocab / r.tp * (WIDE + 4),
-            "context": (0.6 + 0.4 * ((r.tp > 1) + (r.pp > 1))) * GIB,
+            "activations": layers,
+            # They stand beside the last layer's output, when the layers are done.
+            "logits": max(r.sequences * d.vocab / r.tp * (WIDE + 4) + tokens * d.hidden * WIDE - layers, 0.0),
+            "communicators": 0.4 * GIB * ((r.tp > 1) + (r.pp > 1)),
+            "context": 0.6 * GIB,
         }
         ledgers.append(ledger)
         rest = sum(ledger.values()) - ledger["kv_cache"]

@@ -20,7 +20,7 @@ from planner.planning.estimate import COLUMNS, Estimate, estimate_rows, estimate
 from planner.planning.plan import make_plan
 from planner.present.tables import to_csv
 from planner.scenario.keys import KEYS, TASKS
-from planner.scenario.resolve import hardware
+from planner.scenario.names import hardware
 
 TODAY = date(2026, 11, 1)
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,10 +47,12 @@ OTHER: Mapping[str, object] = {
     "overlap_dp": False, "overlap_tp": "none", "overlap_ep": True, "context_exchange": "all_gather",
     "framework": "torch", "lora_rank": 16, "compiled": True, "imbalance": 1.7, "network_bandwidth": "100 Gbit/s",
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
-    "price": "1.25 USD/hour", "quantization": "gptq-int4",
+    "price": "1.25 USD/hour", "quantization": "gptq-int4", "memory_fraction": 0.5, "token_budget": 4096,
+    "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded",
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
+    "latent_cache": {"model": "deepseek-v2-lite"},
 }  # fmt: skip
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 

@@ -238,7 +238,7 @@ def test_an_etp_that_divides_nothing_is_refused_with_what_would(keys: dict[str, 
 
 
 def test_the_placement_says_where_the_ranks_that_share_an_expert_lie() -> None:
-    e = estimated(**{**QWEN, "devices": 32, "dp": 2, "tp": 4, "pp": 4, "ep": 2, "etp": 4})
+    e = estimated(**{**QWEN, "devices": 32, "dp": 2, "tp": 4, "pp": 4, "ep": 2, "etp": 4, "batch": 2})
     (said,) = (a for a in e.assumed if a.startswith("placement"))
     assert "tp 4" in said.split(" inside")[0] and "etp 4" in said.split(" inside")[0] and "ep 2" in said
 

@@ -17,7 +17,8 @@ from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.schedules import SCHEDULES, Pipeline, StageTimes
 from planner.cost.training import Step, training_step
-from planner.demand.costs import cache_values, local_weights, op_costs, saved_bytes
+from planner.demand.cache import cache_values
+from planner.demand.costs import local_weights, op_costs, saved_bytes
 from planner.demand.memory import sharded, state_bytes_per_parameter
 from planner.demand.ops import Op, OpTable
 from planner.demand.optimizer import optimizer

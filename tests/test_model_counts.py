@@ -12,14 +12,8 @@ import yaml
 from planner.catalogue.huggingface import model_from_config, supported_types
 from planner.catalogue.models import describe, load_model, model_aliases, model_ids, resolve_id
 from planner.catalogue.schema import Attention, LatentAttention, LinearAttention, Model, Moe
-from planner.demand.counts import (
-    forward_flops,
-    kv_cache_bytes,
-    kv_cache_bytes_per_token,
-    parameter_counts,
-    recurrent_state_bytes,
-    summary,
-)
+from planner.demand.cache import kv_cache_bytes, kv_cache_bytes_per_token, recurrent_state_bytes
+from planner.demand.counts import forward_flops, parameter_counts, summary
 from planner.errors import BadInputError, CatalogueError
 
 DATA = Path(__file__).parent / "data"

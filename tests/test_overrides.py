@@ -10,7 +10,7 @@ from builders import cluster
 
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
-from planner.scenario.resolve import cluster_of
+from planner.scenario.names import cluster_of
 from planner.supply.collectives import OPERATIONS, collective_efficiency, collective_time
 from planner.supply.cost import cluster_price
 from planner.supply.overrides import Overrides, overridden

@@ -129,7 +129,8 @@ def test_a_window_bounds_what_a_prompt_and_a_token_attend_to(length: int) -> Non
     w = min(WINDOW, length + 50)
     due = windowed(tokens=3, batch=3, seen=w, read=w)
     assert decode.time["forward.attention"] == pytest.approx(32 * forward(due, "attention"))
-    assert decode.memory["kv_cache"] == pytest.approx(3 * min(WINDOW, length + 100) * 32 * 2048 * WIDE)
+    kept = min(WINDOW + 512, length + 100)  # the window, and beside it what is read at once
+    assert decode.memory["kv_cache"] == pytest.approx(3 * kept * 32 * 2048 * WIDE)
 
 
 # Encoder and decoder. Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, table 3 (big): 6 + 6 layers, hidden 1,024,
@@ -201,7 +202,6 @@ def test_an_encoder_alone_reads_its_own_text() -> None:
     assert found.time["forward.attention"] == pytest.approx(12 * forward(attention, "attention"))
 
 
-@pytest.mark.xfail(strict=True, reason="the encoder's own layers are counted, and cross-attention as long as the text")
 def test_a_decoder_caches_its_own_keys_and_those_of_the_encoders_tokens() -> None:
     found = estimate(model="transformer-big", task="decode", devices=1, batch=4, input_len=100, output_len=50,
                      encoder_len=400, compute_dtype="bf16", weight_dtype="bf16")  # fmt: skip
@@ -218,8 +218,9 @@ def test_a_gated_delta_net_holds_a_state_and_no_keys() -> None:
     https://arxiv.org/abs/2412.06464)."""
     found = estimate(model="qwen3-next-80b-a3b", task="decode", devices=2, tp=2, batch=8, input_len=500, output_len=100)
     state = 32 * 128 * 128 + 4 * 8192
-    assert found.memory["kv_cache"] == pytest.approx(WIDE * 8 * (36 * state / 2 + 12 * 600 * 2 * 2 * 256 / 2))
-    assert found.memory["context"] == pytest.approx(1.0 * GIB)
+    cached = 12 * 600 * 2 * 2 * 256 / 2 * WIDE
+    assert found.memory["kv_cache"] == pytest.approx(8 * (36 * state / 2 * 4 + cached))  # states are fp32
+    assert found.memory["context"] + found.memory["communicators"] == pytest.approx(1.0 * GIB)
 
 
 def test_full_attention_of_qwen3_next_is_gated() -> None:

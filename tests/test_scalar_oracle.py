@@ -136,9 +136,10 @@ def test_every_term_of_a_prefill(model: Dense, row: Served) -> None:
     seconds = sum(due.values())
     assert found.row["ttft_s"] == pytest.approx(seconds)
     assert found.row["mfu"] == pytest.approx(flops(model, row, decode=False) / (seconds * row.devices * PEAK))
-    ledger, room = pass_memory(model, row, decode=False)
-    same(found.memory, ledger)
-    assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
+    if row.engine == "ideal":  # what engines hold besides is held to what they log, in test_serving_memory
+        ledger, room = pass_memory(model, row, decode=False)
+        same(found.memory, ledger)
+        assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
 
 
 @pytest.mark.parametrize("row", SERVED, ids=str)
@@ -153,9 +154,10 @@ def test_every_term_of_a_decode_step(model: Dense, row: Served) -> None:
     assert found.row["tpot_s"] == pytest.approx(seconds)
     assert found.row["output_tokens_per_s"] == pytest.approx(row.batch / seconds)
     assert found.row["mfu"] == pytest.approx(flops(model, row, decode=True) / (seconds * row.devices * PEAK))
-    ledger, room = pass_memory(model, row, decode=True)
-    same(found.memory, ledger)
-    assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
+    if row.engine == "ideal":  # what engines hold besides is held to what they log, in test_serving_memory
+        ledger, room = pass_memory(model, row, decode=True)
+        same(found.memory, ledger)
+        assert (found.row["kv_cache_tokens"] or 0.0) == pytest.approx(room)
 
 
 @pytest.mark.parametrize("row", SERVED, ids=str)

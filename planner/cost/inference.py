@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.cost.exchange import EXCHANGED, Traffic, Window, layer_exchange
-from planner.cost.groups import shares_experts_apart, stage_group
+from planner.cost.groups import stage_group
 from planner.cost.layouts import Layouts
-from planner.cost.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES, device_capacity, total
 from planner.cost.passes import inference_kernels, inference_work
 from planner.cost.runs import InferenceRun, Terms
-from planner.cost.stages import stage_counts
-from planner.demand.costs import cache_values, stored_bytes
+from planner.cost.serving_memory import Serving, serving_memory
 from planner.demand.ops import GROUPS, Array
 from planner.demand.transformer import Demand
 from planner.demand.workload import Work
@@ -27,11 +25,15 @@ from planner.supply.collectives import p2p_time
 
 @dataclass(frozen=True)
 class Pass:
-    """Ledgers of one pass. ``time`` [s] and ``memory`` [byte] map a term to an array of shape (n,)."""
+    """Ledgers of one pass: ``time`` maps a term to an array of shape (n,) [s]; ``held`` is what a device holds."""
 
     time: Terms
-    memory: Terms
-    cache_tokens: Array
+    held: Serving
+
+    @property
+    def memory(self) -> Terms:
+        """The memory ledger, (n,) a term [byte]."""
+        return self.held.terms
 
     @property
     def total_time(self) -> Array:
@@ -68,8 +70,7 @@ def inference_pass(
     send = p2p_time(boundary, ranks=group.ranks, stride=group.stride, cluster=cluster)
     time["comm.pp"] = (x.pp - 1.0) * send
     time["engine"] = np.full(len(x), run.engine.step_overhead)
-    memory, room = _memory(d, cluster, x, run, w, sequences)
-    return Pass(time, memory, room)
+    return Pass(time, serving_memory(d, cluster, x, run, w, sequences))
 
 
 @dataclass(frozen=True)
@@ -115,52 +116,3 @@ def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *
         for axis in axes:
             out[f"comm.{axis}"] += exchange[axis].forward * section.count
     return out
-
-
-def _memory(
-    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, sequences: Array
-) -> tuple[Terms, Array]:
-    """Memory of the fullest stage, and the tokens the cache could hold on it."""
-    weights, per_sequence = _held_bytes(d, run, w)
-    activations, logits, context = _transient_bytes(d, x, run, w, sequences)
-    out: Terms = {}
-    room = np.zeros(len(x))
-    for pp in np.unique(x.pp):
-        rows = np.flatnonzero(x.pp == pp)
-        counts = stage_counts(d, pp=int(pp), vpp=1)
-        cache = (per_sequence[rows] @ counts.T) * run.precision.bytes_of("kv")
-        ledger = {
-            "weights": weights[rows] @ counts.T,
-            "kv_cache": cache * sequences[rows, None],
-            "activations": activations[rows, None] + 0 * cache,
-            "logits": logits[rows, None] + 0 * cache,
-            "context": context[rows, None] + 0 * cache,
-        }
-        free = device_capacity(cluster, run) - (total(ledger) - ledger["kv_cache"])
-        per_token = np.maximum(cache / (run.input_len + run.output_len), 1e-9)
-        room[rows] = np.maximum(np.min(np.where(cache > 0, free / per_token, np.inf), axis=1), 0.0)
-        at = np.arange(len(rows)), np.argmax(total(ledger), axis=1)
-        for k, v in ledger.items():
-            out.setdefault(k, np.zeros(len(x)))[rows] = v[at]
-    return out, np.where(np.isfinite(room), room, 0.0)
-
-
-def _held_bytes(d: Demand, run: InferenceRun, w: Work) -> tuple[Array, Array]:
-    """Of one layer of each section, (n, section): weights as stored [byte], and cached values of a whole sequence."""
-    stored, none = run.precision.bytes_of("weight"), np.zeros(len(w.tp))
-    final = np.full(len(w.tp), float(run.input_len + run.output_len))
-    weights = [stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=stored) if s.table.ops else none
-               for s in d.sections]  # fmt: skip
-    cached = [cache_values(s.table, tp=w.tp, kv_len=final).sum(axis=1) if s.table.ops else none for s in d.sections]
-    return np.stack(weights, axis=1), np.stack(cached, axis=1)
-
-
-def _transient_bytes(d: Demand, x: Layouts, run: InferenceRun, w: Work, sequences: Array) -> tuple[Array, Array, Array]:
-    """What a pass holds besides: activations, logits, context and communicators, (n,) each [byte]."""
-    width = run.precision.bytes_of("activation")
-    widest = max((o.n for s in d.sections for o in s.table.ops
-                  if o.kernel == "matmul" and o.name != "head.logits"), default=0.0)  # fmt: skip
-    activations = w.tokens * (2.0 * d.model.hidden + widest / w.tp) * width
-    logits = sequences * (d.model.head.outputs if d.model.head else 0) / w.tp * (width + 4.0)
-    groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1) + shares_experts_apart(x)
-    return activations, logits, CONTEXT_BYTES + COMMUNICATOR_BYTES * groups

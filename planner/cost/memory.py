@@ -61,11 +61,11 @@ class StageMemory:
 
 
 def device_capacity(cluster: Cluster, run: TrainingRun | InferenceRun) -> float:
-    """Memory that a run may fill on a device [byte]: what a program can allocate, or the share that an engine manages.
+    """Memory that a run may fill on a device [byte]: what a program can allocate.
 
-    A layout fits where its ledger sums to no more; the KV cache has what the other terms leave of it.
+    A layout fits where its ledger sums to no more. What an engine leaves unused is a line of that.
     """
-    return cluster.accelerator.capacity * run.memory_fraction
+    return cluster.accelerator.capacity
 
 
 def memory_ledger(

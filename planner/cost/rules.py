@@ -25,6 +25,7 @@ Row = Mapping[str, int | str | bool]
 EVERY = ("train", "prefill", "decode", "serve", "forward")
 TRAIN = ("train",)
 ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequence
+INFERENCE = ("prefill", *ONE_TOKEN, "forward")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Case:
     schedule : of the pipeline, None where it follows the layout
     context_exchange, offload : of a training run
     chip, host_link : the accelerator, and whether it lists a link to its host
+    sequences : at once, over all replicas of inference; 0 where nothing says it
     """
 
     task: str
@@ -62,6 +64,7 @@ class Case:
     offload: str = "none"
     chip: str = ""
     host_link: bool = True
+    sequences: int = 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,12 @@ def _cp_tokens_words(r: Row, c: Case) -> str:
             f"into them; allowed: {allowed}")  # fmt: skip
 
 
+def _idle_words(r: Row, c: Case) -> str:
+    key = "concurrency" if c.task == "serve" else "batch"
+    return (f"dp {r['dp']} for {key} {c.sequences}: {int(r['dp']) - c.sequences} replicas would stand idle; "
+            f"allowed: dp at most {c.sequences}, or {key} at least {r['dp']}")  # fmt: skip
+
+
 def _named(c: Case) -> Schedule:
     assert c.schedule is not None  # no law of schedules is broken where none was named
     return c.schedule
@@ -267,6 +276,8 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
          "model chunks that the schedule does not run"),
     Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
+    Rule("dp_sequences", INFERENCE, lambda x, c: (x.dp > c.sequences) & (c.sequences > 0), _idle_words,
+         "dp beyond the sequences, which leaves replicas idle"),
     Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
          _heads_words, "tp that does not divide the attention heads"),
     Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,

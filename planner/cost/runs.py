@@ -61,18 +61,15 @@ class TrainingRun:
     modules_named: bool = False
     loss: str = "eager"
 
-    @property
-    def memory_fraction(self) -> float:
-        """Share of a device's memory that the run may take: all that a program can allocate."""
-        return 1.0
-
 
 @dataclass(frozen=True)
 class InferenceRun:
     """Everything about an inference run that is not the layout; lengths in tokens, ``batch`` sequences in all.
 
     ``phase`` is the pass whose time answers: prefill, or decode for one more token over the cache. ``steady`` is
-    serving: requests arrive as others end, and a step pays for their prefill too.
+    serving: requests arrive as others end, and a step pays for their prefill too. ``memory_fraction`` is the share
+    that the engine manages; ``token_budget``, ``max_num_seqs`` bound a step and ``max_model_len`` a sequence, 0 where
+    nothing does. ``latent_cache`` says how latent attention is cached, absorbed or expanded.
     """
 
     precision: Precision
@@ -85,11 +82,16 @@ class InferenceRun:
     attention: AttentionKind = "flash"
     imbalance: float = 1.0
     encoder_len: int = 0
+    memory_fraction: float = 1.0
+    token_budget: int = 0
+    max_model_len: int = 0
+    max_num_seqs: int = 0
+    latent_cache: str = "absorbed"
 
     @property
-    def memory_fraction(self) -> float:
-        """Share of a device's memory that the engine manages."""
-        return self.engine.memory_fraction
+    def longest(self) -> int:
+        """Tokens of the longest sequence that must have room."""
+        return self.max_model_len or self.input_len + self.output_len
 
 
 @dataclass(frozen=True)

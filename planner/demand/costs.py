@@ -301,14 +301,3 @@ def saved_bytes(
         per_score = t["saved_scores"] * width + t["mask_scores"]
         kept += tokens * keys * t["heads"] * per_score / tp
     return kept
-
-
-def cache_values(table: OpTable, *, tp: Array, kv_len: Array) -> Array:
-    """Cached values of one sequence on one device, shape (n, op): k/v heads over tp, capped by a window.
-
-    Latent attention caches one vector for all heads, which tensor parallelism replicates.
-    """
-    t = table.columns
-    heads = np.where(t["decode_kv_heads"] > 0, t["decode_kv_heads"], np.maximum(t["kv_heads"], 1.0))
-    length = np.minimum(kv_len[:, None], t["window"] + (t["decode_kv_heads"] > 0) * 1e18)
-    return np.asarray(t["cache"] * length / np.minimum(tp[:, None], heads) + t["state"] / tp[:, None])

@@ -13,9 +13,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from planner.catalogue.schema import Model, Stack
+from planner.demand.cache import section_bytes_per_token
 from planner.demand.costs import op_costs, saved_bytes
 from planner.demand.ops import KERNELS, OpTable
 from planner.demand.passes import pieces
@@ -102,40 +101,6 @@ def forward_flops(
     return out
 
 
-def kv_cache_bytes_per_token(model: Model, *, bytes_per_value: float = 2.0) -> float:
-    """Cache bytes one more token of context costs while no window is full, summed over decoder layers [byte/token].
-
-    Latent attention caches its latent; layers that share another's keys and values cache nothing. Cross-attention
-    caches the encoder's tokens, not the decoder's, and is not counted here.
-    """
-    return bytes_per_value * sum(_cached(s) * s.count for s in _decoding(demand(model)))
-
-
-def kv_cache_bytes(model: Model, *, context: float, bytes_per_value: float = 2.0) -> float:
-    """Cache bytes of one sequence of ``context`` tokens: windows cap what their layers keep [byte]."""
-    total = 0.0
-    for section in _decoding(demand(model)):
-        t = section.table.columns
-        kept = np.minimum(context, np.where(t["decode_kv_heads"] > 0, np.inf, t["window"]))
-        total += float((t["cache"] * kept * (t["cross"] == 0)).sum()) * section.count
-    return total * bytes_per_value
-
-
-def recurrent_state_bytes(model: Model, *, bytes_per_value: float = 4.0) -> float:
-    """Recurrent state of one sequence over all layers of linear attention and state space [byte]."""
-    return bytes_per_value * sum(float(s.table.columns["state"].sum()) * s.count for s in _decoding(demand(model)))
-
-
-def _decoding(d: Demand) -> list[Section]:
-    stacks = d.model.stacks
-    return [s for s in d.sections if s.table.ops and stacks[s.stack].role == "decoder"]
-
-
-def _cached(section: Section) -> float:
-    t = section.table.columns
-    return float((t["cache"] * (t["cross"] == 0)).sum())
-
-
 def summary(model: Model, *, batch: int = 1, seq_len: int = 2048, precision: Precision | None = None) -> dict[str, Any]:
     """Parameters, FLOPs and a row for each distinct part of the model; rows sum to the totals.
 
@@ -179,14 +144,14 @@ def _row(d: Demand, section: Section, *, batch: int, seq_len: int, precision: Pr
     weight = parameters * precision.bytes_of("weight") if not own.any() else float((table.parameters * own).sum())
     moved = float((costs.bytes_moved - costs.weight_bytes).sum()) if on else 0.0
     saved = float(saved_bytes(table, w, width=precision.bytes_of("activation")).sum()) if on else 0.0
-    n, cached = section.count, _cached(section) * precision.bytes_of("kv")
+    n, cached = section.count, section_bytes_per_token(d, section, width=precision.bytes_of("kv"))
     kind = {"input": "embedding", "output": "head"}.get(section.role, "layer")
     name = stack.kinds[section.kind].name if section.role == "layer" else kind
     return {
         "name": name if len(model.stacks) == 1 else f"{stack.name}: {name}", "kind": kind, "count": n,
         "parameters": parameters * n, "parameters_per_layer": parameters, "forward_flops": flops * n,
         "weight_bytes": weight * n, "activation_bytes": moved * n, "saved_activation_bytes": saved * n,
-        "kv_cache_bytes_per_token": cached * n if stack.role == "decoder" else 0.0,
+        "kv_cache_bytes_per_token": cached * n,
         "arithmetic_intensity": flops / (weight + moved) if weight + moved else 0.0,
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from datetime import date
 
 from planner.errors import BadInputError, PlannerError
 from planner.planning.plan import Plan, make_plan
-from planner.scenario.resolve import HardwareDirs
+from planner.scenario.names import HardwareDirs
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
 from planner.cost.passes import inference_work, training_work
 from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
+from planner.cost.serving_memory import Serving
 from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
@@ -22,21 +23,23 @@ from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
 from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
-from planner.scenario.resolve import HardwareDirs, Resolved, resolve
+from planner.scenario.names import HardwareDirs
+from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
 
 RESULTS = (
     "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
     "model_flops_per_step", "mfu", "hfu", "ttft_s", "tpot_s", "output_tokens_per_s", "kv_cache_tokens",
-    "memory_peak_bytes",
+    "kv_cache_sequences", "kv_pool_bytes", "memory_peak_bytes",
 )  # fmt: skip
 MEMORY_PARTS = (
-    "weights", "gradients", "optimizer", "activations", "working", "kv_cache", "logits", "fragmentation", "context",
+    "weights", "gradients", "optimizer", "activations", "working", "kv_cache", "logits", "fragmentation", "graphs",
+    "communicators", "context", "unused",
 )  # fmt: skip
 COLUMNS = (
-    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "bound", "usd_per_hour", "usd_per_million_tokens",
-    "watts", "error",
+    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "starts", "bound", "usd_per_hour",
+    "usd_per_million_tokens", "watts", "error",
 )  # fmt: skip
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
@@ -176,9 +179,19 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
-        "kv_cache_tokens": float(shown.cache_tokens[0]) * int(x.dp[0]) or None, "bound": bound(time),
+        **_cache_room(x, run, shown.held), "bound": bound(time),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _cache_room(x: Layouts, run: InferenceRun, held: Serving) -> dict[str, object]:
+    """What the KV cache has room for: bytes on a device, sequences of the longest length and tokens on all replicas;
+    nothing where nothing is cached."""
+    if not run.output_len:
+        return {}
+    sequences = float(held.sequences[0]) * int(x.dp[0])
+    return {"kv_cache_tokens": sequences * run.longest or None, "kv_cache_sequences": sequences or None,
+            "kv_pool_bytes": float(held.pool[0]), "starts": bool(held.starts[0])}  # fmt: skip
 
 
 def matmul_peak(resolved: Resolved) -> float:

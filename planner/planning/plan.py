@@ -21,7 +21,8 @@ from planner.planning.estimate import Estimate, estimate_resolved
 from planner.planning.search import Found, Progress, search
 from planner.precision import DTYPES
 from planner.scenario.keys import Value, parse_scenario
-from planner.scenario.resolve import HardwareDirs, Resolved, layout_notes, resolve_run, settle, with_notes
+from planner.scenario.names import HardwareDirs
+from planner.scenario.resolve import Resolved, layout_notes, resolve_run, settle, with_notes
 
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
 

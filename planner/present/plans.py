@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from planner.cost.runs import InferenceRun
 from planner.planning.compare import Compared
 from planner.planning.estimate import Estimate, ledger_rows
 from planner.planning.plan import Choice, Plan
@@ -68,10 +69,32 @@ def time_rows(e: Estimate) -> Rows:
 
 
 def memory_rows(e: Estimate) -> Rows:
-    """The memory ledger of the fullest stage; it sums to the peak."""
+    """The memory ledger of the fullest stage, which sums to the peak, and what the KV cache has room for."""
     total = sum(e.memory.values())
     rows: Rows = [{"term": k, "memory_bytes": v, "share": v / total} for k, v in ledger_rows(e.memory)]
-    return [*rows, {"term": "total", "memory_bytes": total, "share": 1.0}]
+    return [*rows, {"term": "total", "memory_bytes": total, "share": 1.0}, *_pool_rows(e)]
+
+
+def _pool_rows(e: Estimate) -> Rows:
+    """The pool for the KV cache, with its tokens and sequences on all replicas."""
+    r = e.results
+    if not r["kv_cache_tokens"]:
+        return []
+    return [{"term": "room for kv_cache", "memory_bytes": r["kv_pool_bytes"], "tokens": int(_f(r["kv_cache_tokens"])),
+             "sequences": round(_f(r["kv_cache_sequences"]), 2)}]  # fmt: skip
+
+
+def no_start(e: Estimate) -> str:
+    """Why an engine does not start, and what would let it; empty where it does, or where no engine is named."""
+    run, r = e.resolved.run, e.results
+    if r["starts"] is not False or not isinstance(run, InferenceRun) or not run.engine.memory.tiers:
+        return ""
+    tokens = int(_f(r["kv_cache_tokens"] or 0.0) / int(_f(e.inputs["dp"])))
+    lesser = f"max_model_len at most {tokens:,}" if tokens else "fewer bits a weight"
+    return (f"{run.engine.name} does not start: one sequence of max_model_len {run.longest:,} has no room in the "
+            f"{format_gib(_f(r['kv_pool_bytes']))} that are left for its KV cache; would start with: {lesser}, "
+            f"memory_fraction above {run.memory_fraction:g}, token_budget below {run.token_budget:,}, "
+            "a narrower kv_dtype, or more devices in tp or pp")  # fmt: skip
 
 
 def plan_rows(rows: Sequence[Estimate]) -> Rows:

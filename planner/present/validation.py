@@ -9,6 +9,7 @@ from typing import Any
 from planner.present.tables import render, to_csv, to_json
 from planner.validation import study
 from planner.validation.published import Compared, layout_groups
+from planner.validation.serving import serving_logs, serving_rows
 
 
 def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
@@ -25,6 +26,7 @@ def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[s
         "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
         "layout choice": study.layout_rows(layout_groups()),
         "peak memory": study.memory_rows(compared),
+        "serving memory, by engine": serving_rows(serving_logs()),
         "interval coverage, every source predicted from the others": study.coverage_rows([*compared, *inferred]),
     }
 
@@ -102,7 +104,7 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
     for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
-                 "layout choice", "peak memory",
+                 "layout choice", "peak memory", "serving memory, by engine",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     return "\n\n".join(parts)

@@ -102,7 +102,17 @@ KEYS: dict[str, Key] = {
         _size("output_len", "generated tokens (decode, serve)"),
         _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
         _size("concurrency", "requests in flight (serve)"),
-        Key("engine", "text", "inference engine whose per-step overheads apply; ideal has none"),
+        Key("engine", "text", "inference engine whose per-step overheads and memory apply; ideal has none"),
+        Key("memory_fraction", "float", "share of a device's memory that the engine manages; the engine's default if "
+            "not given", least=0.01, most=1),
+        _size("token_budget", "most tokens a step, whose activations the engine keeps room for; the engine's default "
+              "if not given"),
+        _size("max_num_seqs", "most sequences a step, whose logits the engine keeps room for; the engine's default if "
+              "not given"),
+        _size("max_model_len", "longest sequence that must have room; input_len + output_len if not given",
+              most=LONGEST),
+        Key("latent_cache", "choice", "what latent attention caches: the latent (absorbed) or keys and values of every "
+            "head (expanded)", ("absorbed", "expanded")),
         Key("compute_dtype", "choice", "what matmuls run in", DTYPE_NAMES),
         Key("weight_dtype", "format", "how weights are stored: a dtype, or a GGUF format such as q4_k_m", DTYPE_NAMES),
         Key("quantization", "text", "how a quantised copy stores its weights, module by module: q4_k_m and the other "
@@ -147,7 +157,8 @@ _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
-    "kv_dtype": (*_INFERENCE, "forward"),
+    "kv_dtype": (*_INFERENCE, "forward"), "memory_fraction": _INFERENCE, "token_budget": _INFERENCE,
+    "max_num_seqs": _INFERENCE, "max_model_len": _INFERENCE, "latent_cache": _INFERENCE,
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 

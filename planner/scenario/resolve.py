@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
-from planner.catalogue.class_files import load_class
 from planner.catalogue.classes import Execution
 from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import framework
-from planner.catalogue.hardware import Accelerator, System
-from planner.catalogue.loader import resolve_hardware
-from planner.catalogue.models import known_as, load_model
+from planner.catalogue.hardware import Accelerator
 from planner.catalogue.schema import Model
 from planner.cost.frameworks import held_zero_stage, repeats_modules
 from planner.cost.groups import AXES
@@ -23,7 +18,7 @@ from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
 from planner.cost.runs import InferenceRun, TrainingRun
 from planner.cost.schedules import SCHEDULES, Schedule
-from planner.demand.compression import compress
+from planner.demand.cache import with_expanded_latents
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
 from planner.demand.optimizer import optimizer
@@ -39,19 +34,19 @@ from planner.scenario.complete import (
     layout_columns,
     runs,
     settings_notes,
+    told,
 )
 from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
+from planner.scenario.engines import engine_settings
 from planner.scenario.keys import KEYS, Value
+from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of
 from planner.scenario.overrides import override_notes, overrides
 from planner.scenario.stored import model_name, said, stored_as
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
-from planner.supply.overrides import Overrides, overridden
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
-HardwareDirs = tuple[str, ...]
-AS_LISTED = Overrides()
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -102,7 +97,7 @@ class Resolved:
         run, chip = self.run, self.cluster.accelerator
         case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
         if isinstance(run, InferenceRun):
-            return case
+            return replace(case, sequences=run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
                        host_link=chip.host is not None)  # fmt: skip
@@ -111,36 +106,6 @@ class Resolved:
 def tokens_of(run: TrainingRun | InferenceRun) -> int:
     """Tokens of a sequence that a run reads at once."""
     return run.seq_len if isinstance(run, TrainingRun) else run.input_len
-
-
-@lru_cache(maxsize=256)
-def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
-    """Accelerator and system of a hardware name, cached."""
-    return resolve_hardware(name, dirs or None)
-
-
-@lru_cache(maxsize=256)
-def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Overrides = AS_LISTED) -> Cluster:
-    """Devices of a hardware name as a cluster, with the efficiency defaults of its class and the figures ``given``."""
-    chip, system = hardware(name, dirs)
-    one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
-    return replace(overridden(one, given), devices=devices)
-
-
-@lru_cache(maxsize=512)
-def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
-    """A model by id or path, compressed as asked, cached."""
-    if compression.startswith("student:"):
-        name, compression = compression.removeprefix("student:"), "none"
-    return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
-
-
-def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]:
-    """The model and what is done to it, in names that find both from anywhere."""
-    compression = str(given.get("compression", "none"))
-    if compression.startswith("student:"):
-        compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
-    return {"model": known_as(model_name(given), folder), "compression": compression}
 
 
 def resolve(
@@ -261,10 +226,11 @@ def resolve_run(
     if task == "train":
         run = _training_run(given, model, cluster, precision, assumed)
     else:
-        run = _inference_run(given, task, model, precision, assumed)
+        run = _inference_run(given, task, model, cluster.accelerator, precision, assumed)
     keys = resolved_keys(task, given, names, cluster, precision, run)
     notes = [*assumed.notes, *model.assumed]
-    resolved = Resolved(task, model, demand(model), cluster, precision, run, keys, notes, frozenset(given))
+    d = with_expanded_latents(demand(model)) if given.get("latent_cache") == "expanded" else demand(model)
+    resolved = Resolved(task, model, d, cluster, precision, run, keys, notes, frozenset(given))
     columns = layout_columns(given, axis_sizes(given), task, experts=resolved.case.sizes.experts)
     return settle(resolved, layouts(**columns))
 
@@ -362,6 +328,7 @@ def _inference_run(
     given: Mapping[str, Value],
     task: str,
     model: Model,
+    chip: Accelerator,
     precision: Precision,
     assumed: Assumed,
 ) -> InferenceRun:
@@ -381,7 +348,8 @@ def _inference_run(
     else:  # the last token is generated, not read
         _refuse_beyond_positions(model, "input_len + output_len - 1", inputs + outputs - 1)
     key = "concurrency" if task == "serve" else "batch"
-    batch = int(assumed.default(given, key, 1))
+    replicas = int(given.get("dp", 1))
+    batch = int(assumed.default(given, key, replicas, "one sequence a replica" if replicas > 1 else ""))
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
@@ -391,4 +359,5 @@ def _inference_run(
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
+        **engine_settings(told(given, task), task, model, chip, chosen, inputs + outputs),
     )  # fmt: skip

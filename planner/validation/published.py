@@ -176,7 +176,7 @@ def layout_groups() -> list[LayoutGroup]:
     from planner.demand.optimizer import optimizer
     from planner.demand.transformer import demand
     from planner.demand.workload import Precision
-    from planner.scenario.resolve import cluster_of
+    from planner.scenario.names import cluster_of
 
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in _rows("layouts.csv"):

@@ -27,9 +27,14 @@ def error_rows(compared: Sequence[Compared], by: Callable[[Compared], str], labe
 
 
 def _errors(label: str, name: str, values: Sequence[float]) -> dict[str, Any]:
+    return {label: name, **error_row(values)}
+
+
+def error_row(values: Sequence[float]) -> dict[str, Any]:
+    """Runs, median and p90 absolute error and bias of ln(predicted / measured)."""
     ratio = np.exp(np.asarray(values))
     off = np.abs(ratio - 1.0)
-    return {label: name, "runs": len(values), "median_error": float(np.median(off)),
+    return {"runs": len(values), "median_error": float(np.median(off)),
             "p90_error": float(np.quantile(off, 0.9)), "bias": float(np.median(ratio) - 1.0)}  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.errors import BadInputError
+from planner.errors import BadInputError, InfeasibleError
 from planner.present.console import (
     HARDWARE_HELP,
     MODEL_HELP,
@@ -40,31 +40,36 @@ def estimate(
     """Estimate one layout, or a file of scenarios."""
     dirs = tuple(hardware_dir or ())
     if scenarios is None:
-        put(_one(named(model, hardware, scenario), figure, fmt, dirs), output)
+        text, fault = _one(named(model, hardware, scenario), figure, fmt, dirs)
+        put(text, output)
+        if fault:
+            raise InfeasibleError(fault)
         return
     if model is not None or scenario:
         raise BadInputError("--scenarios: takes its keys from the file; leave MODEL, HARDWARE and the flags out")
     put(_file(scenarios, output, fmt, dirs))
 
 
-def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...]) -> str:
+def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
+    """The answer, and why the engine does not start where it does not."""
     from datetime import date
 
     from planner.planning.estimate import estimate_scenario
-    from planner.present.plans import answer, estimate_json, memory_rows, time_rows
+    from planner.present.plans import answer, estimate_json, memory_rows, no_start, time_rows
     from planner.present.tables import render, to_csv, to_json
 
     e = estimate_scenario(given, dirs=dirs, today=date.today())
+    fault = no_start(e)
     if figure is not None:
         say(f"figure: {_draw(e, figure)}")
     if fmt == "json":
-        return to_json([{"id": e.inputs["model"], **estimate_json(e)}])
+        return to_json([{"id": e.inputs["model"], **estimate_json(e)}]), fault
     if fmt == "csv":
-        return to_csv([e.row | {"error": ""}])
+        return to_csv([e.row | {"error": ""}]), fault
     return "\n".join([
         answer(e), "", render(time_rows(e), fmt, **looks(fmt, "Time")), "",
         render(memory_rows(e), fmt, **looks(fmt, "Memory of the fullest device")), "", *assumed_lines(e.assumed),
-    ])  # fmt: skip
+    ]), fault  # fmt: skip
 
 
 def _draw(e: Estimate, path: str) -> str:

@@ -1,0 +1,73 @@
+"""Serving memory against what engines logged at start: weights, the pool for the KV cache, and whether they started.
+
+``serving_memory.csv`` holds a scenario a row, with the source of its log and what was logged: GiB a device, tokens of
+all replicas. Empty cells were not logged, or count something else (tokens of hybrid models).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+
+import numpy as np
+
+from planner.catalogue.engines import engine
+from planner.planning.estimate import Estimate, estimate_scenario
+from planner.validation.study import Rows, error_row
+
+LOGGED = ("weights_gib", "kv_gib", "kv_tokens")
+BESIDE = ("id", "source", "quality", "version", "started", *LOGGED)
+GIB = 2.0**30
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One start of an engine: what it logged, and the estimate of it."""
+
+    row: Mapping[str, str]
+    estimate: Estimate
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """ln(predicted / logged) of every figure that was logged."""
+        e = self.estimate
+        # An engine that allocates the whole context logs the cache that was asked for, whatever is left.
+        whole = engine(self.row["engine"]).memory.allocates == "context"
+        pool = e.memory["kv_cache"] if whole else _number(e.results["kv_pool_bytes"])
+        found = (e.memory["weights"] / GIB, pool / GIB, _number(e.results["kv_cache_tokens"]))
+        return {k: float(np.log(v / float(self.row[k]))) for k, v in zip(LOGGED, found, strict=True) if self.row[k]}
+
+    @property
+    def right(self) -> bool:
+        """Whether the engine is said to start where it did, and not to where it did not."""
+        return self.estimate.results["starts"] == (self.row["started"] == "yes")
+
+
+def _number(value: object) -> float:
+    return float(str(value or "nan"))
+
+
+def serving_logs() -> list[Logged]:
+    """Every row that ships with the planner, estimated."""
+    path = resources.files("planner.validation") / "serving_memory.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    given = [{k: v for k, v in r.items() if k not in BESIDE and v} for r in rows]
+    return [Logged(r, estimate_scenario(g, today=date(2026, 1, 1))) for r, g in zip(rows, given, strict=True)]
+
+
+def serving_rows(logs: list[Logged]) -> Rows:
+    """Errors of each figure by engine and over all, a row each."""
+    out: Rows = []
+    for name in (*sorted({x.row["engine"] for x in logs}), "all"):
+        of = [x for x in logs if name in ("all", x.row["engine"])]
+        for figure in LOGGED:
+            values = [x.ratios[figure] for x in of if figure in x.ratios]
+            if values:
+                out.append({"engine": name, "figure": figure, **error_row(values)})
+        wrong = sum(not x.right for x in of)
+        out.append({"engine": name, "figure": f"started or not, {wrong} wrong", "runs": len(of)})
+    return out
