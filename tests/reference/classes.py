@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import json
 import logging
@@ -57,8 +56,10 @@ def classes(model_type: str) -> tuple[str, ...]:
     """Names of all architecture classes of a type: of the auto mappings, and of the module that defines them."""
     own = CONFIG_MAPPING[model_type]
     names = {n for table in mappings().values() for n in table.get(model_type, ())}
-    for module in {own.__module__, *(m for m in _modules(model_type))}:
-        found = importlib.import_module(module.replace(".configuration_", ".modeling_"))
+    for module in {own.__module__.replace(".configuration_", ".modeling_"), *_modules(model_type)}:
+        if not _exists(module):
+            continue
+        found = importlib.import_module(module)
         for name, value in vars(found).items():
             if (
                 inspect.isclass(value)
@@ -76,13 +77,13 @@ def classes(model_type: str) -> tuple[str, ...]:
 def _modules(model_type: str) -> list[str]:
     folder = model_type_to_module_name(model_type)
     name = f"transformers.models.{folder}.modeling_{folder}"
-    return [name] if importlib.util.find_spec(f"transformers.models.{folder}") and _exists(name) else []
+    return [name]
 
 
 def _exists(name: str) -> bool:
     try:
         importlib.import_module(name)
-    except ModuleNotFoundError:
+    except ImportError:
         return False
     return True
 
@@ -125,7 +126,12 @@ def _share(module: torch.nn.Module, config: Any) -> float:
         count = len(module)
     if count is None:
         count = next(iter(module.parameters())).shape[0]
-    for source in (getattr(module, "config", None), config.get_text_config(), config, getattr(config, "ffn_config", None)):
+    for source in (
+        getattr(module, "config", None),
+        config.get_text_config(),
+        config,
+        getattr(config, "ffn_config", None),
+    ):
         for key in TOP_K:
             value = getattr(source, key, None) if source is not None else None
             if isinstance(value, int) and value > 0:

@@ -48,8 +48,9 @@ def rows_of(model_type: str, *, mutated: bool) -> list[dict[str, Any]]:
         for tie in _ties(found[form]):
             rows.append({"type": model_type, "class": main, "form": f"{form} tied", "config": tie,
                          "count": counted(tie, main)})  # fmt: skip
-    if mutated and builds(found["varied-1"]):
-        rows += mutation_rows(model_type, main, found["varied-1"])
+    for form in ("varied-1", "varied-2") if mutated else ():
+        if builds(found[form]):
+            rows += mutation_rows(model_type, main, form, found[form])
     return rows
 
 
@@ -75,9 +76,9 @@ def _sections(values: Values) -> list[str]:
     return list(CONFIG_MAPPING[values["model_type"]].sub_configs)
 
 
-def mutation_rows(model_type: str, main: str, values: Values) -> list[dict[str, Any]]:
-    """One field of the third form changed at a time."""
-    rows = [{"type": model_type, "class": main, "form": "mutated", "base": values}]
+def mutation_rows(model_type: str, main: str, form: str, values: Values) -> list[dict[str, Any]]:
+    """One field of a form changed at a time."""
+    rows = [{"type": model_type, "class": main, "form": "mutated", "of": form, "base": values}]
     start = time.monotonic()
     for path, new in mutations(values):
         if time.monotonic() - start > 120:

@@ -39,7 +39,8 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
                 del parent[row["path"][-1]]
             else:
                 parent[row["path"][-1]] = row["value"]
-            row = {**row, "type": base["type"], "class": base["class"], "form": "mutated", "config": values}
+            row = {**row, "type": base["type"], "class": base["class"], "form": "mutated", "of": base.get("of"),
+                   "config": values}  # fmt: skip
         row["config"] = {**row["config"], "architectures": [row["class"]]}
         yield row
 
