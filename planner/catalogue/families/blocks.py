@@ -229,9 +229,11 @@ def _quantised(section: Any) -> str:
     return QUANTISED.get(str(method), "")
 
 
-def tied(root: Config, fallback: bool = False) -> bool:
-    """Whether head and token table are one: as the configuration of the class says, whatever a section of it says."""
-    return root.flag("tie_word_embeddings", fallback)
+def tied(root: Config, text: Config | None = None, fallback: bool = False) -> bool:
+    """Whether head and token table are one: as the configuration of the class says, or its text section for some."""
+    rule, inner = root.facts.ties, text is not None and text is not root and text.flag("tie_word_embeddings")
+    stated = root.flag("tie_word_embeddings", fallback)
+    return {"root": stated, "either": stated or inner, "section": inner, "never": False}[rule]
 
 
 def decoder(
@@ -256,7 +258,7 @@ def decoder(
     hidden = hidden or c.integer("hidden_size")
     vocab = c.integer("vocab_size")
     table = embedding or Embedding(vocab, hidden, positions)
-    is_tied = tied(root) if tie is None else tie
+    is_tied = tied(root, c) if tie is None else tie
     text = stack("decoder", "decoder", hidden, layers, final_norm=norm, **(stack_more or {}))
     return Model(
         id="", name="", family=root.model_type, hidden=hidden, embedding=table,

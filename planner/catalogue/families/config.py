@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.catalogue.families.facts import facts_of
-from planner.catalogue.families.keys import ALIASES, GENERIC, IGNORED_ALIASES, looks_structural
+from planner.catalogue.families.keys import ALIASES, GENERIC, IGNORED_ALIASES, UNCOUNTED, looks_structural
 from planner.errors import BadInputError, nearest
 
 MAX_WIDTH = 10**9
@@ -85,6 +85,8 @@ class Config:
 
     def _without_foreign(self, key: str, given: list[str], known: list[str]) -> list[str]:
         """Names the class reads; another name that says something else is refused, for the class ignores it."""
+        if key in UNCOUNTED:
+            return given
         own = [n for n in given if n in known]
         effective = next((self.values[n] for n in own), next((self.defaults.get(n) for n in known), None))
         for name in given:

@@ -13,6 +13,7 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     stack,
+    tied,
     weight_dtype,
 )
 from planner.catalogue.families.config import Config
@@ -47,7 +48,7 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
     width, vocab = head_width_ or hidden, parts.table.vocab
-    tie = c.flag("tie_word_embeddings", True)
+    tie = tied(c, fallback=True)
     if c.model_type.startswith("deberta") and not c.flag("legacy", True):
         tie = True  # this head multiplies with the table itself
     biases = width + vocab * (1 if tie or c.model_type in ONE_BIAS else 2)
@@ -195,7 +196,7 @@ def modernbert(c: Config) -> Model:
         "tie_weights",
     )
     text = stack("encoder", "decoder" if decoding else "encoder", hidden, layers, final_norm=norm)
-    head = Head(table.vocab, c.flag("tie_word_embeddings", True), bias=c.flag("decoder_bias", True),
+    head = Head(table.vocab, tied(c, fallback=True), bias=c.flag("decoder_bias", True),
                 extra_matmuls=(("head.transform", hidden, hidden),),
                 extra_parameters=hidden if c.flag("classifier_bias") else 0,
                 norm_parameters=factor * hidden)  # fmt: skip

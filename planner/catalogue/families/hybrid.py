@@ -78,7 +78,7 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     moe, routed = deepseek_experts(c, n)
     dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
     layers = [layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)]
-    return decoder(c, layers, root=root, before=before, tie=False)
+    return decoder(c, layers, root=root, before=before)
 
 
 def minimax(c: Config) -> Model:
@@ -126,7 +126,7 @@ def nemotron_h(c: Config) -> Model:
         "mamba_proj_bias",
         "tie_word_embeddings",
     )
-    return decoder(c, [built[k] for k in kinds], tie=False)
+    return decoder(c, [built[k] for k in kinds])
 
 
 def _nemotron_kinds(c: Config) -> list[str]:

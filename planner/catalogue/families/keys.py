@@ -46,6 +46,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 
 # Fields whose foreign names a class ignores without effect on a count: only a length that is shown comes from them.
+UNCOUNTED = frozenset({"num_nextn_predict_layers"})  # described, not counted: any name will do
 IGNORED_ALIASES = frozenset({"max_position_embeddings"})
 
 _STRUCTURAL = re.compile(

@@ -101,9 +101,7 @@ def mllama_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     plain = layer(own, mlp, "rms", hidden)
     layers: list[Layer] = [seeing if i in at else plain for i in range(n)]
     vocab = c.integer("vocab_size")
-    c.ignore("tie_word_embeddings")  # the class ties nothing
     if root is not None:
-        root.ignore("tie_word_embeddings")
         c.refuse_unread()
     table = Embedding(vocab + 8, hidden)
-    return decoder(c, layers, root=root, before=before, embedding=table, tie=False)
+    return decoder(c, layers, root=root, before=before, embedding=table)
