@@ -88,14 +88,19 @@ def moe_block(c: Config, *, width: int, shared: Mlp | None = None, experts: int 
     return Moe(count, top_k, width, shared=shared, **more)
 
 
-def layer_types(c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset()) -> list[str]:
-    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern."""
+def layer_types(
+    c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset(), only: bool = False
+) -> list[str]:
+    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern.
+
+    ``known`` are kinds besides those of attention, or with ``only`` instead of them.
+    """
     given = c.items("layer_types", length=n)
     if given is None:
         return list(default)
-    allowed = _LAYER_TYPES | known
+    allowed = known if only else _LAYER_TYPES | known
     for i, kind in enumerate(given):
-        if kind not in allowed:
+        if not isinstance(kind, str) or kind not in allowed:
             raise c.error("layer_types", f"[{i}] is {kind!r:.40}; allowed: {', '.join(sorted(allowed))}")
     return [str(k) for k in given]
 

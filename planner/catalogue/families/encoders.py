@@ -80,8 +80,8 @@ def bert(c: Config) -> Model:
     positions = c.integer("max_position_embeddings")
     projection = width * hidden + hidden if width != hidden else 0
     extra = 0
-    if c.model_type == "ernie" and c.flag("use_task_id"):
-        extra = c.integer("task_type_vocab_size", 3) * hidden
+    if c.model_type == "ernie":
+        extra = c.integer("task_type_vocab_size", 3) * hidden * c.flag("use_task_id")
     table = Embedding(c.integer("vocab_size"), width, positions, types, norm_parameters=2 * width,
                       projection_parameters=projection, extra_parameters=extra)  # fmt: skip
     mixer = self_attention(c, hidden)
@@ -130,7 +130,7 @@ def deberta(c: Config) -> Model:
     biased = c.flag("position_biased_input", True)
     if c.values.get("embedding_size") not in (None, hidden):
         raise c.error("embedding_size", "differs from hidden_size; not supported")
-    c.ignore("embedding_size", "attention_head_size")
+    c.ignore("embedding_size", "attention_head_size", "pooler_hidden_size")
     table = Embedding(c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     mixer = self_attention(c, hidden)

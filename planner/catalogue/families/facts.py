@@ -25,8 +25,9 @@ class Facts:
 
     ``names`` maps other names of a field to its own; ``sections`` says of each nested configuration its ``type``,
     whether that is ``fixed``, and the ``values`` it starts from; ``builds`` are the architecture classes, ``main`` the
-    one of the usual task; ``of_section`` names the section that a class is built from, where it is one;
-    ``ties`` says whose ``tie_word_embeddings`` decides: root, section, either, never; ``harmless`` are fields that no count depends on, as shown by changing each.
+    one of the usual task; ``of_section`` names the section that a class is built from, where it is one; ``ties`` says
+    whose ``tie_word_embeddings`` decides: root, section, either, never; ``harmless`` are fields that no count depends
+    on, as shown by changing each.
     """
 
     name: str
