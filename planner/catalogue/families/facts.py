@@ -78,7 +78,8 @@ def facts_of(model_type: str) -> Facts:
     return Facts(
         str(entry["class"]), entry["defaults"], entry.get("kinds", NOTHING), entry.get("names", NOTHING),
         entry.get("sections", NOTHING), tuple(entry.get("builds", ())), str(entry.get("main") or ""),
-        entry.get("of_section", NOTHING), entry.get("labels", 2), entry.get("ties", "root"), frozenset(_harmless().get(model_type, ())),
+        entry.get("of_section", NOTHING), entry.get("labels", 2), entry.get("ties", "root"),
+        frozenset(_harmless().get(model_type, ())),
     )  # fmt: skip
 
 
