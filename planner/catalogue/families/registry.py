@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from planner.catalogue.families import (
+    decoders,
     encoders,
     gemma,
     gpt,
@@ -114,6 +115,26 @@ ADAPTERS: dict[str, Adapter] = {
     **dict.fromkeys(("minimax_text_01", "MiniMaxText01", "minimax_m1"), remote.minimax_text_01),
     "grok-1": remote.grok,
     "phi-msft": remote.phi_msft,
+}
+
+ADAPTERS |= {
+    "afmoe": decoders.afmoe,
+    "apertus1p5_text": decoders.apertus,
+    "aria_text": decoders.aria_text,
+    "beam": decoders.beam,
+    "cohere2_moe": decoders.cohere2_moe,
+    "diffllama": decoders.diffllama,
+    "doge": decoders.doge,
+    "flint": decoders.flint,
+    "granite_swa": decoders.granite_swa,
+    "granitemoe_swa": decoders.granite_swa,
+    "hyperclovax": decoders.hyperclovax,
+    "kolibri1": decoders.kolibri,
+    "laguna": decoders.laguna,
+    "mellum": decoders.mellum,
+    "minimax_m3_vl_text": decoders.minimax_m3,
+    "moshi": decoders.moshi,
+    "sarvam_mla": latent.build,
 }
 
 REFUSED: Mapping[str, str] = {
