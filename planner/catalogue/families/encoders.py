@@ -39,7 +39,7 @@ def architecture(c: Config) -> str:
     for ending in ("LMHeadModel", "Model"):
         if name.endswith(ending):
             return ending
-    return name[name.find("For") :] if "For" in name else ""
+    return name[name.rfind("For") :] if "For" in name else ""
 
 
 def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: Any) -> Attention:
