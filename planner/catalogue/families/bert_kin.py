@@ -142,8 +142,12 @@ def _headed(c: Config, model: Model, hidden: int, *, pooler: bool) -> Model:
         model = replace(model, stacks=(replace(model.text, final_norm="layer"),))
     if c.model_type == "luke" and model.head is not None:
         rows, width = c.integer("entity_vocab_size", 500000), c.integer("entity_emb_size", 256)
-        model = replace(model, head=replace(model.head, tied=False),
-                        other_parameters=rows + hidden * width + 3 * width)  # fmt: skip
+        untied = 0 if model.head.tied else rows * width
+        head = replace(model.head, tied=False, extra_parameters=hidden + model.head.outputs * (2 if untied else 1))
+        model = replace(model, head=head, other_parameters=rows + hidden * width + 3 * width + untied)
+    if c.model_type == "gte" and model.head is not None:  # one bias, tied or not
+        head = replace(model.head, extra_parameters=hidden + model.head.outputs)
+        model = replace(model, head=head)
     return model
 
 
@@ -209,14 +213,12 @@ def llama_encoder(c: Config) -> Model:
     if architecture(c) not in LM:
         raise c.error("architectures", "names a class that is not supported; allowed: the masked language model")
     tie, head = c.flag("tie_word_embeddings"), None
-    if esm:
-        if tie:
-            raise c.error("tie_word_embeddings", "is true; not supported")
+    if esm:  # its head never shares the table
         head = Head(vocab, False, bias=True, extra_matmuls=(("head.transform", hidden, hidden),),
                     extra_parameters=hidden, norm_parameters=2 * hidden)  # fmt: skip
     elif c.model_type == "ultrabert":
         inner = c.integer("prediction_head_size", 768)
         head = Head(vocab, tie, extra_matmuls=(("head.1", hidden, inner), ("head.2", inner, hidden)))
     else:
-        head = Head(vocab, tie)
+        head = Head(vocab, tie, bias=bias)
     return encoder(c, hidden, Embedding(vocab, hidden), layers, head, final_norm="layer_nobias" if esm else "rms")

@@ -108,7 +108,7 @@ def cohere2_moe(c: Config, **up: Any) -> Model:
     moe = experts(c, "intermediate_size", shared=_shared_experts(c, width))
     dense = c.optional("prefix_dense_intermediate_size") or width
     feed: Feed = [moe if r else Mlp(dense, True) for r in routed]
-    a = attention(c, hidden, bias=c.flag("attention_bias"), out_bias=False)
+    a = attention(c, hidden, bias=c.flag("attention_bias"))
     norm: NormKind = "layer_nobias" if c.values.get("rms_norm_eps", c.defaults.get("rms_norm_eps")) is None else "rms"
     return built(c, windowed(c, a, kinds), feed, norms=1, norm=norm, each={"parallel": True}, **up)
 

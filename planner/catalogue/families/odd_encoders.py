@@ -110,10 +110,9 @@ def mobilebert(c: Config) -> Model:
     table = Embedding(vocab, width, norm_parameters=2 * hidden, extra_parameters=rows * hidden + (wide - width) * hidden,
                       projection_parameters=width * hidden + hidden)  # fmt: skip
     _language_model(c)
-    if not c.flag("tie_word_embeddings", True):
-        raise c.error("tie_word_embeddings", "is false; not supported")
-    head = Head(vocab, True, bias=True, extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
-                extra_parameters=hidden, norm_parameters=2 * hidden, width=width)  # fmt: skip
+    tie = c.flag("tie_word_embeddings", True)
+    head = Head(vocab, tie, bias=True, extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
+                extra_parameters=hidden + (0 if tie else vocab), norm_parameters=2 * hidden, width=width)  # fmt: skip
     return encoder(c, hidden, table, [one] * n, head)
 
 

@@ -68,7 +68,7 @@ def xlstm(c: Config, **up: Any) -> Model:
         extra_parameters=2 * heads, tensor_parallel_heads=heads, norm_parameters=v,
     )  # fmt: skip
     c.ignore("norm_reduction_force_float32", "max_inference_chunksize", "weight_mode")
-    model = built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, **up)
+    model = built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, tie=False, **up)
     if c.flag("add_out_norm", True):
         return model
     return replace(model, stacks=(*model.stacks[:-1], replace(model.text, final_norm="none")))
@@ -148,11 +148,13 @@ def bailing_hybrid(c: Config, **up: Any) -> Model:
         layer(full if k == FULL else fast, f, "rms", hidden, projections=gate if k == FULL else ())
         for k, f in zip(kinds, feed, strict=True)
     ]
-    return decoder(c, layers, **up)
+    return decoder(c, layers, tie=False, **up)
 
 
 def _zamba_kinds(c: Config, n: int, default: Sequence[str]) -> list[str]:
     """Whether each layer also runs a shared transformer block; old configs say mamba for the plain ones."""
+    if not c.flag("tie_word_embeddings", True):
+        raise c.error("tie_word_embeddings", "is false; the class then shares no blocks either, which is not supported")
     listed = c.items("layers_block_type", length=n) or list(default)
     names = {"mamba": LINEAR, LINEAR: LINEAR, HYBRID: HYBRID}
     for kind in listed:
