@@ -235,7 +235,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole model. ``mtp_layers`` are multi-token-prediction layers: described, not counted in the totals."""
+    """A whole model. ``mtp_layers`` are multi-token-prediction layers: described, not counted in the totals.
+
+    ``class_name`` is the architecture class of Hugging Face transformers that is counted, where there is one.
+    """
 
     id: str
     name: str
@@ -252,6 +255,7 @@ class Model:
     published_parameters: float | None = None
     aliases: tuple[str, ...] = ()
     source: str = ""
+    class_name: str = ""
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.families.blocks import FULL, SLIDING, layer, layer_count, layer_types, stack, weight_dtype, window_of
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.encoders import Parts, architecture, assemble, self_attention
+from planner.catalogue.families.encoders import Parts, assemble, self_attention
 from planner.catalogue.families.llama import RECIPES, mixer
 from planner.catalogue.schema import Embedding, Head, Layer, Mlp, Model, NormKind
-
-LM = ("", "ForMaskedLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel")
 
 
 @dataclass(frozen=True)
@@ -22,14 +20,12 @@ class Kin:
     """What sets a type apart from BERT.
 
     ``offset`` rows beyond ``max_position_embeddings`` (None: no table of positions); a norm after the tables or not,
-    one after the last layer or not; a ``pooler`` that the language model class keeps too; ``bias`` names the flag of
-    the biases of q, k and v; ``approximate`` attention is counted as the full scores that it stands for.
+    one after the last layer or not; ``bias`` names the flag of the biases of q, k and v; ``approximate`` attention is counted as the full scores that it stands for.
     """
 
     offset: int | None = 0
     table_norm: bool = True
     final_norm: bool = False
-    pooler: bool = False
     bias: str = ""
     rotary: bool = False
     approximate: bool = False
@@ -42,8 +38,8 @@ KIN: dict[str, Kin] = {
     "roberta-prelayernorm": Kin(final_norm=True),
     "xlm-roberta-xl": Kin(table_norm=False, final_norm=True),
     "megatron-bert": Kin(table_norm=False, final_norm=True),
-    "big_bird": Kin(pooler=True, bias="use_bias", ignored=("num_random_blocks",)),
-    "layoutlm": Kin(pooler=True),
+    "big_bird": Kin(bias="use_bias", ignored=("num_random_blocks",)),
+    "layoutlm": Kin(),
     "longformer": Kin(ignored=("attention_window",)),
     "roformer": Kin(offset=None, rotary=True),
     "roc_bert": Kin(),
@@ -52,7 +48,7 @@ KIN: dict[str, Kin] = {
     "nystromformer": Kin(offset=2, approximate=True, ignored=("segment_means_seq_len", "num_landmarks")),
     "yoso": Kin(offset=2, approximate=True, ignored=("num_hash", "hash_code_len")),
     "tapas": Kin(),
-    "luke": Kin(pooler=True),
+    "luke": Kin(),
     "xmod": Kin(),
     "jina_embeddings_v3": Kin(offset=None, rotary=True),
     "gte": Kin(offset=None, rotary=True),
@@ -79,7 +75,7 @@ def kin(c: Config) -> Model:
         raise c.error("add_cross_attention", "is true; a cross-attending encoder is not supported")
     layers = [_adapted(c, layer(a, mlp, "layer", hidden), hidden)] * n
     final: NormKind = "layer" if k.final_norm else "none"
-    return _headed(c, assemble(c, hidden, Parts(table, layers, final), head_width_=width), hidden, pooler=k.pooler)
+    return _headed(c, assemble(c, hidden, Parts(table, layers, final), head_width_=width), hidden)
 
 
 def _types(c: Config) -> int:
@@ -131,13 +127,8 @@ def _adapted(c: Config, one: Layer, hidden: int) -> Layer:
                    projections=(("adapter.down", hidden, inner), ("adapter.up", inner, hidden)))  # fmt: skip
 
 
-def _headed(c: Config, model: Model, hidden: int, *, pooler: bool) -> Model:
-    """The pooler that a language model class keeps, and LUKE's heads: words and entities."""
-    if architecture(c) not in LM:
-        return model
-    if pooler:
-        text = replace(model.text, output_parameters=hidden * hidden + hidden)
-        model = replace(model, stacks=(text,))
+def _headed(c: Config, model: Model, hidden: int) -> Model:
+    """What sets the head apart: LUKE's of words and entities, GTE's single bias."""
     if c.model_type == "xmod" and c.flag("pre_norm"):
         model = replace(model, stacks=(replace(model.text, final_norm="layer"),))
     if c.model_type == "luke" and model.head is not None:
@@ -160,8 +151,6 @@ def rembert(c: Config) -> Model:
                       norm_parameters=2 * narrow, projection_parameters=narrow * hidden + hidden)  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     layers = [layer(self_attention(c, hidden), mlp, "layer", hidden)] * n
-    if architecture(c) not in LM:
-        return assemble(c, hidden, Parts(table, layers))
     if c.flag("tie_word_embeddings"):
         raise c.error("tie_word_embeddings", "is true; the tables of tokens and of the head differ in width")
     head = Head(vocab, False, bias=True, extra_matmuls=(("head.transform", hidden, wide),), extra_parameters=wide,
@@ -191,8 +180,6 @@ def xlm(c: Config) -> Model:
     table = Embedding(vocab, hidden, c.integer("max_position_embeddings"), rows, norm_parameters=2 * hidden)
     mlp = Mlp(4 * hidden, False, bias=True, activation="gelu")
     c.ignore("start_n_top", "end_n_top", "pre_norm", "sinusoidal_embeddings", "causal", "emb_dim")
-    if architecture(c) not in LM:
-        raise c.error("architectures", "names a class of XLM that is not supported; allowed: its language model")
     tie = c.flag("tie_word_embeddings", True)
     layers = [layer(self_attention(c, hidden), mlp, "layer", hidden)] * n
     return encoder(c, hidden, table, layers, Head(vocab, tie, bias=True))
@@ -210,8 +197,6 @@ def llama_encoder(c: Config) -> Model:
         kinds = layer_types(c, n, [FULL if (i + 1) % 3 == 0 else SLIDING for i in range(n)])
     mlp = Mlp(c.integer("intermediate_size"), True, bias=bias)
     layers = [layer(replace(a, window=window_of(c, k)), mlp, norm, hidden) for k in kinds]  # type: ignore[arg-type]
-    if architecture(c) not in LM:
-        raise c.error("architectures", "names a class that is not supported; allowed: the masked language model")
     tie, head = c.flag("tie_word_embeddings"), None
     if esm:  # its head never shares the table
         head = Head(vocab, False, bias=True, extra_matmuls=(("head.transform", hidden, hidden),),

@@ -19,27 +19,7 @@ from planner.catalogue.families.config import Config
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
 REFERENCE_TOKENS = 512
-POOLED = (
-    "bert",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "ernie",
-    "megatron-bert",
-    "mpnet",
-    "albert",
-    "rembert",
-)
-
-
-def architecture(c: Config) -> str:
-    """The class named by ``architectures`` without its family, such as ForMaskedLM or Model; empty if none is."""
-    names = c.values.get("architectures")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    for ending in ("LMHeadModel", "Model"):
-        if name.endswith(ending):
-            return ending
-    return name[name.rfind("For") :] if "For" in name else ""
+ONE_BIAS = ("distilbert", "electra", "nomic_bert")  # the head has one bias also where it is not tied
 
 
 def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: Any) -> Attention:
@@ -63,11 +43,13 @@ class Parts:
 
 
 def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> Model:
-    """An encoder with the head, pooler or classifier of its class."""
-    kind = architecture(c)
-    pooler, head = head_of(c, hidden, parts, kind, head_width_ or hidden)
-    text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler)
+    """An encoder with its masked-language head: a transform, a norm, the token table, a bias."""
+    text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
+    width, vocab, tie = head_width_ or hidden, parts.table.vocab, c.flag("tie_word_embeddings", True)
+    biases = width + vocab * (1 if tie or c.model_type in ONE_BIAS else 2)
+    head = Head(vocab, tie, extra_matmuls=(("head.transform", hidden, width),), extra_parameters=biases,
+                norm_parameters=2 * width, width=width)  # fmt: skip
     return Model(
         id="",
         name="",
@@ -81,54 +63,6 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
         max_positions=c.optional("max_position_embeddings") or 0,
         weight_dtype=weight_dtype(c, c),
     )
-
-
-def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tuple[int, Head | None]:
-    """Pooler parameters, and the head."""
-    vocab = parts.table.vocab
-    square = hidden * hidden + hidden
-    labels = _labels(c)
-    if kind in ("", "ForMaskedLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel"):
-        transform = (("head.transform", hidden, width),)
-        tie = c.flag("tie_word_embeddings", True)
-        extra = width + vocab * (1 if tie or c.model_type in ("distilbert", "electra", "nomic_bert") else 2)
-        return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width,
-                       width=width)  # fmt: skip
-    if kind == "ForPreTraining" and c.model_type in ("bert", "albert", "ernie", "megatron-bert"):
-        both = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
-        head = Head(
-            vocab,
-            True,
-            extra_matmuls=both,
-            extra_parameters=width + vocab + 2,
-            norm_parameters=2 * width,
-        )
-        return square, head
-    if kind == "ForPreTraining" and c.model_type == "electra":
-        return 0, Head(1, False, bias=True, extra_matmuls=(("head.dense", hidden, hidden),), extra_parameters=hidden)
-    if kind == "Model":
-        pooled = c.model_type in POOLED
-        return (square if pooled else 0), None
-    if kind in ("ForSequenceClassification", "ForMultipleChoice"):
-        if c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert") or kind == "ForMultipleChoice":
-            return square, Head(labels if kind != "ForMultipleChoice" else 1, False, bias=True)
-        dense = (("head.dense", hidden, hidden),)
-        return 0, Head(labels, False, bias=True, extra_matmuls=dense, extra_parameters=hidden)
-    if kind in ("ForTokenClassification", "ForQuestionAnswering"):
-        return 0, Head(labels if kind == "ForTokenClassification" else 2, False, bias=True)
-    raise c.error(
-        "architectures",
-        f"names {kind!r}, whose head is unknown; allowed: ForMaskedLM, Model, "
-        "ForPreTraining, ForSequenceClassification, ForTokenClassification, ForQuestionAnswering",
-    )
-
-
-def _labels(c: Config) -> int:
-    c.ignore("id2label", "label2id", "num_labels")
-    labels = c.values.get("id2label")
-    if isinstance(labels, dict) and labels:
-        return len(labels)
-    return c.integer("num_labels", 2) if "num_labels" in c.values else 2
 
 
 def bert(c: Config) -> Model:
@@ -250,7 +184,6 @@ def modernbert(c: Config) -> Model:
         one = layer(replace(mixer, window=None if kind == FULL else window), mlp, norm, hidden, norms=2 if i else 1)
         layers.append(one)
     table = Embedding(c.integer("vocab_size"), hidden, norm_parameters=factor * hidden)
-    kind = architecture(c)
     c.ignore(
         "global_attn_every_n_layers",
         "reference_compile",
@@ -259,19 +192,13 @@ def modernbert(c: Config) -> Model:
         "tie_weights",
     )
     text = stack("encoder", "decoder" if decoding else "encoder", hidden, layers, final_norm=norm)
-    other, head = 0, None
-    dense = (("head.transform", hidden, hidden),)
-    bias_of_head = hidden if c.flag("classifier_bias") else 0
-    if kind in ("", "ForMaskedLM", "ForCausalLM"):
-        other = table.vocab if c.flag("decoder_bias", True) else 0
-        head = Head(table.vocab, c.flag("tie_word_embeddings", True), extra_matmuls=dense,
-                    extra_parameters=bias_of_head, norm_parameters=factor * hidden)  # fmt: skip
-    elif kind != "Model":
-        head = Head(_labels(c), False, bias=True, extra_matmuls=dense, extra_parameters=bias_of_head,
-                    norm_parameters=factor * hidden)  # fmt: skip
+    head = Head(table.vocab, c.flag("tie_word_embeddings", True), bias=c.flag("decoder_bias", True),
+                extra_matmuls=(("head.transform", hidden, hidden),),
+                extra_parameters=hidden if c.flag("classifier_bias") else 0,
+                norm_parameters=factor * hidden)  # fmt: skip
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, embedding=table, head=head, stacks=(text,),
-        other_parameters=other, max_positions=c.optional("max_position_embeddings") or 0,
+        max_positions=c.optional("max_position_embeddings") or 0,
         weight_dtype=weight_dtype(c, c),
     )  # fmt: skip
 

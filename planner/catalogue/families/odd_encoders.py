@@ -7,20 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.catalogue.families.bert_kin import LM, encoder
+from planner.catalogue.families.bert_kin import encoder
 from planner.catalogue.families.blocks import layer, layer_count
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.encoders import Parts, architecture, assemble, self_attention
+from planner.catalogue.families.encoders import Parts, assemble, self_attention
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model
-
-
-def _language_model(c: Config) -> None:
-    if architecture(c) not in LM:
-        raise c.error("architectures", "names a class that is not supported; allowed: the language model of this type")
-
-
-def _pooled(model: Model, hidden: int) -> Model:
-    return replace(model, stacks=(replace(model.text, output_parameters=hidden * hidden + hidden),))
 
 
 def convbert(c: Config) -> Model:
@@ -44,7 +35,6 @@ def convbert(c: Config) -> Model:
               ("conv.out", inner, hidden))  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     layers = [layer(a, mlp, "layer", hidden, projections=beside)] * n
-    _language_model(c)
     tie = c.flag("tie_word_embeddings", True)
     head = Head(table.vocab, tie, bias=True, extra_matmuls=(("head.transform", hidden, width),),
                 extra_parameters=width, norm_parameters=2 * width, width=width)  # fmt: skip
@@ -68,8 +58,7 @@ def squeezebert(c: Config) -> Model:
     one = layer(a, None, "layer", hidden, name="attention + mlp", projections=beside, extra_parameters=inner + hidden)
     table = Embedding(c.integer("vocab_size"), hidden, c.integer("max_position_embeddings"),
                       c.integer("type_vocab_size", 0, low=0), norm_parameters=2 * hidden)  # fmt: skip
-    _language_model(c)
-    return _pooled(assemble(c, hidden, Parts(table, [one] * n)), hidden)
+    return assemble(c, hidden, Parts(table, [one] * n))
 
 
 def fnet(c: Config) -> Model:
@@ -80,8 +69,7 @@ def fnet(c: Config) -> Model:
                       projection_parameters=hidden * hidden + hidden)  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     c.ignore("tpu_short_seq_length", "use_tpu_fourier_optimizations")
-    _language_model(c)
-    return _pooled(assemble(c, hidden, Parts(table, [layer(None, mlp, "layer", hidden, name="Fourier + mlp")] * n)), hidden)
+    return assemble(c, hidden, Parts(table, [layer(None, mlp, "layer", hidden, name="Fourier + mlp")] * n))
 
 
 def mobilebert(c: Config) -> Model:
@@ -109,7 +97,6 @@ def mobilebert(c: Config) -> Model:
     rows = c.integer("max_position_embeddings") + c.integer("type_vocab_size", 0, low=0)
     table = Embedding(vocab, width, norm_parameters=2 * hidden, extra_parameters=rows * hidden + (wide - width) * hidden,
                       projection_parameters=width * hidden + hidden)  # fmt: skip
-    _language_model(c)
     tie = c.flag("tie_word_embeddings", True)
     head = Head(vocab, tie, bias=True, extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
                 extra_parameters=hidden + (0 if tie else vocab), norm_parameters=2 * hidden, width=width)  # fmt: skip
@@ -128,7 +115,6 @@ def esm(c: Config) -> Model:
     table = Embedding(vocab, hidden, positions, norm_parameters=norm)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     c.ignore("token_dropout", "vocab_list", "esmfold_config")
-    _language_model(c)
     head = Head(vocab, c.flag("tie_word_embeddings", True), bias=True, extra_parameters=hidden,
                 extra_matmuls=(("head.transform", hidden, hidden),), norm_parameters=2 * hidden)  # fmt: skip
     return encoder(c, hidden, table, [layer(a, mlp, "layer", hidden)] * n, head, final_norm="layer",
@@ -147,7 +133,6 @@ def xlnet(c: Config) -> Model:
     c.ignore("mem_len", "reuse_len", "start_n_top", "end_n_top", "clamp_len", "bi_data", "use_mems_eval", "use_mems_train",
              "same_length", "untie_r", "ff_activation")  # fmt: skip
     mlp = Mlp(c.integer("d_inner"), False, bias=True, activation="gelu")
-    _language_model(c)
     layers: list[Layer] = [layer(a, mlp, "layer", hidden)] * n
     c.assume("attention to positions is counted without its scores, which XLNet computes besides those of content")
     head = Head(vocab, c.flag("tie_word_embeddings", True), bias=True)

@@ -25,7 +25,8 @@ from planner.catalogue.families import (
     sparse,
     vision,
 )
-from planner.catalogue.families.config import Config, class_defaults
+from planner.catalogue.families.config import Config
+from planner.catalogue.families.facts import all_types
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError
 
@@ -203,7 +204,7 @@ _ENDINGS = ("For", "LMHead", "Model")
 @lru_cache(maxsize=1)
 def _class_prefixes() -> Mapping[str, str]:
     """How class names of a type begin: Llama of LlamaConfig."""
-    return {str(entry["class"]).removesuffix("Config"): kind for kind, entry in class_defaults().items()}
+    return {str(entry["class"]).removesuffix("Config"): kind for kind, entry in all_types().items()}
 
 
 def _from_signature(config: Mapping[str, Any]) -> str | None:
