@@ -5,7 +5,7 @@ on the same layers, or takes a part of the model alone. A class is a line of wor
 
 - ``lm`` the builder's head; ``head`` its transforms without the logits
 - ``pool`` a dense layer on the first token, in the body
-- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, l labels,
+- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, v its rows, l labels,
   p ``classifier_proj_size``, or a number
 - ``encoder``, ``decoder``, ``vision`` that part of the model alone
 
@@ -56,8 +56,14 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "modernbert-decoder": {**_LM, "Model": "", "ForSequenceClassification": "head h>l"},
     "opt": {**_LM, "Model": "head", "ForSequenceClassification": "head e>l", "ForQuestionAnswering": "head e>2+"},
     "gpt2": {**DECODER, "DoubleHeadsModel": "lm h>1+"},
-    **dict.fromkeys(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100"), _BART),
-    **dict.fromkeys(("t5", "mt5", "umt5"), {
+    **dict.fromkeys(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100", "blenderbot-small", "led",
+                     "mvp", "pegasus_x", "fsmt", "nllb-moe"), _BART),
+    "bigbird_pegasus": {**_BART, "ForCausalLM": "decoder h>v"},
+    **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), {"ForTextToText": "lm"}),
+    "encoder-decoder": {"Model": "lm"},
+    "bert-generation": {"Decoder": "lm"},
+    **dict.fromkeys(("xlm", "flaubert"), {**_LM, "WithLMHeadModel": "lm"}),
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {
         **_LM, "Model": "", "EncoderModel": "encoder", "ForTokenClassification": "encoder h>l+",
         "ForSequenceClassification": "h>h+ h>l+", "ForQuestionAnswering": "h>l+"}),
     "whisper": {**_LM, "Model": "", "ForCausalLM": "decoder lm", "ForAudioClassification": "encoder h>p+ p>l+"},
@@ -72,7 +78,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
 
 REMOTE = {**_LM, "Model": ""}  # code that ships with a checkpoint
 TYPES_REMOTE = {"chatglm": {**_LM, "Model": "lm"}}
-_ENDING = re.compile(r"(For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
+_ENDING = re.compile(r"(Decoder$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
 
 
 def ending(class_name: str) -> str:
@@ -156,6 +162,8 @@ def _width(c: Config, model: Model, symbol: str) -> int:
         return labels(c)
     if name == "p":
         return c.integer("classifier_proj_size")
+    if name == "v" and model.embedding is not None:
+        return model.embedding.vocab
     if name == "e" and model.embedding is not None:
         return model.embedding.width
     return factor * model.stacks[-1].hidden

@@ -16,6 +16,7 @@ from planner.catalogue.families.blocks import (
     attention,
     decoder,
     every,
+    head_counts,
     layer,
     layer_count,
     layer_types,
@@ -187,8 +188,7 @@ def zamba(c: Config, **up: Any) -> Model:
     )  # fmt: skip
     heads = c.integer("num_attention_heads", high=10**6)
     c.ignore("attention_hidden_size", "n_mamba_heads", "attn_layer_period", "attn_layer_offset")
-    a = attention(c.with_values(head_dim=c.optional("attention_head_dim") or 2 * hidden // heads), hidden)
-    a = replace(a, rotary=False)
+    a = Attention(*head_counts(c), c.optional("attention_head_dim") or 2 * hidden // heads, rotary=False)
     own = layer(a, Mlp(c.integer("intermediate_size"), True, activation="gelu"), "rms", hidden, norms=1,
                 extra_norms=[("rms", 2 * hidden)], projections=_beside(hidden, a))  # fmt: skip
     joined = layer(fast, None, "rms", hidden, norms=1, projections=(("join", hidden, hidden),))
@@ -225,8 +225,7 @@ def zamba2(c: Config, **up: Any) -> Model:
     count = c.integer("num_attention_heads", high=10**6)
     if 2 * hidden % count:
         raise c.error("num_attention_heads", f"is {count}, which does not divide twice hidden_size {hidden}")
-    a = attention(c.with_values(head_dim=2 * hidden // count, kv_channels=None, attention_head_dim=None), hidden)
-    a = replace(a, rotary=c.flag("use_mem_rope"))
+    a = Attention(*head_counts(c), 2 * hidden // count, rotary=c.flag("use_mem_rope"))
     rank, width = c.integer("adapter_rank", 128), c.optional("intermediate_size") or 4 * hidden
     adapters = [("mlp.adapter.down", hidden, rank), ("mlp.adapter.up", rank, 2 * width)]
     if c.flag("use_shared_attention_adapter"):
