@@ -229,13 +229,9 @@ def _quantised(section: Any) -> str:
     return QUANTISED.get(str(method), "")
 
 
-def tied(c: Config, root: Config, fallback: bool = False) -> bool:
-    """Whether head and token table are one; a nested text config decides before its parent."""
-    if "tie_word_embeddings" in c.values and c.values["tie_word_embeddings"] is not None:
-        return c.flag("tie_word_embeddings")
-    if root is not c and root.has("tie_word_embeddings"):
-        return root.flag("tie_word_embeddings")
-    return c.flag("tie_word_embeddings", fallback)
+def tied(root: Config, fallback: bool = False) -> bool:
+    """Whether head and token table are one: as the configuration of the class says, whatever a section of it says."""
+    return root.flag("tie_word_embeddings", fallback)
 
 
 def decoder(
@@ -260,7 +256,7 @@ def decoder(
     hidden = hidden or c.integer("hidden_size")
     vocab = c.integer("vocab_size")
     table = embedding or Embedding(vocab, hidden, positions)
-    is_tied = tied(c, root) if tie is None else tie
+    is_tied = tied(root) if tie is None else tie
     text = stack("decoder", "decoder", hidden, layers, final_norm=norm, **(stack_more or {}))
     return Model(
         id="", name="", family=root.model_type, hidden=hidden, embedding=table,

@@ -19,7 +19,7 @@ from planner.catalogue.families.config import Config
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
 REFERENCE_TOKENS = 512
-ONE_BIAS = ("distilbert", "electra", "nomic_bert")  # the head has one bias also where it is not tied
+ONE_BIAS = ("distilbert", "electra")  # the head has one bias also where it is not tied
 
 
 def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: Any) -> Attention:
@@ -46,7 +46,10 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     """An encoder with its masked-language head: a transform, a norm, the token table, a bias."""
     text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
-    width, vocab, tie = head_width_ or hidden, parts.table.vocab, c.flag("tie_word_embeddings", True)
+    width, vocab = head_width_ or hidden, parts.table.vocab
+    tie = c.flag("tie_word_embeddings", True)
+    if c.model_type.startswith("deberta") and not c.flag("legacy", True):
+        tie = True  # this head multiplies with the table itself
     biases = width + vocab * (1 if tie or c.model_type in ONE_BIAS else 2)
     head = Head(vocab, tie, extra_matmuls=(("head.transform", hidden, width),), extra_parameters=biases,
                 norm_parameters=2 * width, width=width)  # fmt: skip
@@ -126,7 +129,7 @@ def deberta(c: Config) -> Model:
     biased = c.flag("position_biased_input", True)
     if c.values.get("embedding_size") not in (None, hidden):
         raise c.error("embedding_size", "differs from hidden_size; not supported")
-    c.ignore("embedding_size", "pooler_hidden_size", "legacy", "attention_head_size")
+    c.ignore("embedding_size", "attention_head_size")
     table = Embedding(c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     mixer = self_attention(c, hidden)

@@ -33,7 +33,8 @@ def shared_from(c: Config, n: int, kinds: list[str], default: int) -> int:
 
 def per_layer_inputs(c: Config, hidden: int, n: int) -> tuple[int, int, dict[str, Any]]:
     """Width of the per-layer input, its table's rows, and what the stack gains: a projection and a norm."""
-    width = c.integer("hidden_size_per_layer_input", 0, low=0)
+    low = 1 if c.model_type == "gemma3n_text" else 0  # Gemma 3n has these inputs in every form
+    width = c.integer("hidden_size_per_layer_input", 0, low=low)
     if not width:
         c.ignore("vocab_size_per_layer_input")
         return 0, 0, {}
@@ -111,10 +112,9 @@ def gemma4(c: Config) -> Model:
         raise c.error("audio_config", "is stated; the audio tower is not supported")
     text = c.section("text_config", "gemma4_text")
     assert text is not None
-    text.ignore("model_type", "architectures")
     before = _gemma4_tower(c, text.integer("hidden_size")) if c.values.get("vision_config") is not None else ()
     c.ignore("vision_config", "audio_config", "vision_soft_tokens_per_image")
-    model = gemma4_text(text, root=c, before=before, tie=c.flag("tie_word_embeddings", True))
+    model = gemma4_text(text, root=c, before=before)
     text.refuse_unread()
     return model
 

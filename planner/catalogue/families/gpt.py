@@ -110,7 +110,7 @@ def opt(c: Config) -> Model:
         norm=last,
         hidden=hidden,
         embedding=table,
-        head=Head(vocab, is_tied, extra_matmuls=extra),
+        head=Head(vocab, is_tied, extra_matmuls=extra, width=width),
         dropout=_dropout(c, "dropout"),
     )
 
@@ -152,7 +152,7 @@ def falcon(c: Config) -> Model:
     new = c.flag("new_decoder_architecture")
     multi, parallel = c.flag("multi_query", True), c.flag("parallel_attn", True)
     stated = c.optional("num_key_value_heads", high=10**6) or heads
-    kv = stated if new or not multi else 1
+    kv = stated if new else 1 if multi else heads
     if heads % kv:
         raise c.error("num_kv_heads", f"is {kv}, which does not divide the {heads} attention heads")
     bias = c.flag("bias")

@@ -5,8 +5,8 @@ on the same layers, or takes a part of the model alone. A class is a line of wor
 
 - ``lm`` the builder's head; ``head`` its transforms without the logits
 - ``pool`` a dense layer on the first token, in the body
-- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, v its rows, l labels,
-  p ``classifier_proj_size``, or a number
+- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, l labels, v tokens,
+  p ``classifier_proj_size``, j ``projection_dim``, or a number; ``+?`` a bias where ``classifier_bias`` says so
 - ``encoder``, ``decoder``, ``vision`` that part of the model alone
 
 As built by the classes of Hugging Face transformers, the version of ``defaults.json``.
@@ -47,22 +47,22 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **dict.fromkeys(("deberta", "deberta-v2"), _CLASSIFIED),
     "distilbert": {**_CLASSIFIED, "ForQuestionAnswering": "h>2+"},
     "electra": {**_CLASSIFIED, "ForPreTraining": "h>h+ h>1+"},
-    "nomic_bert": _BERT,
-    **dict.fromkeys(("data2vec-text", "ibert", "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "camembert"), _ROBERTA),
-    **dict.fromkeys(("megatron-bert", "rembert", "nystromformer", "mra", "yoso", "roformer", "mobilebert"), _BERT),
-    **dict.fromkeys(("big_bird", "layoutlm", "fnet", "squeezebert", "luke"), _POOLED),
+    "nomic_bert": {**_BERT, "Model": ""},
     "modernbert": {**_LM, "Model": "", "ForSequenceClassification": "head h>l+", "ForMultipleChoice": "head h>1+",
                    "ForTokenClassification": "head h>l+", "ForQuestionAnswering": "head h>l+"},
-    "modernbert-decoder": {**_LM, "Model": "", "ForSequenceClassification": "head h>l"},
-    "opt": {**_LM, "Model": "head", "ForSequenceClassification": "head e>l", "ForQuestionAnswering": "head e>2+"},
-    "gpt2": {**DECODER, "DoubleHeadsModel": "lm h>1+"},
-    **dict.fromkeys(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100", "blenderbot-small", "led",
-                     "mvp", "pegasus_x", "fsmt", "nllb-moe"), _BART),
+    "modernbert-decoder": {**_LM, "Model": "", "ForSequenceClassification": "head h>l+?"},
+    **dict.fromkeys(("data2vec-text", "ibert", "roberta-prelayernorm", "xlm-roberta-xl", "xmod"), _ROBERTA),
+    **dict.fromkeys(("megatron-bert", "rembert", "nystromformer", "mra", "yoso", "roformer", "mobilebert"), _BERT),
+    **dict.fromkeys(("big_bird", "layoutlm", "fnet", "squeezebert", "luke"), _POOLED),
+    **dict.fromkeys(("blenderbot-small", "led", "mvp", "pegasus_x", "fsmt", "nllb-moe"), _BART),
     "bigbird_pegasus": {**_BART, "ForCausalLM": "decoder h>v"},
     **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), {"ForTextToText": "lm"}),
     "encoder-decoder": {"Model": "lm"},
     "bert-generation": {"Decoder": "lm"},
     **dict.fromkeys(("xlm", "flaubert"), {**_LM, "WithLMHeadModel": "lm"}),
+    "opt": {**_LM, "Model": "head", "ForSequenceClassification": "head e>l", "ForQuestionAnswering": "head e>2+"},
+    "gpt2": {**DECODER, "DoubleHeadsModel": "lm h>1+"},
+    **dict.fromkeys(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100"), _BART),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {
         **_LM, "Model": "", "EncoderModel": "encoder", "ForTokenClassification": "encoder h>l+",
         "ForSequenceClassification": "h>h+ h>l+", "ForQuestionAnswering": "h>l+"}),
@@ -73,11 +73,21 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), {"Model": "", "ForImageClassification": "2h>l+"}),
     **dict.fromkeys(("clip", "siglip"), {"Model": "lm", "ForImageClassification": "vision h>l+"}),
     "clip_text_model": {"Model": "", "ModelWithProjection": "lm"},
-    "clip_vision_model": {"Model": "", "ModelWithProjection": "lm"},
+    "clip_vision_model": {"Model": "", "ModelWithProjection": "h>j"},
 }  # fmt: skip
 
 REMOTE = {**_LM, "Model": ""}  # code that ships with a checkpoint
 TYPES_REMOTE = {"chatglm": {**_LM, "Model": "lm"}}
+_FIELDS = {"p": "classifier_proj_size", "j": "projection_dim"}
+# Fields that change a head in a way that is not described here, and the value they must have for it.
+NEEDS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("deberta", "ForSequenceClassification"): {"pooler_hidden_size": "hidden_size"},
+    ("deberta-v2", "ForSequenceClassification"): {"pooler_hidden_size": "hidden_size"},
+    ("deberta-v2", "ForMultipleChoice"): {"pooler_hidden_size": "hidden_size"},
+    ("electra", "ForMultipleChoice"): {"summary_use_proj": True},
+    ("gpt2", "DoubleHeadsModel"): {"summary_use_proj": True, "summary_proj_to_labels": True},
+    ("whisper", "ForAudioClassification"): {"use_weighted_layer_sum": False},
+}
 _ENDING = re.compile(r"(Decoder$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
 
 
@@ -118,6 +128,7 @@ def class_of(c: Config) -> tuple[str, str]:
 
 def with_head(c: Config, model: Model, words: str) -> Model:
     """The model with the parts and the head that a line of words says."""
+    _refuse_other_heads(c)
     parts = [w for w in words.split() if w in ("encoder", "decoder", "vision")]
     if parts:
         model = _part(model, parts[0])
@@ -125,10 +136,19 @@ def with_head(c: Config, model: Model, words: str) -> Model:
         return model
     if "pool" in words.split():
         text = model.stacks[-1]
-        pooler = model.hidden * model.hidden + model.hidden
+        width = (c.optional("pooler_output_size") if c.facts.knows("pooler_output_size") else None) or model.hidden
+        pooler = model.hidden * width + width
         model = replace(model, stacks=(*model.stacks[:-1], replace(
             text, output_parameters=text.output_parameters + pooler)))  # fmt: skip
     return replace(model, head=_head(c, model, words.split()))
+
+
+def _refuse_other_heads(c: Config) -> None:
+    for key, due in NEEDS.get((c.model_type, ending(class_of(c)[0])), {}).items():
+        value = c.get(key)
+        wanted = c.integer("hidden_size") if due == "hidden_size" else due
+        if value is not None and value != wanted:
+            raise c.error(key, f"is {value!r:.40}; the head of this class is supported with {wanted!r} only")
 
 
 def _head(c: Config, model: Model, words: list[str]) -> Head | None:
@@ -136,8 +156,8 @@ def _head(c: Config, model: Model, words: list[str]) -> Head | None:
     if kept is not None and "head" in words:
         kept = replace(kept, outputs=0, tied=False, bias=False)
     for word in (w for w in words if ">" in w):
-        k, n = (_width(c, model, side) for side in word.rstrip("+").split(">"))
-        bias = word.endswith("+")
+        k, n = (_width(c, model, side) for side in word.rstrip("+?").split(">"))
+        bias = c.flag("classifier_bias") if word.endswith("?") else word.endswith("+")
         if kept is None:
             kept = Head(n, False, bias=bias, width=k)
         elif kept.outputs and not kept.tied and "lm" not in words:
@@ -160,12 +180,10 @@ def _width(c: Config, model: Model, symbol: str) -> int:
     factor, name = (int(symbol[:-1]), symbol[-1]) if len(symbol) > 1 else (1, symbol)
     if name == "l":
         return labels(c)
-    if name == "p":
-        return c.integer("classifier_proj_size")
-    if name == "v" and model.embedding is not None:
-        return model.embedding.vocab
-    if name == "e" and model.embedding is not None:
-        return model.embedding.width
+    if name in _FIELDS:
+        return c.integer(_FIELDS[name])
+    if name in "ev" and model.embedding is not None:
+        return model.embedding.width if name == "e" else model.embedding.vocab
     return factor * model.stacks[-1].hidden
 
 
@@ -184,7 +202,8 @@ def _part(model: Model, part: str) -> Model:
     """One part of a model alone: its stack and, but for images, the token table."""
     if part == "vision":
         body = next(s for s in model.stacks if s.role == "tower")
-        bare = replace(body, optional=False, output_matmuls=(), output_parameters=0)
+        pooled = tuple(m for m in body.output_matmuls if m[0].startswith("pool."))
+        bare = replace(body, optional=False, output_matmuls=pooled, output_group="other")
         return replace(model, hidden=body.hidden, stacks=(bare,), embedding=None, head=None, other_parameters=0)
     stack = next(s for s in model.stacks if s.role == part)
     if part == "decoder":

@@ -206,8 +206,11 @@ def mamba(c: Config) -> Model:
     else:
         rank = c.get("time_step_rank", "auto")
         rank = -(-hidden // 16) if rank in (None, "auto") else c.integer("time_step_rank")
-        inner = c.optional("d_inner") or int(c.number("expand", 2.0) * hidden)
-        c.ignore("intermediate_size")
+        expanded = int(c.number("expand", 2.0) * hidden)
+        inner = c.integer("intermediate_size", expanded)
+        if c.values.get("d_inner") not in (None, inner):
+            raise c.error("d_inner", f"differs from the inner width {inner}, and the class does not read it")
+        c.ignore("d_inner")
         mixer = linear.mamba1(
             hidden, inner=inner, state=state, rank=rank, kernel=kernel, conv_bias=conv_bias, bias=bias
         )
@@ -359,6 +362,8 @@ def recurrent_gemma(c: Config) -> Model:
     full = attention(c, hidden, bias=c.flag("attention_bias"), out_bias=True)
     full = replace(full, window=c.optional("attention_window_size"))
     width, kernel = c.optional("lru_width") or hidden, c.integer("conv1d_width", 4, high=1024)
+    if width % full.heads:
+        raise c.error("lru_width", f"is {width}, not a multiple of the {full.heads} heads")
     gates = 2 * width * width // full.heads + 3 * width
     fast = LinearAttention(
         "gated linear recurrence",

@@ -261,7 +261,8 @@ def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
     if not any(routed):
         return None, routed
     width = c.integer("moe_intermediate_size")
-    shared = c.integer("n_shared_experts", 0, low=0, high=10**4)
+    low = 1 if c.model_type == "hy_v3" else 0
+    shared = c.integer("n_shared_experts", 0, low=low, high=10**4)
     bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
     return moe_block(c, width=width, shared=Mlp(width * shared, True, bias=bias) if shared else None), routed
 

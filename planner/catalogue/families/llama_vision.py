@@ -51,7 +51,7 @@ def llama4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     layers = [layer(chunked if r else full, moe if i in at else dense, "rms", hidden) for i, r in enumerate(rope)]
     if root is not None:
         c.refuse_unread()
-    return decoder(c, layers, root=root, before=before, tie=c.flag("tie_word_embeddings"), **more)
+    return decoder(c, layers, root=root, before=before, **more)
 
 
 def mllama(c: Config) -> Model:
@@ -73,7 +73,8 @@ def _mllama_tower(v: Config) -> Stack:
     heads, ffn = v.integer("num_attention_heads", high=10**6), v.integer("intermediate_size")
     patch, count = patches(v)
     tiles = v.integer("max_num_tiles", 4, high=1000)
-    ratios = v.items("supported_aspect_ratios") or [[i, j] for i in range(1, tiles + 1) for j in range(1, tiles + 1)
+    stated = v.items("supported_aspect_ratios")
+    ratios = stated if stated is not None else [[i, j] for i in range(1, tiles + 1) for j in range(1, tiles + 1)
                                                    if i * j <= tiles]  # fmt: skip
     v.ignore("intermediate_layers_indices", "vision_output_dim")
     t = Tower(hidden, n, heads, ffn, bias=False, out_bias=False)
@@ -100,8 +101,9 @@ def mllama_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     plain = layer(own, mlp, "rms", hidden)
     layers: list[Layer] = [seeing if i in at else plain for i in range(n)]
     vocab = c.integer("vocab_size")
+    c.ignore("tie_word_embeddings")  # the class ties nothing
     if root is not None:
-        c.ignore("model_type", "architectures")
+        root.ignore("tie_word_embeddings")
         c.refuse_unread()
     table = Embedding(vocab + 8, hidden)
-    return decoder(c, layers, root=root, before=before, embedding=table, tie=c.flag("tie_word_embeddings"))
+    return decoder(c, layers, root=root, before=before, embedding=table, tie=False)

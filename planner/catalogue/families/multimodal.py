@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.families import hybrid, latent, llama
-from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block, tied
+from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, siglip_tower, square, tower
 from planner.catalogue.schema import Mlp, Model, Stack
@@ -50,33 +50,9 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
     text.model_type = plain
     root.ignore("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "image_seq_len")
     text.ignore("model_type", "architectures", "auto_map", "tie_word_embeddings")
-    model = TEXT[plain](text, root=root, before=(before,), tie=tied_with(root, text), **more)
+    model = TEXT[plain](text, root=root, before=(before,), **more)
     text.refuse_unread()
     return replace(model, family=root.model_type)
-
-
-def tied_with(root: Config, text: Config) -> bool:
-    """Tied where the parent says so (or its class does), or else where the text part states it."""
-    if root.flag("tie_word_embeddings"):
-        return True
-    return text.values.get("tie_word_embeddings") is True or (
-        not root.has("tie_word_embeddings") and "tie_word_embeddings" not in root.defaults and tied(text, text)
-    )
-
-
-# Towers that the parent classes of transformers 5.23.0 build when the config states none.
-MISSING_TOWER: Mapping[str, Mapping[str, Any]] = {
-    "llava": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
-              "num_hidden_layers": 24, "num_attention_heads": 16},
-    "llava_next": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
-                   "num_hidden_layers": 24, "num_attention_heads": 16},
-    "llava_onevision": {"hidden_size": 1152, "intermediate_size": 4304, "patch_size": 14, "image_size": 384,
-                        "num_hidden_layers": 26, "num_attention_heads": 16, "vision_use_head": False},
-    "mistral3": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 1540,
-                 "num_hidden_layers": 24, "num_attention_heads": 16},
-    "paligemma": {"hidden_size": 1152, "intermediate_size": 4096, "patch_size": 14, "image_size": 224,
-                  "num_hidden_layers": 27, "num_attention_heads": 16},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,8 +82,7 @@ def vision_section(root: Config, default: str, *, allowed: tuple[str, ...] = ())
     """The vision section; its ``model_type`` counts only where the family allows several."""
     section = root.section("vision_config", default, allowed=allowed)
     assert section is not None
-    if root.values.get("vision_config") is None and root.model_type in MISSING_TOWER:
-        section.values = MISSING_TOWER[root.model_type]
+    if root.values.get("vision_config") is None:
         root.assume(f"vision_config is missing: the tower is the default of {root.class_name}")
     section.ignore("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "vocab_size", "projection_dim",
                    "head_dim" if "head_dim" not in section.defaults else "model_type")  # fmt: skip
@@ -119,7 +94,7 @@ def gemma3(c: Config) -> Model:
     pali = c.model_type == "paligemma"
     text_type = "gemma" if pali else "gemma3_text"
     v = vision_section(c, "siglip_vision_model")
-    body = siglip_tower(v, head=None if not pali else False)
+    body = siglip_tower(v)
     v.refuse_unread()
     c.ignore("mm_tokens_per_image", "projection_dim", "hidden_size", "vocab_size", "ignore_index")
     wide = text_width(c, text_type)
@@ -181,9 +156,10 @@ def kimi_k25(c: Config) -> Model:
     text = c.section("text_config", "deepseek_v3", allowed=(*TEXT, *PLAIN))
     assert text is not None
     wide, hidden = t.hidden * factor, text.integer("hidden_size")
-    c.ignore("projection_hidden_size", "use_unified_vision_chunk")
+    c.ignore("use_unified_vision_chunk")
     body = tower(w, t, name="vision", patch=square(w, "patch_size"), count=1, tokens=1, more=positions * t.hidden,
-                 extra_norms=2 * t.hidden, output=wide * wide + wide + wide * hidden + hidden)  # fmt: skip
+                 extra_norms=2 * c.integer("projection_hidden_size"),
+                 output=wide * wide + wide + wide * hidden + hidden)  # fmt: skip
     return text_model(c, "deepseek_v3", body)
 
 
@@ -268,8 +244,8 @@ def internvl(c: Config) -> Model:
     wide = int(t.hidden * round(1 / ratio) ** 2) if ratio > 0 else t.hidden
     hidden = text_width(c, "qwen2")
     positions = (count + 1) * t.hidden if v.flag("use_absolute_position_embeddings", True) else 0
-    v.ignore("use_mask_token", "projection_dropout", "initializer_factor", "layer_scale_init_value")
-    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=t.hidden + positions,
+    v.ignore("projection_dropout", "initializer_factor", "layer_scale_init_value")
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=(1 + v.flag("use_mask_token")) * t.hidden + positions,
                  extra_norms=2 * wide, output=wide * hidden + hidden + hidden * hidden + hidden)  # fmt: skip
     v.refuse_unread()
     c.ignore("image_seq_length", "vision_feature_layer", "vision_feature_select_strategy")
@@ -348,5 +324,4 @@ def step3_text(c: Config, *, root: Config, before: tuple[Stack, ...]) -> Model:
     kinds = c.items("mlp_layer_types", length=n)
     dense = Mlp(c.integer("intermediate_size"), True)
     routed = [k == "sparse" for k in kinds] if kinds else [i >= 3 for i in range(n)]
-    return decoder(c, [layer(a, moe if r else dense, "rms", hidden) for r in routed], root=root, before=before,
-                   tie=c.flag("tie_word_embeddings"))  # fmt: skip
+    return decoder(c, [layer(a, moe if r else dense, "rms", hidden) for r in routed], root=root, before=before)

@@ -15,8 +15,9 @@ def t5(c: Config) -> Model:
     decoder_depth = c.optional("num_decoder_layers", high=MAX_LAYERS) or depth
     heads = c.integer("num_heads", high=10**6)
     form = c.text("feed_forward_proj", "relu")
-    c.ignore("is_gated_act", "dense_act_fn", "n_positions", "output_past", "relative_attention_max_distance")
-    mlp = Mlp(c.integer("d_ff"), form.startswith("gated"), activation=form.removeprefix("gated-"))
+    gated = c.flag("is_gated_act") if "is_gated_act" in c.values else form.startswith("gated")
+    c.ignore("dense_act_fn", "n_positions", "output_past", "relative_attention_max_distance")
+    mlp = Mlp(c.integer("d_ff"), gated, activation=form.removeprefix("gated-"))
     buckets = c.integer("relative_attention_num_buckets", 32) * heads
     mixer = Attention(heads, heads, c.integer("d_kv"), rotary=False)
     every = c.model_type == "umt5"
