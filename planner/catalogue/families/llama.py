@@ -150,9 +150,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def build(c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), **more: Any) -> Model:
-    """A model of any ``model_type`` of :data:`RECIPES`; ``before`` are towers of a multimodal parent."""
-    recipe = RECIPES[c.model_type]
+def build(
+    c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), recipe: Recipe | None = None, **more: Any
+) -> Model:
+    """A model of any ``model_type`` of :data:`RECIPES` or of a ``recipe``; ``before`` are towers of a parent."""
+    recipe = recipe or RECIPES[c.model_type]
     hidden, n = c.integer("hidden_size"), layer_count(c)
     head_bias = _flag(c, recipe.head_bias)
     layers = layers_of(c, recipe, hidden, n)

@@ -13,6 +13,7 @@ from planner.catalogue.families import (
     gemma,
     gpt,
     hybrid,
+    image_projectors,
     latent,
     llama,
     llama_vision,
@@ -178,6 +179,20 @@ ADAPTERS |= {
     **dict.fromkeys(("longt5", "switch_transformers"), seq2seq_kin.t5_like),
     "t5gemma": seq2seq_kin.t5gemma,
     "encoder-decoder": seq2seq_kin.encoder_decoder,
+    **dict.fromkeys(("aya_vision", "cohere2_vision"), image_projectors.cohere_vision),
+    "deepseek_vl": image_projectors.deepseek_vl,
+    "lfm2_vl": image_projectors.lfm2_vl,
+    "cosmos3_edge": image_projectors.cosmos_edge,
+    "lighton_ocr": image_projectors.lighton_ocr,
+    **dict.fromkeys(("llava_next_video", "vipllava", "video_llava"), image_projectors.llava_video),
+    "video_llama_3": image_projectors.video_llama_3,
+    "paddleocr_vl": image_projectors.paddleocr_vl,
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "minicpm_ocr"), image_projectors.minicpm),
+    "idefics2": image_projectors.idefics2,
+    "aria": image_projectors.aria,
+    "ovis2": image_projectors.ovis2,
+    "molmo2": image_projectors.molmo2,
+    "qianfan_ocr": multimodal.internvl,
 }
 
 REFUSED: Mapping[str, str] = {
