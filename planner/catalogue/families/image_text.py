@@ -42,6 +42,10 @@ LIKE = {
 }  # fmt: skip
 
 
+# Types whose head and table are one also where only the section of the text says so.
+EITHER = ("glm_ocr", "llava_next_video", "minimax_m3_vl", "paddleocr_vl", "shieldgemma2", "video_llama_3")
+
+
 def language(
     root: Config, before: Sequence[Stack], *, key: str = "text_config", default: str = "llama", tie: bool | None = None,
     other: int = 0, build: TextBuilder | None = None,
@@ -58,6 +62,8 @@ def language(
         text.values = {**text.values, "attention_bias": True}
     text.model_type = kind
     bound = root.flag("tie_word_embeddings") if tie is None else tie
+    if root.model_type in EITHER:
+        bound = bound or text.flag("tie_word_embeddings")
     text.values = {**text.values, "tie_word_embeddings": bound}
     if build is None and kind not in TEXT:
         raise text.error("model_type", f"{kind!r} is not supported as the text part")

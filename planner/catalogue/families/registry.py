@@ -7,13 +7,16 @@ from functools import lru_cache
 from typing import Any
 
 from planner.catalogue.families import (
+    audio_text,
     bert_kin,
     decoders,
     encoders,
     gemma,
     gpt,
     hybrid,
+    image_merged,
     image_projectors,
+    image_sam,
     latent,
     llama,
     llama_vision,
@@ -193,6 +196,21 @@ ADAPTERS |= {
     "ovis2": image_projectors.ovis2,
     "molmo2": image_projectors.molmo2,
     "qianfan_ocr": multimodal.internvl,
+    **dict.fromkeys(("got_ocr2", "pp_chart2table"), image_sam.got_ocr2),
+    "deepseek_vl_hybrid": image_sam.deepseek_hybrid,
+    "unlimited_ocr": image_sam.unlimited_ocr,
+    **dict.fromkeys(("cosmos3_omni", "exaone4_5", "hyperclovax_vision_v2"), image_merged.merged),
+    **dict.fromkeys(("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"), image_merged.omni),
+    "glm_ocr": image_merged.glm_vision,
+    "minimax_m3_vl": image_merged.minimax_vl,
+    "ernie4_5_vl_moe": image_merged.ernie_vl,
+    **dict.fromkeys(("glm46v", "glmga"), multimodal.glm4v),
+    **dict.fromkeys(("qwen2_audio", "audioflamingo3", "musicflamingo", "voxtral", "moss_transcribe_diarize"),
+                    audio_text.whispering),
+    "glmasr": audio_text.glmasr,
+    "qwen3_asr": audio_text.qwen3_asr,
+    "voxtral_realtime": audio_text.voxtral_realtime,
+    "omniasr": audio_text.omniasr,
 }
 
 REFUSED: Mapping[str, str] = {
