@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from planner.catalogue.families import llama
 from planner.catalogue.families.blocks import attention, layer, layer_count
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.decoders import built
@@ -68,7 +69,17 @@ def omni(c: Config) -> Model:
              "scale_embedding")  # fmt: skip
     a.refuse_unread()
     c.ignore("audio_config", "position_id_per_seconds", "seconds_per_chunk")
-    return language(c, [images, audio])
+    return language(c, [images, audio], build=_thinker_text if third else None)
+
+
+def _thinker_text(c: Config) -> Model:
+    """Qwen3's experts; a head width that does not divide is rounded down, as the class does."""
+    hidden, heads = c.integer("hidden_size"), c.integer("num_attention_heads", high=10**6)
+    if not c.has("head_dim") and hidden % heads and hidden > heads:
+        c.assume(f"head_dim {hidden // heads} is hidden_size {hidden} / {heads} heads rounded down, as the class does")
+        c.values = {**c.values, "head_dim": hidden // heads}
+        c.ignore("head_dim")
+    return llama.build(c)
 
 
 def convolved(a: Config, widths: tuple[int, ...]) -> Stack:

@@ -36,7 +36,10 @@ def florence2(c: Config) -> Model:
     v.refuse_unread()
     body = stack("vision", "tower", before, [], final_norm="none", tokens=1, input_parameters=count, output_parameters=p,
                  output_group="other", optional=True, extra_norm_parameters=2 * out)  # fmt: skip
-    return language(c, [body], default="bart")
+    text = part(c, "text_config", "bart")
+    model = language(c, [body], default="bart", tie=text.flag("tie_word_embeddings", True))
+    assert model.head is not None  # the whole says whether it shares the table, the text whether encoder and decoder do
+    return replace(model, head=replace(model.head, tied=c.flag("tie_word_embeddings", True)))
 
 
 def udop(c: Config) -> Model:
@@ -114,7 +117,7 @@ def muse_glimmer(c: Config) -> Model:
         raise c.error("out_hidden_size", f"is not the {wide} values of a merged patch; not supported")
     inner, text = c.integer("projector_hidden_size"), text_size(c, default="muse_glimmer_text")
     p = wide * inner + inner * inner + inner * text
-    return language(c, [behind(body, p)], default="muse_glimmer_text", tie=False, build=_muse_text)
+    return language(c, [behind(body, p)], default="muse_glimmer_text", build=_muse_text)
 
 
 def _muse_text(c: Config) -> Model:

@@ -59,7 +59,8 @@ def cosmos_edge(c: Config) -> Model:
     v.refuse_unread()
     wide = body.hidden * merge * merge
     p = dense(wide, inner) + dense(inner, text)
-    return language(c, [behind(body, p, norm=2 * body.hidden)], default="cosmos3_edge_text", build=_relu2_text)
+    return language(c, [behind(body, p, norm=2 * body.hidden)], default="cosmos3_edge_text", tie=False,
+                    build=_relu2_text)  # fmt: skip
 
 
 def _relu2_text(c: Config) -> Model:

@@ -46,7 +46,6 @@ def blip(c: Config) -> Model:
     v.refuse_unread()
     if text.integer("encoder_hidden_size", body.hidden) != text.integer("hidden_size"):
         raise text.error("encoder_hidden_size", "differs from hidden_size; not supported")
-    tie = c.flag("tie_word_embeddings", True)
     text.ignore("tie_word_embeddings", "is_decoder", "bos_token_id", "sep_token_id", "use_cache", "label_smoothing")
     hidden, n = text.integer("hidden_size"), layer_count(text)
     a = replace(encoders.self_attention(text, hidden), causal=True)
@@ -54,9 +53,10 @@ def blip(c: Config) -> Model:
     one = layer(a, mlp, "layer", hidden, norms=3, cross=replace(a, cross=True, causal=False))
     vocab, positions = text.integer("vocab_size"), text.integer("max_position_embeddings")
     text.refuse_unread()
-    c.ignore("projection_dim", "image_text_hidden_size", "text_config", "vision_config")
-    head = Head(vocab, tie, extra_matmuls=(("head.transform", hidden, hidden),), norm_parameters=2 * hidden,
-                extra_parameters=hidden + vocab * (1 if tie else 2))  # fmt: skip
+    c.ignore("projection_dim", "image_text_hidden_size", "text_config", "vision_config", "tie_word_embeddings")
+    # Its head shares the table whatever the config says.
+    head = Head(vocab, True, extra_matmuls=(("head.transform", hidden, hidden),), norm_parameters=2 * hidden,
+                extra_parameters=hidden + vocab)  # fmt: skip
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, head=head,
         embedding=Embedding(vocab, hidden, positions, norm_parameters=2 * hidden),
@@ -122,14 +122,15 @@ def kosmos(c: Config) -> Model:
     inner = [("layer", hidden)] if second else []
     one = layer(a, mlp, "layer", hidden, extra_norms=[*inner, ("layer", ffn)])
     vocab, rows = t.integer("vocab_size"), 0 if second else 2
-    t.ignore("add_cross_attention", "scale_embedding", "tie_word_embeddings", "layerdrop", "max_position_embeddings",
+    tie = t.flag("tie_word_embeddings", True) or second  # Kosmos-2 shares its table whatever the config says
+    t.ignore("add_cross_attention", "scale_embedding", "layerdrop", "max_position_embeddings",
              "is_decoder", "use_cache", "init_std")  # fmt: skip
     n = t.integer("layers", high=MAX_LAYERS)
     t.refuse_unread()
     p = dense(body.hidden, hidden) + c.integer("latent_query_num", 64) * hidden + 4 * dense(hidden, hidden)
-    c.ignore("text_config")
+    c.ignore("text_config", "tie_word_embeddings")
     model = decoder(c.with_values(vocab_size=vocab), [one] * n, norm="layer", hidden=hidden, before=(behind(body, p),),
-                    embedding=Embedding(vocab, hidden, 0, rows), tie=c.flag("tie_word_embeddings", True))  # fmt: skip
+                    embedding=Embedding(vocab, hidden, 0, rows), tie=tie)  # fmt: skip
     return replace(model, family=c.model_type)
 
 
@@ -226,7 +227,9 @@ def vision_encoder_decoder(c: Config) -> Model:
     body = _read(replace(first.text, output_parameters=first.text.output_parameters))
     if not first.text.output_parameters:
         body = replace(body, output_parameters=pooler)
-    d.ignore("is_decoder", "add_cross_attention", "tie_word_embeddings", "use_cache", "cross_attention_hidden_size")
+    if d.model_type == "bert" and not d.flag("add_cross_attention"):
+        raise d.error("add_cross_attention", "is false; the decoder then does not see the image, which is not supported")
+    d.ignore("is_decoder", "tie_word_embeddings", "use_cache", "cross_attention_hidden_size")
     values: dict[str, Any] = {"is_decoder": False, "add_cross_attention": False}
     second = encoders.bert(d.with_values(**values)) if d.model_type == "bert" else older.trocr(d)
     d.refuse_unread()

@@ -45,6 +45,8 @@ LIKE = {
 # Types whose head and table are one also where only the section of the text says so.
 EITHER = ("glm_ocr", "llava_next_video", "minimax_m3_vl", "paddleocr_vl", "shieldgemma2", "video_llama_3")
 
+FILLED = ("glmasr", "voxtral", "voxtral_realtime")  # types that fill a stated section of the text with their own values
+
 
 def language(
     root: Config, before: Sequence[Stack], *, key: str = "text_config", default: str = "llama", tie: bool | None = None,
@@ -54,8 +56,7 @@ def language(
 
     Head and token table are one where the configuration of the whole says so (``tie`` None), whatever the section says.
     """
-    text = root.section(key, default, allowed=(*TEXT, *LIKE))
-    assert text is not None
+    text = text_part(root, key, default)
     text.ignore("model_type", "architectures", "auto_map", "tie_word_embeddings")
     kind = LIKE.get(text.model_type, text.model_type)
     if text.model_type in ("glm4v_text",):
@@ -74,11 +75,18 @@ def language(
                    other_parameters=model.other_parameters + other)  # fmt: skip
 
 
-def text_size(root: Config, field: str = "hidden_size", *, key: str = "text_config", default: str = "llama") -> int:
-    """A width of the text part."""
+def text_part(root: Config, key: str = "text_config", default: str = "llama") -> Config:
+    """The configuration of the text part; some classes fill what it leaves out with values of their own."""
     text = root.section(key, default, allowed=(*TEXT, *LIKE))
     assert text is not None
-    return text.integer(field)
+    if root.model_type in FILLED:
+        text.values = {**root.facts.sections.get(key, {}).get("values", {}), **text.values}
+    return text
+
+
+def text_size(root: Config, field: str = "hidden_size", *, key: str = "text_config", default: str = "llama") -> int:
+    """A width of the text part."""
+    return text_part(root, key, default).integer(field)
 
 
 def part(root: Config, key: str = "vision_config", default: str = "", *, allowed: tuple[str, ...] = ()) -> Config:

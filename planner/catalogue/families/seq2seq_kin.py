@@ -211,6 +211,8 @@ def encoder_decoder(c: Config) -> Model:
         assert s is not None
         s.ignore("is_decoder", "add_cross_attention", "model_type", "architectures", "use_cache", "pooler_fc_size",
                  "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")  # fmt: skip
+        if name == "decoder" and not s.flag("add_cross_attention"):
+            raise s.error("add_cross_attention", "is false; the decoder then does not see the encoder, not supported")
         sides.append(encoders.bert(s.with_values(is_decoder=False, add_cross_attention=False)))
         s.refuse_unread()
     first, second = sides
