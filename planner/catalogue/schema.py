@@ -45,6 +45,8 @@ class Attention:
     rotary: bool = True
     value_is_key: bool = False  # one projection serves as key and value; both are cached
     tied_matmuls: tuple[tuple[str, int, int, float], ...] = ()  # (name, k, n, rows a token): weights counted elsewhere
+    projections: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) in place of q, k, v and, last, output
+    idle_experts: int = 0  # q and output projections of kv_heads·head_dim that a token is not routed to (JetMoE)
 
     @property
     def value_dim(self) -> int:
@@ -149,6 +151,7 @@ class Moe:
     router_parameters: int = 0
     latent_dim: int = 0
     activation: str = "silu"
+    router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
 
 
 Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention

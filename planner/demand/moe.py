@@ -38,10 +38,13 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     width = moe.latent_dim or hidden
     up = moe.width * (2 if moe.gated else 1)
     rows, experts = float(moe.top_k), float(moe.experts)
-    ops = [
-        Op("moe.router", "mlp", "matmul", "sequence", k=hidden, n=moe.experts, bias=moe.router_parameters,
-           saved_whole=hidden + 2 * moe.experts, launches=16),
-    ]  # fmt: skip
+    router = moe.router or (("router", hidden, moe.experts),)
+    ops = [Op(f"moe.{name}", "mlp", "matmul", "sequence", k=k, n=n) for name, k, n in router[:-1]]
+    name, k, n = router[-1]
+    ops.append(
+        Op(f"moe.{name}", "mlp", "matmul", "sequence", k=k, n=n, bias=moe.router_parameters,
+           saved_whole=hidden + 2 * moe.experts, launches=16)
+    )  # fmt: skip
     if moe.latent_dim:
         ops.append(Op("moe.latent_down", "mlp", "matmul", "sequence", k=hidden, n=width, saved_whole=hidden))
     ops += [

@@ -111,7 +111,7 @@ class Op:
     @property
     def active_parameters(self) -> float:
         """Parameters one token touches: ``rows`` of the ``experts`` copies."""
-        return self.parameters * (min(self.rows, self.experts) / self.experts if self.experts > 1 else 1.0)
+        return self.parameters * (min(self.rows / self.experts, 1.0) if self.experts > 1 or not self.rows else 1.0)
 
 
 _TEXT_FIELDS = {"name", "group", "kernel", "shard", "side"}

@@ -119,8 +119,8 @@ def window_of(c: Config, kind: str) -> int | None:
     return None
 
 
-def sparse_layers(c: Config, n: int) -> list[bool]:
-    """Which layers hold experts, by whichever of the usual keys says so."""
+def sparse_layers(c: Config, n: int, *, first: int | None = None) -> list[bool]:
+    """Which layers hold experts, by whichever of the usual keys says so; ``first`` dense ones if none does."""
     kinds = c.items("mlp_layer_types", length=n)
     if kinds is not None:
         for kind in kinds:
@@ -135,7 +135,7 @@ def sparse_layers(c: Config, n: int) -> list[bool]:
         if any(v not in (0, 1) for v in listed):
             raise c.error("moe_layer_freq", "may hold 0 and 1 only")
         return [bool(v) for v in listed]
-    default = 1 if c.model_type in FIRST_DENSE else 0
+    default = first if first is not None else int(c.model_type in FIRST_DENSE)
     first = c.integer("first_k_dense_replace", default, low=0, high=MAX_LAYERS)
     step = c.integer("moe_layer_freq", 1, high=MAX_LAYERS)
     return [i >= first and i % step == 0 for i in range(n)]

@@ -5,7 +5,7 @@ on the same layers, or takes a part of the model alone. A class is a line of wor
 
 - ``lm`` the builder's head; ``head`` its transforms without the logits
 - ``pool`` a dense layer on the first token, in the body
-- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, l labels,
+- ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token table, l labels, v tokens,
   p ``classifier_proj_size``, j ``projection_dim``, or a number; ``+?`` a bias where ``classifier_bias`` says so
 - ``encoder``, ``decoder``, ``vision`` that part of the model alone, ``tower`` the encoder without token table
 
@@ -31,6 +31,7 @@ _BERT = {
     "ForPreTraining": "pool lm h>2+", "ForNextSentencePrediction": "pool h>2+",
 }  # fmt: skip
 _ROBERTA = {**_LM, **_TOKENS, **_DENSE, "Model": "pool", "ForMultipleChoice": "pool h>1+"}
+_POOLED = {**{k: "pool lm" for k in _LM}, "Model": "pool"}  # a pooler that the language model keeps
 _CLASSIFIED = {**_LM, **_TOKENS, **_DENSE, "Model": ""}
 _BART = {**_LM, "Model": "", "ForCausalLM": "decoder lm", "ForSequenceClassification": "h>h+ h>l+",
          "ForQuestionAnswering": "h>2+"}  # fmt: skip
@@ -50,10 +51,20 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "modernbert": {**_LM, "Model": "", "ForSequenceClassification": "head h>l+", "ForMultipleChoice": "head h>1+",
                    "ForTokenClassification": "head h>l+", "ForQuestionAnswering": "head h>l+"},
     "modernbert-decoder": {**_LM, "Model": "", "ForSequenceClassification": "head h>l+?"},
+    **dict.fromkeys(("data2vec-text", "ibert", "roberta-prelayernorm", "xlm-roberta-xl", "xmod"), _ROBERTA),
+    **dict.fromkeys(("megatron-bert", "rembert", "nystromformer", "mra", "yoso", "roformer", "mobilebert"), _BERT),
+    **dict.fromkeys(("big_bird", "layoutlm", "fnet", "squeezebert", "luke"), _POOLED),
+    **dict.fromkeys(("blenderbot-small", "led", "mvp", "pegasus_x", "fsmt", "nllb-moe"), _BART),
+    "bigbird_pegasus": {**_BART, "ForCausalLM": "decoder h>v"},
+    **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), {"ForTextToText": "lm"}),
+    **dict.fromkeys(("encoder-decoder", "vision-encoder-decoder"), {"Model": "lm"}),
+    "idefics": {"ForVisionText2Text": "lm"},
+    "bert-generation": {"Decoder": "lm"},
+    **dict.fromkeys(("xlm", "flaubert"), {**_LM, "WithLMHeadModel": "lm"}),
     "opt": {**_LM, "Model": "head", "ForSequenceClassification": "head e>l", "ForQuestionAnswering": "head e>2+"},
     "gpt2": {**DECODER, "DoubleHeadsModel": "lm h>1+"},
     **dict.fromkeys(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100"), _BART),
-    **dict.fromkeys(("t5", "mt5", "umt5"), {
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {
         **_LM, "Model": "", "EncoderModel": "encoder", "ForTokenClassification": "encoder h>l+",
         "ForSequenceClassification": "h>h+ h>l+", "ForQuestionAnswering": "h>l+"}),
     "whisper": {**_LM, "Model": "", "ForCausalLM": "decoder lm", "ForAudioClassification": "tower h>p+ p>l+"},
@@ -78,7 +89,7 @@ NEEDS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("gpt2", "DoubleHeadsModel"): {"summary_use_proj": True, "summary_proj_to_labels": True},
     ("whisper", "ForAudioClassification"): {"use_weighted_layer_sum": False},
 }
-_ENDING = re.compile(r"(For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
+_ENDING = re.compile(r"(Decoder$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
 
 
 def ending(class_name: str) -> str:
@@ -172,8 +183,8 @@ def _width(c: Config, model: Model, symbol: str) -> int:
         return labels(c)
     if name in _FIELDS:
         return c.integer(_FIELDS[name])
-    if name == "e" and model.embedding is not None:
-        return model.embedding.width
+    if name in "ev" and model.embedding is not None:
+        return model.embedding.width if name == "e" else model.embedding.vocab
     return factor * model.stacks[-1].hidden
 
 

@@ -140,13 +140,21 @@ RECIPES: dict[str, Recipe] = {
     "hy_v3": Recipe(qk_norm="head", experts="deepseek"),
     "solar_open": Recipe(bias=False, experts="deepseek"),
     "gpt_oss": Recipe(windows="even", experts="gpt_oss", sinks=True),
+    "iquestcoder": Recipe(mlp_bias="mlp_bias"),
+    "jais2": Recipe(norm="layer", gated=False, mlp_bias="mlp_bias", activation="relu2"),
+    "sarvam_moe": Recipe(out_bias=False, qk_norm="head", qk_norm_key="use_qk_norm", experts="deepseek"),
+    "apertus1p5_text": Recipe(
+        qk_norm="head", gated=False, mlp_bias=False, act_parameters=2, activation="xielu"
+    ),
     "nanochat": Recipe(norm="none", gated=False, activation="relu2"),
 }
 
 
-def build(c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), **more: Any) -> Model:
-    """A model of any ``model_type`` of :data:`RECIPES`; ``before`` are towers of a multimodal parent."""
-    recipe = RECIPES[c.model_type]
+def build(
+    c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), recipe: Recipe | None = None, **more: Any
+) -> Model:
+    """A model of any ``model_type`` of :data:`RECIPES` or of a ``recipe``; ``before`` are towers of a parent."""
+    recipe = recipe or RECIPES[c.model_type]
     hidden, n = c.integer("hidden_size"), layer_count(c)
     head_bias = _flag(c, recipe.head_bias)
     layers = layers_of(c, recipe, hidden, n)
