@@ -107,7 +107,9 @@ def omniasr(c: Config) -> Model:
     groups = a.integer("num_conv_pos_embedding_groups", 16)
     if hidden % groups:
         raise a.error("num_conv_pos_embedding_groups", f"is {groups}, which does not divide hidden_size {hidden}")
-    stem += 2 * before + dense(before, hidden) + hidden * (hidden // groups) * a.integer("num_conv_pos_embeddings") + hidden
+    stem += (
+        2 * before + dense(before, hidden) + hidden * (hidden // groups) * a.integer("num_conv_pos_embeddings") + hidden
+    )
     body = sound(a, basic(a), stem, output=dense(hidden, text))
     a.ignore("conv_stride", "layerdrop")
     a.refuse_unread()

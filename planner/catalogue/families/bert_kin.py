@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from planner.catalogue.families.blocks import FULL, SLIDING, layer, layer_count, layer_types, stack, weight_dtype, window_of
+from planner.catalogue.families.blocks import (
+    FULL,
+    SLIDING,
+    layer,
+    layer_count,
+    layer_types,
+    stack,
+    weight_dtype,
+    window_of,
+)
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.encoders import Parts, assemble, self_attention
 from planner.catalogue.families.llama import RECIPES, mixer

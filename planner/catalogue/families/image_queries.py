@@ -35,7 +35,9 @@ def _crossed(model: Model) -> tuple[Layer, ...]:
     for kind in model.text.kinds:
         assert isinstance(kind.mixer, Attention)
         a = replace(kind.mixer, causal=True)
-        kinds.append(replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0])))
+        kinds.append(
+            replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0]))
+        )
     return tuple(kinds)
 
 
@@ -153,7 +155,11 @@ def pix2struct(c: Config) -> Model:
     v, t = part(c), part(c, "text_config", "pix2struct_text_model")
     body = replace(_read(_patches_of_any_size(v)), tokens=0)
     v.refuse_unread()
-    hidden, heads, n = t.integer("hidden_size"), t.integer("num_heads", high=10**6), t.integer("num_layers", high=MAX_LAYERS)
+    hidden, heads, n = (
+        t.integer("hidden_size"),
+        t.integer("num_heads", high=10**6),
+        t.integer("num_layers", high=MAX_LAYERS),
+    )
     if hidden != body.hidden:
         raise t.error("hidden_size", f"is {hidden} and the image encoder's {body.hidden}; not supported")
     a = Attention(heads, heads, t.integer("d_kv"), rotary=False)
@@ -228,7 +234,9 @@ def vision_encoder_decoder(c: Config) -> Model:
     if not first.text.output_parameters:
         body = replace(body, output_parameters=pooler)
     if d.model_type == "bert" and not d.flag("add_cross_attention"):
-        raise d.error("add_cross_attention", "is false; the decoder then does not see the image, which is not supported")
+        raise d.error(
+            "add_cross_attention", "is false; the decoder then does not see the image, which is not supported"
+        )
     d.ignore("is_decoder", "tie_word_embeddings", "use_cache", "cross_attention_hidden_size")
     values: dict[str, Any] = {"is_decoder": False, "add_cross_attention": False}
     second = encoders.bert(d.with_values(**values)) if d.model_type == "bert" else older.trocr(d)
@@ -244,5 +252,3 @@ def _uncrossed(kind: Layer, hidden: int) -> Layer:
     """TrOCR's layer with the cross-attention that it holds put to work."""
     assert isinstance(kind.mixer, Attention)
     return replace(kind, cross=replace(kind.mixer, cross=True, causal=False), extra_parameters=0)
-
-

@@ -77,7 +77,11 @@ def mobilebert(c: Config) -> Model:
     hidden, n, inner = c.integer("hidden_size"), layer_count(c), c.integer("intermediate_size")
     narrow, vocab = c.integer("intra_bottleneck_size"), c.integer("vocab_size")
     width, blocks = c.integer("embedding_size"), c.integer("num_feedforward_networks", 4, high=1000)
-    for key, due in (("use_bottleneck", True), ("key_query_shared_bottleneck", True), ("use_bottleneck_attention", False)):
+    for key, due in (
+        ("use_bottleneck", True),
+        ("key_query_shared_bottleneck", True),
+        ("use_bottleneck_attention", False),
+    ):
         if c.flag(key, due) is not due:
             raise c.error(key, f"is {not due}; not supported")
     heads = c.integer("num_attention_heads")

@@ -47,7 +47,9 @@ def longcat_flash(c: Config, **up: Any) -> Model:
         raise c.error(c.find("num_experts_per_tok")[0], f"is {top_k}, more than the {real + idle} experts")
     visited = max(round(top_k * real / (real + idle)), 1)
     if idle:
-        c.assume(f"{visited} of {top_k} chosen experts compute: routing is taken as even over those that do nothing too")
+        c.assume(
+            f"{visited} of {top_k} chosen experts compute: routing is taken as even over those that do nothing too"
+        )
     bias = (real + idle) * c.flag("router_bias")
     router = (("router", hidden, real + idle),)
     moe = Moe(real, visited, width, router=router, router_parameters=bias + idle * 2 * width * hidden)
@@ -139,6 +141,8 @@ def dory(c: Config, **up: Any) -> Model:
         for kind in set(kinds)
     }
     layers = [of[k] for k in kinds]
-    again = [replace(one, name=f"{one.name}, weights shared", shared_weights=True) for one in layers[head : head + middle]]
+    again = [
+        replace(one, name=f"{one.name}, weights shared", shared_weights=True) for one in layers[head : head + middle]
+    ]
     layers = [*layers[: head + middle], *again * (loops - 1), *layers[head + middle :]]
     return decoder(c, layers, norm="none", other_parameters=c.integer("vocab_size"), **up)

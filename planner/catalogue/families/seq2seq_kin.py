@@ -85,7 +85,9 @@ def bart_like(c: Config) -> Model:
         stacks.append(stack(name, "decoder" if cross else "encoder", hidden, layers, final_norm=last,
                             input_parameters=rows * hidden, extra_norm_parameters=2 * hidden * row.table_norm))  # fmt: skip
     vocab, tie = c.integer("vocab_size"), c.flag("tie_word_embeddings", True)
-    return joined(c, hidden, stacks, Head(vocab, tie), Embedding(vocab, hidden, extra_parameters=_untied(c, vocab * hidden)))
+    return joined(
+        c, hidden, stacks, Head(vocab, tie), Embedding(vocab, hidden, extra_parameters=_untied(c, vocab * hidden))
+    )
 
 
 def _untied(c: Config, table: int) -> int:
@@ -223,7 +225,9 @@ def encoder_decoder(c: Config) -> Model:
     for kind in second.text.kinds:
         assert isinstance(kind.mixer, Attention)
         a = replace(kind.mixer, causal=True)
-        kinds.append(replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0])))
+        kinds.append(
+            replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0]))
+        )
     assert e is not None
     own = (e.vocab + e.positions + e.types) * hidden
     decoder = replace(second.text, name="decoder", role="decoder", kinds=tuple(kinds), input_parameters=own,
@@ -231,5 +235,3 @@ def encoder_decoder(c: Config) -> Model:
     encoder = replace(first.text, output_parameters=hidden * hidden + hidden, output_group="other")
     return replace(second, family=c.model_type, embedding=first.embedding, stacks=(encoder, decoder),
                    max_positions=second.max_positions)  # fmt: skip
-
-
