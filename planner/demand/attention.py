@@ -73,9 +73,7 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
         ops.append(Op(f"{prefix}.idle", "attention", "grouped_matmul", "none", k=hidden, rows=0.0,
                       n=2 * a.kv_heads * a.head_dim, experts=float(a.idle_experts)))  # fmt: skip
     name, k, n = a.projections[-1] if a.projections else ("out", out_in, hidden)
-    ops.append(
-        Op(f"{prefix}.{name}", "attention", "matmul", "row", k=k, n=n, bias=a.out_bias * n, saved=k)
-    )
+    ops.append(Op(f"{prefix}.{name}", "attention", "matmul", "row", k=k, n=n, bias=a.out_bias * n, saved=k))
     return ops
 
 

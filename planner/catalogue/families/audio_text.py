@@ -19,7 +19,7 @@ TIED = {"audioflamingo3": False, "musicflamingo": False, "qwen2_audio": False, "
 
 
 def whispering(c: Config) -> Model:
-    """Qwen2-Audio (one layer), Audio and Music Flamingo (two), Voxtral (four frames joined), MOSS (four, and a norm)."""
+    """Qwen2-Audio (one layer), Audio and Music Flamingo (two), Voxtral (four frames joined), MOSS (and a norm)."""
     a, name = part(c, "audio_config"), c.model_type
     body, text = whisper_tower(a), text_size(c, default="qwen2")
     hidden, norm = body.hidden, 0
@@ -107,7 +107,9 @@ def omniasr(c: Config) -> Model:
     groups = a.integer("num_conv_pos_embedding_groups", 16)
     if hidden % groups:
         raise a.error("num_conv_pos_embedding_groups", f"is {groups}, which does not divide hidden_size {hidden}")
-    stem += 2 * before + dense(before, hidden) + hidden * (hidden // groups) * a.integer("num_conv_pos_embeddings") + hidden
+    stem += (
+        2 * before + dense(before, hidden) + hidden * (hidden // groups) * a.integer("num_conv_pos_embeddings") + hidden
+    )
     body = sound(a, basic(a), stem, output=dense(hidden, text))
     a.ignore("conv_stride", "layerdrop")
     a.refuse_unread()

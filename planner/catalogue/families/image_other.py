@@ -27,15 +27,28 @@ def florence2(c: Config) -> Model:
     ratio, bias, count = v.number("mlp_ratio", 4.0), v.flag("qkv_bias", True), 0
     for width, depth, kernel, pre in zip(widths, depths, kernels, first, strict=True):
         d, k = v._bounded("embed_dim", width, 1, 10**6), v._bounded("patch_size", kernel, 1, 1000)
-        block = 20 * d + 4 * d + dense(d, 3 * d, bias) + dense(d, d) + dense(d, int(d * ratio)) + dense(int(d * ratio), d)
+        block = (
+            20 * d + 4 * d + dense(d, 3 * d, bias) + dense(d, d) + dense(d, int(d * ratio)) + dense(int(d * ratio), d)
+        )
         count += before * k * k * d + d + 2 * (before if pre else d) + 2 * v._bounded("depths", depth, 0, 10**5) * block
         before = d
     out = v.integer("projection_dim")
     p = before * out + v.integer("max_position_embeddings", 50) * before
     v.ignore("num_heads", "num_groups", "patch_stride", "patch_padding", "window_size", "max_temporal_embeddings")
     v.refuse_unread()
-    body = stack("vision", "tower", before, [], final_norm="none", tokens=1, input_parameters=count, output_parameters=p,
-                 output_group="other", optional=True, extra_norm_parameters=2 * out)  # fmt: skip
+    body = stack(
+        "vision",
+        "tower",
+        before,
+        [],
+        final_norm="none",
+        tokens=1,
+        input_parameters=count,
+        output_parameters=p,
+        output_group="other",
+        optional=True,
+        extra_norm_parameters=2 * out,
+    )
     text = part(c, "text_config", "bart")
     model = language(c, [body], default="bart", tie=text.flag("tie_word_embeddings", True))
     assert model.head is not None  # the whole says whether it shares the table, the text whether encoder and decoder do
@@ -72,7 +85,9 @@ def lfm3_vl(c: Config) -> Model:
     hidden, n = v.integer("hidden_size"), layer_count(v)
     heads, kv = v.integer("num_attention_heads", high=10**6), v.integer("num_key_value_heads", high=10**6)
     if hidden % heads or heads % kv:
-        raise v.error("num_attention_heads", f"is {heads}: it must divide hidden_size {hidden} and be a multiple of {kv}")
+        raise v.error(
+            "num_attention_heads", f"is {heads}: it must divide hidden_size {hidden} and be a multiple of {kv}"
+        )
     kinds = v.items("layer_types", length=n) or ["conv" if i < 2 or i % 2 else "full_attention" for i in range(n)]
     if not set(kinds) <= {"conv", "full_attention"}:
         raise v.error("layer_types", "may hold conv and full_attention only")

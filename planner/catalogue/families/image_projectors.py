@@ -74,7 +74,11 @@ def lighton_ocr(c: Config) -> Model:
     body, text = pixtral_tower(v), text_size(c, default="qwen3")
     v.refuse_unread()
     merge = c.integer("spatial_merge_size", 2, high=100)
-    p = dense(body.hidden * merge * merge, body.hidden, False) + dense(body.hidden, text, False) + dense(text, text, False)
+    p = (
+        dense(body.hidden * merge * merge, body.hidden, False)
+        + dense(body.hidden, text, False)
+        + dense(text, text, False)
+    )
     return language(c, [behind(body, p, norm=body.hidden)], default="qwen3")
 
 
@@ -119,7 +123,9 @@ def minicpm(c: Config) -> Model:
     body, text = siglip_tower(v, head=False), text_size(c, default="qwen3_5_text")
     h = body.hidden
     window = v.items("window_kernel_size") or [2, 2]
-    wide = h * v._bounded("window_kernel_size", window[0], 1, 100) * v._bounded("window_kernel_size", window[-1], 1, 100)
+    wide = (
+        h * v._bounded("window_kernel_size", window[0], 1, 100) * v._bounded("window_kernel_size", window[-1], 1, 100)
+    )
     inner = v.integer("intermediate_size") * wide // h
     v.ignore("insert_layer_id", "window_hidden_size", "window_intermediate_size")
     v.refuse_unread()
@@ -127,7 +133,9 @@ def minicpm(c: Config) -> Model:
     times = c.integer("merger_times", 1, high=100)
     last = dense(4 * h, 4 * h) + dense(4 * h, text)
     rest = (times - 1) * (dense(4 * h, 4 * h) + dense(4 * h, h))
-    c.ignore("insert_layer_id", "image_size", "patch_size", "merge_kernel_size", "downsample_mode", "drop_vision_last_layer")
+    c.ignore(
+        "insert_layer_id", "image_size", "patch_size", "merge_kernel_size", "downsample_mode", "drop_vision_last_layer"
+    )
     norms = 2 * h + 2 * wide + times * 8 * h
     return language(c, [behind(body, inside + last + rest, norm=norms)], default="qwen3_5_text")
 
@@ -220,5 +228,3 @@ def _molmo2_text(c: Config) -> Model:
     c.ignore("rope_scaling_layers")
     table = Embedding(vocab + c.integer("additional_vocab_size", 128, low=0), hidden)
     return build(c, recipe=recipe, embedding=table, head=Head(vocab, False))
-
-

@@ -35,7 +35,9 @@ def _crossed(model: Model) -> tuple[Layer, ...]:
     for kind in model.text.kinds:
         assert isinstance(kind.mixer, Attention)
         a = replace(kind.mixer, causal=True)
-        kinds.append(replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0])))
+        kinds.append(
+            replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0]))
+        )
     return tuple(kinds)
 
 
@@ -111,7 +113,7 @@ def git(c: Config) -> Model:
 
 
 def kosmos(c: Config) -> Model:
-    """Kosmos-2 (CLIP, norms inside the blocks) and Kosmos-2.5 (Pix2Struct's encoder): latent queries before the text."""
+    """Kosmos-2 (CLIP, norms inside blocks) and Kosmos-2.5 (Pix2Struct's encoder): queries before the text."""
     v, t = part(c), part(c, "text_config", "kosmos_2_text_model")
     second = c.model_type == "kosmos-2"
     body = clip_tower(v) if second else _patches_of_any_size(v)
@@ -143,8 +145,16 @@ def _patches_of_any_size(v: Config) -> Stack:
     rows = v.integer("seq_len" if "seq_len" in v.defaults else "max_num_patches", 4096)
     seen = v.integer("patch_embed_hidden_size", hidden)
     v.ignore("dense_act_fn", "relative_attention_num_buckets", "relative_attention_max_distance")
-    body = stack("vision", "tower", hidden, [t.layer(v)] * t.layers, final_norm="rms", optional=True,
-                 input_parameters=2 * rows * hidden + hidden, input_matmuls=(("vision.patches", seen, hidden, 1.0),))  # fmt: skip
+    body = stack(
+        "vision",
+        "tower",
+        hidden,
+        [t.layer(v)] * t.layers,
+        final_norm="rms",
+        optional=True,
+        input_parameters=2 * rows * hidden + hidden,
+        input_matmuls=(("vision.patches", seen, hidden, 1.0),),
+    )
     return replace(body, tokens=1)
 
 
@@ -153,7 +163,11 @@ def pix2struct(c: Config) -> Model:
     v, t = part(c), part(c, "text_config", "pix2struct_text_model")
     body = replace(_read(_patches_of_any_size(v)), tokens=0)
     v.refuse_unread()
-    hidden, heads, n = t.integer("hidden_size"), t.integer("num_heads", high=10**6), t.integer("num_layers", high=MAX_LAYERS)
+    hidden, heads, n = (
+        t.integer("hidden_size"),
+        t.integer("num_heads", high=10**6),
+        t.integer("num_layers", high=MAX_LAYERS),
+    )
     if hidden != body.hidden:
         raise t.error("hidden_size", f"is {hidden} and the image encoder's {body.hidden}; not supported")
     a = Attention(heads, heads, t.integer("d_kv"), rotary=False)
@@ -198,8 +212,16 @@ def idefics(c: Config) -> Model:
     layers = [x for i in range(n) for x in ((gated, plain) if i % step == 0 else (plain,))]
     vocab, more = c.integer("vocab_size"), c.integer("additional_vocab_size", 0, low=0)
     tie = c.flag("tie_word_embeddings")
-    c.ignore("freeze_lm_head", "freeze_text_layers", "freeze_vision_layers", "freeze_text_module_exceptions",
-             "freeze_vision_module_exceptions", "perceiver_config", "vision_config", "alphas_initializer_range")  # fmt: skip
+    c.ignore(
+        "freeze_lm_head",
+        "freeze_text_layers",
+        "freeze_vision_layers",
+        "freeze_text_module_exceptions",
+        "freeze_vision_module_exceptions",
+        "perceiver_config",
+        "vision_config",
+        "alphas_initializer_range",
+    )
     return decoder(c, layers, before=(body,), embedding=Embedding(vocab, hidden, extra_parameters=more * hidden),
                    head=Head(vocab, tie, extra_parameters=more * hidden * (not tie)))  # fmt: skip
 
@@ -228,7 +250,9 @@ def vision_encoder_decoder(c: Config) -> Model:
     if not first.text.output_parameters:
         body = replace(body, output_parameters=pooler)
     if d.model_type == "bert" and not d.flag("add_cross_attention"):
-        raise d.error("add_cross_attention", "is false; the decoder then does not see the image, which is not supported")
+        raise d.error(
+            "add_cross_attention", "is false; the decoder then does not see the image, which is not supported"
+        )
     d.ignore("is_decoder", "tie_word_embeddings", "use_cache", "cross_attention_hidden_size")
     values: dict[str, Any] = {"is_decoder": False, "add_cross_attention": False}
     second = encoders.bert(d.with_values(**values)) if d.model_type == "bert" else older.trocr(d)
@@ -244,5 +268,3 @@ def _uncrossed(kind: Layer, hidden: int) -> Layer:
     """TrOCR's layer with the cross-attention that it holds put to work."""
     assert isinstance(kind.mixer, Attention)
     return replace(kind, cross=replace(kind.mixer, cross=True, causal=False), extra_parameters=0)
-
-

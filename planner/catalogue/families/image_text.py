@@ -71,8 +71,13 @@ def language(
     model = (build or TEXT[kind])(text)
     text.refuse_unread()
     root.ignore(key)
-    return replace(model, family=root.model_type, stacks=(*before, *model.stacks), weight_dtype=weight_dtype(text, root),
-                   other_parameters=model.other_parameters + other)  # fmt: skip
+    return replace(
+        model,
+        family=root.model_type,
+        stacks=(*before, *model.stacks),
+        weight_dtype=weight_dtype(text, root),
+        other_parameters=model.other_parameters + other,
+    )
 
 
 def text_part(root: Config, key: str = "text_config", default: str = "llama") -> Config:
@@ -140,5 +145,16 @@ def whisper_tower(v: Config, *, name: str = "audio", positions: bool = True, k_b
 def sound(v: Config, t: Tower, stem: int, *, name: str = "audio", norms: int = 0, output: int = 0) -> Stack:
     """An audio tower whose ``stem`` turns frames into tokens."""
     layers = [t.layer(v)] * t.layers
-    return stack(name, "tower", t.hidden, layers, final_norm=t.final_norm, tokens=1, input_parameters=stem,
-                 extra_norm_parameters=norms, output_parameters=output, output_group="other", optional=True)  # fmt: skip
+    return stack(
+        name,
+        "tower",
+        t.hidden,
+        layers,
+        final_norm=t.final_norm,
+        tokens=1,
+        input_parameters=stem,
+        extra_norm_parameters=norms,
+        output_parameters=output,
+        output_group="other",
+        optional=True,
+    )

@@ -143,9 +143,7 @@ RECIPES: dict[str, Recipe] = {
     "iquestcoder": Recipe(mlp_bias="mlp_bias"),
     "jais2": Recipe(norm="layer", gated=False, mlp_bias="mlp_bias", activation="relu2"),
     "sarvam_moe": Recipe(out_bias=False, qk_norm="head", qk_norm_key="use_qk_norm", experts="deepseek"),
-    "apertus1p5_text": Recipe(
-        qk_norm="head", gated=False, mlp_bias=False, act_parameters=2, activation="xielu"
-    ),
+    "apertus1p5_text": Recipe(qk_norm="head", gated=False, mlp_bias=False, act_parameters=2, activation="xielu"),
     "nanochat": Recipe(norm="none", gated=False, activation="relu2"),
 }
 

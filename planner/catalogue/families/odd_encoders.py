@@ -77,7 +77,11 @@ def mobilebert(c: Config) -> Model:
     hidden, n, inner = c.integer("hidden_size"), layer_count(c), c.integer("intermediate_size")
     narrow, vocab = c.integer("intra_bottleneck_size"), c.integer("vocab_size")
     width, blocks = c.integer("embedding_size"), c.integer("num_feedforward_networks", 4, high=1000)
-    for key, due in (("use_bottleneck", True), ("key_query_shared_bottleneck", True), ("use_bottleneck_attention", False)):
+    for key, due in (
+        ("use_bottleneck", True),
+        ("key_query_shared_bottleneck", True),
+        ("use_bottleneck_attention", False),
+    ):
         if c.flag(key, due) is not due:
             raise c.error(key, f"is {not due}; not supported")
     heads = c.integer("num_attention_heads")
@@ -90,16 +94,37 @@ def mobilebert(c: Config) -> Model:
     beside = [("bottleneck.in", hidden, 2 * narrow), ("bottleneck.out", narrow, hidden)]
     beside += [("mlp.up", narrow, inner), ("mlp.down", inner, narrow)] * blocks
     c.ignore("true_hidden_size", "normalization_type", "classifier_activation")
-    one = layer(a, None, "layer", narrow, norms=3 + blocks, extra_norms=[("layer", hidden)], name="attention + mlp",
-                projections=tuple(beside), extra_parameters=2 * narrow + hidden + blocks * (inner + narrow))  # fmt: skip
+    one = layer(
+        a,
+        None,
+        "layer",
+        narrow,
+        norms=3 + blocks,
+        extra_norms=[("layer", hidden)],
+        name="attention + mlp",
+        projections=tuple(beside),
+        extra_parameters=2 * narrow + hidden + blocks * (inner + narrow),
+    )
     wide = width * (3 if c.flag("trigram_input", True) else 1)
     # The table's vectors of three neighbouring tokens are joined; positions and segments are at full width.
     rows = c.integer("max_position_embeddings") + c.integer("type_vocab_size", 0, low=0)
-    table = Embedding(vocab, width, norm_parameters=2 * hidden, extra_parameters=rows * hidden + (wide - width) * hidden,
-                      projection_parameters=width * hidden + hidden)  # fmt: skip
+    table = Embedding(
+        vocab,
+        width,
+        norm_parameters=2 * hidden,
+        extra_parameters=rows * hidden + (wide - width) * hidden,
+        projection_parameters=width * hidden + hidden,
+    )
     tie = c.flag("tie_word_embeddings", True)
-    head = Head(vocab, tie, bias=True, extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
-                extra_parameters=hidden + (0 if tie else vocab), norm_parameters=2 * hidden, width=width)  # fmt: skip
+    head = Head(
+        vocab,
+        tie,
+        bias=True,
+        extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
+        extra_parameters=hidden + (0 if tie else vocab),
+        norm_parameters=2 * hidden,
+        width=width,
+    )
     return encoder(c, hidden, table, [one] * n, head)
 
 
@@ -130,8 +155,19 @@ def xlnet(c: Config) -> Model:
         raise c.error("n_head", f"is {heads}: times d_head {width} it must be d_model {hidden}")
     a = Attention(heads, heads, width, causal=False, rotary=False, extra_parameters=hidden * hidden + 5 * hidden,
                   tied_matmuls=(("position", hidden, hidden, 2.0),))  # fmt: skip
-    c.ignore("mem_len", "reuse_len", "start_n_top", "end_n_top", "clamp_len", "bi_data", "use_mems_eval", "use_mems_train",
-             "same_length", "untie_r", "ff_activation")  # fmt: skip
+    c.ignore(
+        "mem_len",
+        "reuse_len",
+        "start_n_top",
+        "end_n_top",
+        "clamp_len",
+        "bi_data",
+        "use_mems_eval",
+        "use_mems_train",
+        "same_length",
+        "untie_r",
+        "ff_activation",
+    )
     mlp = Mlp(c.integer("d_inner"), False, bias=True, activation="gelu")
     layers: list[Layer] = [layer(a, mlp, "layer", hidden)] * n
     c.assume("attention to positions is counted without its scores, which XLNet computes besides those of content")

@@ -21,12 +21,11 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     sparse_layers,
-    window_of,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.decoders import built, experts, fed, windowed, with_gate
 from planner.catalogue.families.latent import latent_attention
-from planner.catalogue.schema import Attention, Embedding, Layer, LinearAttention, Mixer, Mlp, Model
+from planner.catalogue.schema import Attention, Embedding, Layer, LinearAttention, Mlp, Model
 
 LINEAR, HYBRID = "linear_attention", "hybrid"
 
@@ -129,7 +128,9 @@ def bailing_hybrid(c: Config, **up: Any) -> Model:
                         known=frozenset({LINEAR}))  # fmt: skip
     heads, width = c.integer("num_attention_heads", high=10**6), c.integer("head_dim")
     for key, value in (("linear_head_dim", width), ("linear_num_heads", heads)):
-        width, heads = (c.optional(key) or value, heads) if key == "linear_head_dim" else (width, c.optional(key) or value)
+        width, heads = (
+            (c.optional(key) or value, heads) if key == "linear_head_dim" else (width, c.optional(key) or value)
+        )
     inner, kernel = heads * width, c.integer("short_conv_kernel_size", 4, high=1024)
     scan = linear.delta_scan_flops(heads, width, width)
     fast = LinearAttention(
@@ -211,7 +212,9 @@ def _interleaved(kinds: Sequence[str], shared: Sequence[Layer], plain: Layer, jo
 def zamba2(c: Config, **up: Any) -> Model:
     """Zamba2: Mamba-2, shared transformer blocks with low-rank adapters of each use (https://arxiv.org/abs/2411.15242)."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
-    default = [LINEAR] + ([LINEAR] * 5 + [HYBRID]) * 7 + [LINEAR] * 4 + [HYBRID] + [LINEAR] * 3 + [HYBRID] + [LINEAR] * 2
+    default = (
+        [LINEAR] + ([LINEAR] * 5 + [HYBRID]) * 7 + [LINEAR] * 4 + [HYBRID] + [LINEAR] * 3 + [HYBRID] + [LINEAR] * 2
+    )
     kinds = _zamba_kinds(c, n, default)
     inner, heads = int(c.number("mamba_expand", 2) * hidden), c.integer("n_mamba_heads", high=10**6)
     if inner % heads:
@@ -237,5 +240,3 @@ def zamba2(c: Config, **up: Any) -> Model:
     joined = layer(fast, None, "rms", hidden, norms=1, projections=(("join", hidden, hidden), *adapters))
     blocks = [own] * c.integer("num_mem_blocks", 1, high=1000)
     return decoder(c, _interleaved(kinds, blocks, layer(fast, None, "rms", hidden, norms=1), [joined]), **up)
-
-

@@ -222,8 +222,9 @@ ADAPTERS |= {
     "minimax_m3_vl": image_merged.minimax_vl,
     "ernie4_5_vl_moe": image_merged.ernie_vl,
     **dict.fromkeys(("glm46v", "glmga"), multimodal.glm4v),
-    **dict.fromkeys(("qwen2_audio", "audioflamingo3", "musicflamingo", "voxtral", "moss_transcribe_diarize"),
-                    audio_text.whispering),
+    **dict.fromkeys(
+        ("qwen2_audio", "audioflamingo3", "musicflamingo", "voxtral", "moss_transcribe_diarize"), audio_text.whispering
+    ),
     "glmasr": audio_text.glmasr,
     "qwen3_asr": audio_text.qwen3_asr,
     "voxtral_realtime": audio_text.voxtral_realtime,
