@@ -26,7 +26,7 @@ from planner.errors import nearest
 
 
 def _each(names: tuple[str, ...], row: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    return {name: row for name in names}
+    return dict.fromkeys(names, row)
 
 
 _LM = {"ForCausalLM": "lm", "LMHeadModel": "lm", "ForConditionalGeneration": "lm", "ForMaskedLM": "lm"}
@@ -38,7 +38,7 @@ _BERT = {
 }  # fmt: skip
 _ROBERTA = {**_LM, **_TOKENS, **_DENSE, "Model": "pool", "ForMultipleChoice": "pool h>1+"}
 _POOLED = {
-    **_each(_LM, "pool lm"),
+    **dict.fromkeys(_LM, "pool lm"),
     "Model": "pool",
     "ForSequenceClassification": "pool h>l+",
     "ForTokenClassification": "pool h>l+",

@@ -120,9 +120,8 @@ def siglip2(v: Config) -> Stack:
     h = t.hidden
     pooled = "vision_use_head" in v.defaults and v.flag("vision_use_head", True)
     output = h + dense(h, 3 * h) + dense(h, h) + dense(h, t.ffn) + dense(t.ffn, h) if pooled else 0
-    body = tower(v, t, name="vision", patch=square(v, "patch_size"), count=count, tokens=count, more=count * h,
+    return tower(v, t, name="vision", patch=square(v, "patch_size"), count=count, tokens=count, more=count * h,
                  extra_norms=2 * h if pooled else 0, output=output)  # fmt: skip
-    return body
 
 
 def bare(v: Config, t: Tower, *, patch: int = 0, more: int = 0, frames: int = 1, bias: bool = True, norms: int = 0,
