@@ -87,6 +87,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **_each(("seamless_m4t", "seamless_m4t_v2"), {"ForTextToText": "lm"}),
     **_each(("encoder-decoder", "vision-encoder-decoder"), {"Model": "lm"}),
     "idefics": {"ForVisionText2Text": "lm"},
+    "nemotron_h_omni": {"V3": "lm"},
     "bert-generation": {"Decoder": "lm"},
     **_each(("xlm", "flaubert"), {**_LM, "Model": "", "ForTokenClassification": "h>l+",
                                           "ForSequenceClassification": "h>l+", "ForQuestionAnsweringSimple": "h>l+"}),
@@ -118,7 +119,7 @@ NEEDS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("gpt2", "DoubleHeadsModel"): {"summary_use_proj": True, "summary_proj_to_labels": True},
     ("whisper", "ForAudioClassification"): {"use_weighted_layer_sum": False},
 }
-_ENDING = re.compile(r"(Decoder$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
+_ENDING = re.compile(r"(Decoder$|V3$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
 
 
 def ending(class_name: str) -> str:

@@ -41,8 +41,6 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
         assert found is not None
         text = found
     plain = PLAIN.get(text.model_type, text.model_type)
-    if root.values.get("text_config") is None and root.model_type in ("mistral3", "paligemma"):
-        raise root.error("text_config", "is missing")
     if text.model_type == "glm4v_text":
         text.values = {**text.values, "attention_bias": True}
     if plain not in TEXT:
