@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
@@ -48,7 +48,8 @@ def main_class(model_type: str) -> str | None:
     for name in (*reversed(KINDS.values()), "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "MODEL_MAPPING_NAMES"):
         if model_type in mappings()[name]:
             return mappings()[name][model_type][0]
-    return None
+    own = classes(model_type)
+    return next((n for n in own if n.endswith("ForCausalLM")), own[0] if own else None)
 
 
 @lru_cache(maxsize=1024)
@@ -91,7 +92,8 @@ def _exists(name: str) -> bool:
 def build(values: dict[str, Any], class_name: str) -> PreTrainedModel:
     """The model of a class from configuration values, on the meta device, tied as the class ties."""
     cls = getattr(transformers, class_name)
-    config = CONFIG_MAPPING[values["model_type"]].from_dict(json.loads(json.dumps(values)))
+    copied = PretrainedConfig._decode_special_floats(json.loads(json.dumps(values)))
+    config = CONFIG_MAPPING[values["model_type"]].from_dict(copied)
     if not isinstance(config, cls.config_class):
         text = config.get_text_config()
         config = text if isinstance(text, cls.config_class) else config

@@ -31,7 +31,7 @@ def counted(values: Values, class_name: str) -> list[int] | str:
 
 def rows_of(model_type: str, *, mutated: bool) -> list[dict[str, Any]]:
     """Rows of one type: the class, the form, the configuration or the field changed, and the count."""
-    main = main_class(model_type) or (classes(model_type) or ("",))[0]
+    main = main_class(model_type)
     if not main:
         return []
 

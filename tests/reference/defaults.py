@@ -7,6 +7,7 @@
   f, b, s, l, d, n: integer, number, flag, text, list, mapping, null; * anything); ``names`` other names of fields
 - ``sections`` the nested configurations: the ``type`` of each, whether that is ``fixed``, the ``values`` it starts from
 - ``of_section`` classes that are built from a nested configuration, and which
+- ``ties`` whose ``tie_word_embeddings`` decides where it is not the root's: either, section, never
 - ``labels`` outputs of a classifier where the class does not say 2
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import numpy
 import torch
 import transformers
-from classes import VERSIONS, classes, main_class
+from classes import VERSIONS, build, classes, counts, main_class
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 BASE = {"transformers_version", "architectures", "id2label", "label2id", "problem_type", "dtype", "output_hidden_states",
@@ -52,6 +53,9 @@ def entry(model_type: str) -> dict[str, Any]:
     text = {n: k for n in found["builds"] if (k := _own_section(cls, n))}
     if text:
         found["of_section"] = text
+    ties = _ties(model_type, found["main"], list(cls.sub_configs_defaults or {}))
+    if ties != "root":
+        found["ties"] = ties
     labels = _labels(cls)
     if labels != 2:
         found["labels"] = labels
@@ -104,6 +108,24 @@ def _own_section(cls: Any, class_name: str) -> str:
     built_from = getattr(transformers, class_name).config_class
     sections = cls.sub_configs_defaults or {}
     return next((k for k, s in sections.items() if built_from is not cls and s.config_class is built_from), "")
+
+
+def _ties(model_type: str, main: str | None, sections: list[str]) -> str:
+    """Whose ``tie_word_embeddings`` ties the main class: that of the root, a section, either, or nobody's."""
+    section = next((s for s in ("text_config", "llm_config", "thinker_config", "decoder") if s in sections), None)
+
+    def size(root: bool, inner: bool) -> int:
+        values: dict[str, Any] = {"model_type": model_type, "tie_word_embeddings": root}
+        if section:
+            values[section] = {"tie_word_embeddings": inner}
+        return counts(build(values, str(main)))[0]
+
+    try:
+        neither = size(False, False)
+        root, inner = size(True, False) < neither, bool(section) and size(False, True) < neither
+    except Exception:
+        return "root"
+    return {(True, True): "either", (False, True): "section", (False, False): "never"}.get((root, inner), "root")
 
 
 def _labels(cls: Any) -> int:

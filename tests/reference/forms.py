@@ -37,6 +37,18 @@ SIZES: tuple[tuple[str, int, int], ...] = (
 )
 
 
+# What the varied forms start from where the defaults of a class cannot be built.
+START: Mapping[str, Values] = {
+    "hunyuan_v1_dense": {"head_dim": 32, "num_key_value_heads": 2},
+    "hunyuan_v1_moe": {"head_dim": 32, "num_key_value_heads": 2, "num_experts": 8, "moe_topk": 3},
+    "ministral": {"head_dim": 32},
+    "nemotron": {"head_dim": 32, "num_key_value_heads": 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"], "num_hidden_layers": 5},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1},
+    "deepseek_v2": {"num_experts_per_tok": 3},
+}
+
+
 def forms(model_type: str, builds: Callable[[Values], bool]) -> dict[str, Values]:
     """The class defaults; what ``save_pretrained`` writes of them; two others that the class builds."""
     config = CONFIG_MAPPING[model_type]()
@@ -44,11 +56,23 @@ def forms(model_type: str, builds: Callable[[Values], bool]) -> dict[str, Values
     full = json.loads(config.to_json_string(use_diff=False))
     found = {"default": {"model_type": model_type}, "saved": saved}
     for index, name in ((1, "varied-1"), (2, "varied-2")):
-        base = cut(copy.deepcopy(full if index == 1 else saved), 5 if index == 1 else 6)
+        start = START.get(model_type, {})
+        base = {**cut(copy.deepcopy(full if index == 1 else saved), 5 if index == 1 else 6), **start}
         if not builds(base):
-            base = cut(copy.deepcopy(full if index == 1 else saved), None)
+            base = {**cut(copy.deepcopy(full if index == 1 else saved), None), **start}
         found[name] = varied(base, index, builds)
+    found["varied-1"] = _spelled_out(found["varied-1"], builds)
     return found
+
+
+def _spelled_out(values: Values, builds: Callable[[Values], bool]) -> Values:
+    """The same configuration as its class writes it in full, with a word for each layer."""
+    try:
+        config = CONFIG_MAPPING[values["model_type"]].from_dict(copy.deepcopy(values))
+        out: Values = json.loads(config.to_json_string(use_diff=False))
+    except Exception:  # a configuration that its class cannot read
+        return values
+    return out if builds(out) else values
 
 
 def cut(values: Values, layers: int | None) -> Values:

@@ -88,14 +88,19 @@ def moe_block(c: Config, *, width: int, shared: Mlp | None = None, experts: int 
     return Moe(count, top_k, width, shared=shared, **more)
 
 
-def layer_types(c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset()) -> list[str]:
-    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern."""
+def layer_types(
+    c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset(), only: bool = False
+) -> list[str]:
+    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern.
+
+    ``known`` are kinds besides those of attention, or with ``only`` instead of them.
+    """
     given = c.items("layer_types", length=n)
     if given is None:
         return list(default)
-    allowed = _LAYER_TYPES | known
+    allowed = known if only else _LAYER_TYPES | known
     for i, kind in enumerate(given):
-        if kind not in allowed:
+        if not isinstance(kind, str) or kind not in allowed:
             raise c.error("layer_types", f"[{i}] is {kind!r:.40}; allowed: {', '.join(sorted(allowed))}")
     return [str(k) for k in given]
 
@@ -229,9 +234,11 @@ def _quantised(section: Any) -> str:
     return QUANTISED.get(str(method), "")
 
 
-def tied(root: Config, fallback: bool = False) -> bool:
-    """Whether head and token table are one: as the configuration of the class says, whatever a section of it says."""
-    return root.flag("tie_word_embeddings", fallback)
+def tied(root: Config, text: Config | None = None, fallback: bool = False) -> bool:
+    """Whether head and token table are one: as the configuration of the class says, or its text section for some."""
+    rule, inner = root.facts.ties, text is not None and text is not root and text.flag("tie_word_embeddings")
+    stated = root.flag("tie_word_embeddings", fallback)
+    return {"root": stated, "either": stated or inner, "section": inner, "never": False}[rule]
 
 
 def decoder(
@@ -256,7 +263,7 @@ def decoder(
     hidden = hidden or c.integer("hidden_size")
     vocab = c.integer("vocab_size")
     table = embedding or Embedding(vocab, hidden, positions)
-    is_tied = tied(root) if tie is None else tie
+    is_tied = tied(root, c) if tie is None else tie
     text = stack("decoder", "decoder", hidden, layers, final_norm=norm, **(stack_more or {}))
     return Model(
         id="", name="", family=root.model_type, hidden=hidden, embedding=table,

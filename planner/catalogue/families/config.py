@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.catalogue.families.facts import facts_of
-from planner.catalogue.families.keys import ALIASES, GENERIC, IGNORED_ALIASES, looks_structural
+from planner.catalogue.families.keys import ALIASES, GENERIC, IGNORED_ALIASES, UNCOUNTED, looks_structural
 from planner.errors import BadInputError, nearest
 
 MAX_WIDTH = 10**9
@@ -44,6 +44,7 @@ class Config:
         self.defaults = self.facts.defaults
         self.assumed: list[str] = [] if assumed is None else assumed
         self.read: set[str] = set()
+        self.parts: dict[str, Config] = {}
         self._refuse_wrong_kinds()
 
     def _refuse_wrong_kinds(self) -> None:
@@ -85,6 +86,8 @@ class Config:
 
     def _without_foreign(self, key: str, given: list[str], known: list[str]) -> list[str]:
         """Names the class reads; another name that says something else is refused, for the class ignores it."""
+        if key in UNCOUNTED:
+            return given
         own = [n for n in given if n in known]
         effective = next((self.values[n] for n in own), next((self.defaults.get(n) for n in known), None))
         for name in given:
@@ -147,7 +150,7 @@ class Config:
         """A boolean (0 and 1 pass); null is false to a class that has the field, else the fallback."""
         value = self.get(key, fallback)
         if value is None:
-            return fallback and not self.facts.knows(self.find(key)[0])
+            return fallback and not self.facts.name
         if not isinstance(value, bool | int) or value not in (0, 1):
             raise self.error(key, f"is {value!r:.60}; true or false is due")
         return bool(value)
@@ -179,6 +182,25 @@ class Config:
             raise self.error(key, f"has {len(value)} entries for {length} layers")
         return list(value)
 
+    def per_layer(self, n: int, fields: tuple[str, ...]) -> list[Mapping[str, Any]] | None:
+        """What ``per_layer_config`` states of each layer, of the ``fields`` a family can vary; None where absent."""
+        stated = self.values.get("per_layer_config")
+        self.read.add("per_layer_config")
+        if stated is None:
+            return None
+        if not isinstance(stated, Mapping):
+            raise self.error("per_layer_config", f"is {stated!r:.40}; a mapping of layer to fields is due")
+        found: list[Mapping[str, Any]] = [{}] * n
+        for key, fields_of in stated.items():
+            index = int(key) if str(key).isdigit() else n
+            if index >= n or not isinstance(fields_of, Mapping):
+                raise self.error(f"per_layer_config.{key!s:.20}", f"must map a layer below {n} to its fields")
+            for name in fields_of:
+                if name not in fields:
+                    raise self.error(f"per_layer_config.{key}.{name!s:.40}", f"is not one of {', '.join(fields)}")
+            found[index] = fields_of
+        return found
+
     def indices(self, key: str, *, high: int) -> list[int]:
         """A list of layer indices below ``high`` (empty when absent)."""
         return [self._bounded(key, v, 0, high) for v in self.items(key) or []]
@@ -190,6 +212,8 @@ class Config:
 
         What it names must be in ``allowed`` (or be ``model_type``); absent, it is what the class starts from.
         """
+        if key in self.parts:
+            return self.parts[key]
         value = self.get(key)
         spec = self.facts.sections.get(key, {})
         if value is None and not required:
@@ -205,13 +229,15 @@ class Config:
                 close = ", ".join(nearest(str(named), allowed) or allowed[:6] or (own,))
                 raise self.error(f"{key}.model_type", f"is {named!r:.40}, not supported here; nearest: {close}")
             own = str(named)
-        return Config(value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed)
+        part = Config(value, where=self.where, model_type=own, path=f"{self.path}{key}.", assumed=self.assumed)
+        self.parts[key] = part
+        return part
 
     def with_values(self, **values: Any) -> Config:
         """The same configuration with some values replaced; what is read of it counts as read here."""
         other = Config({**self.values, **values}, where=self.where, model_type=self.model_type, path=self.path,
                        assumed=self.assumed)  # fmt: skip
-        other.read = self.read
+        other.read, other.parts = self.read, self.parts
         return other
 
     def ignore(self, *keys: str) -> None:
@@ -219,11 +245,13 @@ class Config:
         self.read.update(keys)
 
     def refuse_unread(self) -> None:
-        """Refuse the keys nobody read that look as if they could change a count."""
+        """Refuse the keys nobody read that could change a count, here and in the sections that were asked for."""
         bad = [k for k, v in self.values.items() if isinstance(k, str) and self._suspicious(k, v)]
         if bad:
             known = "; ".join(f"{k} = {self.values[k]!r:.40}" for k in bad)
             raise self.error(bad[0], f"is not understood for this type and could change the count ({known}); refused")
+        for part in self.parts.values():
+            part.refuse_unread()
 
     def _suspicious(self, key: str, value: Any) -> bool:
         if key in self.read or key in GENERIC or key.startswith("_"):

@@ -13,6 +13,7 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     stack,
+    tied,
     weight_dtype,
 )
 from planner.catalogue.families.config import Config
@@ -47,7 +48,7 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
     width, vocab = head_width_ or hidden, parts.table.vocab
-    tie = c.flag("tie_word_embeddings", True)
+    tie = tied(c, fallback=True)
     if c.model_type.startswith("deberta") and not c.flag("legacy", True):
         tie = True  # this head multiplies with the table itself
     biases = width + vocab * (1 if tie or c.model_type in ONE_BIAS else 2)
@@ -79,8 +80,8 @@ def bert(c: Config) -> Model:
     positions = c.integer("max_position_embeddings")
     projection = width * hidden + hidden if width != hidden else 0
     extra = 0
-    if c.model_type == "ernie" and c.flag("use_task_id"):
-        extra = c.integer("task_type_vocab_size", 3) * hidden
+    if c.model_type == "ernie":
+        extra = c.integer("task_type_vocab_size", 3) * hidden * c.flag("use_task_id")
     table = Embedding(c.integer("vocab_size"), width, positions, types, norm_parameters=2 * width,
                       projection_parameters=projection, extra_parameters=extra)  # fmt: skip
     mixer = self_attention(c, hidden)
@@ -129,7 +130,7 @@ def deberta(c: Config) -> Model:
     biased = c.flag("position_biased_input", True)
     if c.values.get("embedding_size") not in (None, hidden):
         raise c.error("embedding_size", "differs from hidden_size; not supported")
-    c.ignore("embedding_size", "attention_head_size")
+    c.ignore("embedding_size", "attention_head_size", "pooler_hidden_size")
     table = Embedding(c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     mixer = self_attention(c, hidden)
@@ -195,7 +196,7 @@ def modernbert(c: Config) -> Model:
         "tie_weights",
     )
     text = stack("encoder", "decoder" if decoding else "encoder", hidden, layers, final_norm=norm)
-    head = Head(table.vocab, c.flag("tie_word_embeddings", True), bias=c.flag("decoder_bias", True),
+    head = Head(table.vocab, tied(c, fallback=True), bias=c.flag("decoder_bias", True),
                 extra_matmuls=(("head.transform", hidden, hidden),),
                 extra_parameters=hidden if c.flag("classifier_bias") else 0,
                 norm_parameters=factor * hidden)  # fmt: skip

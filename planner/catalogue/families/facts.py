@@ -25,8 +25,9 @@ class Facts:
 
     ``names`` maps other names of a field to its own; ``sections`` says of each nested configuration its ``type``,
     whether that is ``fixed``, and the ``values`` it starts from; ``builds`` are the architecture classes, ``main`` the
-    one of the usual task; ``of_section`` names the section that a class is built from, where it is one;
-    ``harmless`` are fields that no count depends on, as shown by changing each.
+    one of the usual task; ``of_section`` names the section that a class is built from, where it is one; ``ties`` says
+    whose ``tie_word_embeddings`` decides: root, section, either, never; ``harmless`` are fields that no count depends
+    on, as shown by changing each.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Facts:
     main: str
     of_section: Mapping[str, str]
     labels: int
+    ties: str
     harmless: frozenset[str]
 
     def kind(self, key: str) -> str:
@@ -72,11 +74,12 @@ def facts_of(model_type: str) -> Facts:
     """Facts of a type; empty where the reference has no class for it."""
     entry = all_types().get(model_type)
     if entry is None:
-        return Facts("", NOTHING, NOTHING, NOTHING, NOTHING, (), "", NOTHING, 2, frozenset())
+        return Facts("", NOTHING, NOTHING, NOTHING, NOTHING, (), "", NOTHING, 2, "root", frozenset())
     return Facts(
         str(entry["class"]), entry["defaults"], entry.get("kinds", NOTHING), entry.get("names", NOTHING),
         entry.get("sections", NOTHING), tuple(entry.get("builds", ())), str(entry.get("main") or ""),
-        entry.get("of_section", NOTHING), entry.get("labels", 2), frozenset(_harmless().get(model_type, ())),
+        entry.get("of_section", NOTHING), entry.get("labels", 2), entry.get("ties", "root"),
+        frozenset(_harmless().get(model_type, ())),
     )  # fmt: skip
 
 

@@ -62,29 +62,43 @@ def gemma4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     wide = replace(mlp, width=2 * mlp.width) if c.flag("use_double_wide_mlp") else mlp
     experts = _gemma4_experts(c, hidden) if c.flag("enable_moe_block") else None
     c.ignore("moe_intermediate_size", "top_k_experts", "num_experts", "expert_intermediate_size")
-    built: dict[tuple[str, bool], Layer] = {}
-    for kind, reuse in {(k, i >= first) for i, k in enumerate(kinds)}:
-        a = _gemma4_attention(c, hidden, kind, reuse=reuse)
+    heads_of = _gemma4_heads(c, kinds)
+    keys = [(kind, i >= first, heads_of[i]) for i, kind in enumerate(kinds)]
+    built: dict[tuple[str, bool, tuple[int, int, int]], Layer] = {}
+    for kind, reuse, sizes in dict.fromkeys(keys):
+        a = _gemma4_attention(c, kind, sizes, reuse=reuse)
         dense = wide if reuse else mlp
         ffn: Mlp | Moe = dense if experts is None else replace(experts, shared=dense)
         one = layer(a, ffn, "rms", hidden, norms=4 if experts is None else 7)
-        built[kind, reuse] = with_layer_input(one, hidden, width)
+        built[kind, reuse, sizes] = with_layer_input(one, hidden, width)
     table = Embedding(c.integer("vocab_size"), hidden, extra_parameters=rows * n * width)
-    layers = [built[k, i >= first] for i, k in enumerate(kinds)]
-    return decoder(c, layers, root=root, before=before, embedding=table, stack_more=stack_more, **more)
+    return decoder(
+        c, [built[k] for k in keys], root=root, before=before, embedding=table, stack_more=stack_more, **more
+    )
 
 
-def _gemma4_attention(c: Config, hidden: int, kind: str, *, reuse: bool) -> Attention:
+def _gemma4_heads(c: Config, kinds: list[str]) -> list[tuple[int, int, int]]:
+    """Query heads, key/value heads and their width, of each layer: as ``per_layer_config`` states, else by kind."""
     heads = c.integer("num_attention_heads", high=10**6)
-    kv, width, same = c.integer("num_key_value_heads", heads, high=10**6), c.integer("head_dim"), False
-    alternative = c.flag("attention_k_eq_v")
-    global_width = c.integer("global_head_dim", 512)
-    global_kv = c.optional("num_global_key_value_heads", high=10**6)
-    if kind == FULL:
-        width, same = global_width, alternative
-        kv = global_kv if alternative and global_kv else kv
-    if heads % kv:
-        raise c.error("num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads")
+    usual = {"num_attention_heads": heads, "num_key_value_heads": c.integer("num_key_value_heads", heads, high=10**6),
+             "head_dim": c.integer("head_dim")}  # fmt: skip
+    wide: dict[str, Any] = {"head_dim": c.integer("global_head_dim", 512)}
+    few = c.optional("num_global_key_value_heads", high=10**6)
+    if few and c.flag("attention_k_eq_v"):
+        wide["num_key_value_heads"] = few
+    stated = c.per_layer(len(kinds), tuple(usual)) or [wide if kind == FULL else {} for kind in kinds]
+    found = []
+    for i, over in enumerate(stated):
+        sizes = [c._bounded(f"per_layer_config.{i}.{k}", over.get(k, v), 1, 10**6) for k, v in usual.items()]
+        if sizes[0] % sizes[1]:
+            raise c.error("num_key_value_heads", f"is {sizes[1]}, which does not divide the {sizes[0]} attention heads")
+        found.append((sizes[0], sizes[1], sizes[2]))
+    return found
+
+
+def _gemma4_attention(c: Config, kind: str, sizes: tuple[int, int, int], *, reuse: bool) -> Attention:
+    heads, kv, width = sizes
+    same = kind == FULL and c.flag("attention_k_eq_v")
     bias = c.flag("attention_bias")
     return Attention(
         heads,
@@ -115,7 +129,6 @@ def gemma4(c: Config) -> Model:
     before = _gemma4_tower(c, text.integer("hidden_size")) if c.values.get("vision_config") is not None else ()
     c.ignore("vision_config", "audio_config", "vision_soft_tokens_per_image")
     model = gemma4_text(text, root=c, before=before)
-    text.refuse_unread()
     return model
 
 
@@ -161,7 +174,6 @@ def _gemma4_tower(c: Config, text_hidden: int) -> tuple[Stack, ...]:
         output=hidden * text_hidden,
         blocks=[one] * t.layers,
     )
-    v.refuse_unread()
     return (body,)
 
 

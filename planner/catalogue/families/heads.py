@@ -8,7 +8,7 @@ on the same layers, or takes a part of the model alone. A class is a line of wor
 - ``a>b`` a matmul, ``a>b+`` with a bias; ``n`` a norm of what came before. Widths: h hidden, e token
   table, l labels, v tokens,
   p ``classifier_proj_size``, j ``projection_dim``, or a number; ``+?`` a bias where ``classifier_bias`` says so
-- ``encoder``, ``decoder``, ``vision`` that part of the model alone
+- ``encoder``, ``decoder``, ``vision`` that part of the model alone, ``tower`` the encoder without token table
 
 As built by the classes of Hugging Face transformers, the version of ``defaults.json``.
 """
@@ -97,7 +97,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **_each(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {
         **_LM, "Model": "", "EncoderModel": "encoder", "ForTokenClassification": "encoder h>l+",
         "ForSequenceClassification": "h>h+ h>l+", "ForQuestionAnswering": "h>l+"}),
-    "whisper": {**_LM, "Model": "", "ForCausalLM": "decoder lm", "ForAudioClassification": "encoder h>p+ p>l+"},
+    "whisper": {**_LM, "Model": "", "ForCausalLM": "decoder lm", "ForAudioClassification": "tower h>p+ p>l+"},
     **_each(("vit", "deit"), {
         **_IMAGE, "Model": "pool", "ForImageClassificationWithTeacher": "h>l+ h>l+"}),
     "vit_mae": {"Model": ""},
@@ -160,7 +160,7 @@ def class_of(c: Config) -> tuple[str, str]:
 def with_head(c: Config, model: Model, words: str) -> Model:
     """The model with the parts and the head that a line of words says."""
     _refuse_other_heads(c)
-    parts = [w for w in words.split() if w in ("encoder", "decoder", "vision")]
+    parts = [w for w in words.split() if w in ("encoder", "decoder", "vision", "tower")]
     if parts:
         model = _part(model, parts[0])
     if words == "lm" or words == f"{' '.join(parts)} lm":
@@ -236,10 +236,10 @@ def _part(model: Model, part: str) -> Model:
         pooled = tuple(m for m in body.output_matmuls if m[0].startswith("pool."))
         bare = replace(body, optional=False, output_matmuls=pooled, output_group="other")
         return replace(model, hidden=body.hidden, stacks=(bare,), embedding=None, head=None, other_parameters=0)
-    stack = next(s for s in model.stacks if s.role == part)
+    stack = next(s for s in model.stacks if s.role == ("encoder" if part == "tower" else part))
     if part == "decoder":
         stack = _without_encoder(stack)
-    table = model.embedding and replace(model.embedding, extra_parameters=0)
+    table = None if part == "tower" else model.embedding and replace(model.embedding, extra_parameters=0)
     return replace(model, stacks=(stack,), embedding=table)
 
 

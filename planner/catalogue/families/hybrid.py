@@ -31,7 +31,7 @@ def qwen3_next(c: Config, *, root: Config | None = None, before: tuple[Stack, ..
     if c.values.get("attn_output_gate") is False:
         raise c.error("attn_output_gate", "is false; the class always builds the gate")
     period = c.integer("full_attention_interval", 4, high=MAX_LAYERS)
-    kinds = layer_types(c, n, every(n, period, miss=LINEAR), known=frozenset({LINEAR}))
+    kinds = layer_types(c, n, every(n, period, miss=LINEAR), known=frozenset({FULL, LINEAR}), only=True)
     full = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
     full = replace(full, gate=full.heads * full.head_dim, q_bias=full.q_bias)
     mixers: dict[str, Mixer] = {FULL: full, LINEAR: linear.gated_delta(c)}
@@ -72,13 +72,13 @@ def kimi_linear(c: Config, *, root: Config | None = None, before: tuple[Stack, .
             "linear_conv_kernel_dim": section.integer("short_conv_kernel_size", 4, high=1024),
         }
         source = Config(values, where=c.where, model_type=c.model_type, path="linear_attn_config.")
-    kinds = layer_types(c, n, kinds, known=frozenset({LINEAR}))
+    kinds = layer_types(c, n, kinds, known=frozenset({FULL, LINEAR}), only=True)
     c.ignore("tie_word_embeddings", "rope_theta", "mla_use_nope", "use_grouped_topk", "moe_router_activation_func")
     mixers: dict[str, Mixer] = {FULL: latent_attention(c), LINEAR: linear.kimi_delta(source)}
     moe, routed = deepseek_experts(c, n)
     dense = None if all(routed) else Mlp(c.integer("intermediate_size"), True)
     layers = [layer(mixers[k], moe if r else dense, "rms", hidden) for k, r in zip(kinds, routed, strict=True)]
-    return decoder(c, layers, root=root, before=before, tie=False)
+    return decoder(c, layers, root=root, before=before)
 
 
 def minimax(c: Config) -> Model:
@@ -87,7 +87,7 @@ def minimax(c: Config) -> Model:
     listed = c.items("attn_type_list", length=n)
     default = [FULL if v else LINEAR for v in listed] if listed else every(n, 2, offset=1)
     default = [k if k == FULL else LINEAR for k in default]
-    kinds = layer_types(c, n, default, known=frozenset({LINEAR}))
+    kinds = layer_types(c, n, default, known=frozenset({FULL, LINEAR}), only=True)
     full = attention(c, hidden)
     fast = linear.lightning(hidden, heads=full.heads, width=full.head_dim, block=c.integer("block_size", 256))
     moe = moe_block(c, width=c.integer("intermediate_size"))
@@ -126,7 +126,7 @@ def nemotron_h(c: Config) -> Model:
         "mamba_proj_bias",
         "tie_word_embeddings",
     )
-    return decoder(c, [built[k] for k in kinds], tie=False)
+    return decoder(c, [built[k] for k in kinds])
 
 
 def _nemotron_kinds(c: Config) -> list[str]:
@@ -171,13 +171,15 @@ def _nemotron_layer(c: Config, kind: str, hidden: int) -> Layer:
         bias = c.flag("mlp_bias")
         shared = Mlp(c.integer("moe_shared_expert_intermediate_size"), False, bias=bias, activation="relu2")
         c.ignore("n_shared_experts")
+        latent = c.optional("moe_latent_size") or 0
         ffn = moe_block(
             c,
             width=c.integer("moe_intermediate_size"),
             shared=shared,
             gated=False,
             activation="relu2",
-            latent_dim=c.optional("moe_latent_size") or 0,
+            latent_dim=latent,
+            router_parameters=(hidden + latent) * bias if latent else 0,
         )
     return layer(mixer, ffn, "rms", hidden, norms=1)
 
@@ -296,7 +298,7 @@ def falcon_h1(c: Config) -> Model:
 def granite_hybrid(c: Config) -> Model:
     """Granite 4: Mamba-2 and attention, routed experts (or none) plus a shared MLP."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
-    kinds = layer_types(c, n, ["mamba"] * n, known=frozenset({"mamba", LINEAR}))
+    kinds = layer_types(c, n, ["mamba"] * n, known=frozenset({"mamba", LINEAR, "attention", FULL}), only=True)
     full = attention(c, hidden, bias=c.flag("attention_bias"))
     fast = _mamba_keys(c, hidden)
     shared = Mlp(c.integer("shared_intermediate_size"), True)
@@ -312,7 +314,7 @@ def lfm2(c: Config) -> Model:
     hidden, n = c.integer("hidden_size"), layer_count(c)
     at = c.items("full_attn_idxs")
     default = [FULL] * n if at is None else [FULL if i in set(at) else "conv" for i in range(n)]
-    kinds = layer_types(c, n, default, known=frozenset({"conv"}))
+    kinds = layer_types(c, n, default, known=frozenset({"conv", FULL}), only=True)
     full = attention(c, hidden, qk_norm="head")
     fast = linear.short_convolution(hidden, kernel=c.integer("conv_L_cache", 3, high=1024), bias=c.flag("conv_bias"))
     c.ignore(

@@ -46,6 +46,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 
 # Fields whose foreign names a class ignores without effect on a count: only a length that is shown comes from them.
+UNCOUNTED = frozenset({"num_nextn_predict_layers"})  # described, not counted: any name will do
 IGNORED_ALIASES = frozenset({"max_position_embeddings"})
 
 _STRUCTURAL = re.compile(
@@ -68,7 +69,7 @@ _HARMLESS = re.compile(
     r"attention_window_size|attention_sink_size|sliding_window|max_distance|moe_overlap|expert_overlap|hc_eps|"
     r"apply_query_key_layer|apply_residual|pre_seq_len|prefix_projection|residual_connection|max_relative|"
     r"block_types|moe_group|moe_capacity|expert_capacity|correction|norm_position|mapping|onnx|float|"
-    r"local_files|layer_norm_elementwise|hidden_act$|activation$|quant|per_layer_config|"
+    r"local_files|layer_norm_elementwise|hidden_act$|activation$|quant|"
     r"reorder_and_upcast|^fused_|use_parallel|embedding_sharing|use_gated_activation|layer_switch|pad_vocab|aux_free|"
     r"compression_ratio|enable_mtp|disable_|anyres_|class_num|ssm_cfg|group_norm|post_norm$|is_llama|resampler|perceiver|"
     r"neftune|pixel_shuffle|max_image|pad_key_length|pre_allocate|mup_|log_|output_gate_type|loss|test_|embed_scale|scale_embedding|use_logn|dynamic_ntk|"

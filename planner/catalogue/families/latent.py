@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from planner.catalogue.families.blocks import decoder, layer, layer_count
+from planner.catalogue.families.blocks import decoder, layer, layer_count, layer_types
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.llama import deepseek_experts
 from planner.catalogue.schema import LatentAttention, Mlp, Model, Stack
@@ -41,6 +41,7 @@ def build(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = 
     mixer = latent_attention(c)
     mixers = [mixer] * n
     if c.model_type in INDEXED:
+        layer_types(c, n, [], known=frozenset({"indexed_attention"}), only=True)
         indexed = replace(
             mixer, indexer_heads=c.integer("index_n_heads", high=10**6), indexer_dim=c.integer("index_head_dim"),
             indexer_top_k=c.integer("index_topk"),

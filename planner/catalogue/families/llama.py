@@ -100,7 +100,7 @@ RECIPES: dict[str, Recipe] = {
     "granite": Recipe(mlp_bias="mlp_bias"),
     "granitemoe": Recipe(experts="mixtral"),
     "granitemoeshared": Recipe(experts="granite"),
-    "smollm3": Recipe(mlp_bias="mlp_bias", windows="none"),
+    "smollm3": Recipe(mlp_bias="mlp_bias", windows="none", ignored=("no_rope_layers",)),
     "exaone4": Recipe(bias=False, qk_norm="head", windows="exaone"),
     "exaone_moe": Recipe(bias=False, qk_norm="head", windows="exaone", experts="deepseek"),
     "persimmon": Recipe(
@@ -130,7 +130,7 @@ RECIPES: dict[str, Recipe] = {
     "dots1": Recipe(qk_norm="head", windows="dots", experts="deepseek"),
     "internlm3": Recipe(bias="qkv_bias", out_bias="bias", mlp_bias="bias"),
     "bitnet": Recipe(sub_norms=True, activation="relu2"),
-    "cwm": Recipe(bias=False, windows="fourth"),
+    "cwm": Recipe(bias=False, mlp_bias="mlp_bias", windows="fourth"),
     "minimax_m2": Recipe(
         bias=False,
         qk_norm="full",
@@ -264,6 +264,8 @@ def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
     low = 1 if c.model_type == "hy_v3" else 0
     shared = c.integer("n_shared_experts", 0, low=low, high=10**4)
     bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
+    if bias and not shared and c.has("n_shared_experts"):
+        raise c.error("n_shared_experts", "is 0 with mlp_bias; the class would build an expert of biases alone")
     return moe_block(c, width=width, shared=Mlp(width * shared, True, bias=bias) if shared else None), routed
 
 

@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.families import hybrid, latent, llama
-from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block
+from planner.catalogue.families.blocks import (
+    FULL,
+    SLIDING,
+    attention,
+    decoder,
+    layer,
+    layer_count,
+    layer_types,
+    moe_block,
+    window_of,
+)
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, siglip_tower, square, tower
 from planner.catalogue.schema import Mlp, Model, Stack
@@ -49,7 +59,6 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
     root.ignore("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "image_seq_len")
     text.ignore("model_type", "architectures", "auto_map", "tie_word_embeddings")
     model = TEXT[plain](text, root=root, before=(before,), **more)
-    text.refuse_unread()
     return replace(model, family=root.model_type)
 
 
@@ -93,7 +102,6 @@ def gemma3(c: Config) -> Model:
     text_type = "gemma" if pali else "gemma3_text"
     v = vision_section(c, "siglip_vision_model")
     body = siglip_tower(v)
-    v.refuse_unread()
     c.ignore("mm_tokens_per_image", "projection_dim", "hidden_size", "vocab_size", "ignore_index")
     wide = text_width(c, text_type)
     if pali:
@@ -122,7 +130,6 @@ def qwen_vl(c: Config) -> Model:
                  extra_norms=norm + deep * 2 * wide)  # fmt: skip
     v.ignore("deepstack_visual_indexes", "window_size", "fullatt_block_indexes", "tokens_per_second", "in_chans",
              "spatial_patch_size", "hidden_size")  # fmt: skip
-    v.refuse_unread()
     return text_model(c, default, body)
 
 
@@ -147,6 +154,8 @@ def kimi_k25(c: Config) -> Model:
              "init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width"}  # fmt: skip
     values = {names.get(k, k): x for k, x in v.values.items()}
     w = Config(values, where=c.where, model_type="kimi_k25_vision", path="vision_config.", assumed=c.assumed)
+    c.parts["vision_config"] = w
+    w.ignore("mm_hidden_size", "text_hidden_size")
     t = basic(w)
     merge = w.items("merge_kernel_size") or [2, 2]
     factor = w._bounded("merge_kernel_size", merge[0], 1, 100) * w._bounded("merge_kernel_size", merge[-1], 1, 100)
@@ -172,7 +181,6 @@ def llava(c: Config) -> Model:
         "pixtral": pixtral_tower,
     }
     body = towers[v.model_type](v)
-    v.refuse_unread()
     hidden = text_width(c, "qwen2" if c.model_type == "llava_onevision" else "llama")
     bias = c.flag("multimodal_projector_bias", True)
     layers = c.get("vision_feature_layer", -2)
@@ -211,7 +219,6 @@ def mistral3(c: Config) -> Model:
     bias = c.flag("multimodal_projector_bias")
     p = body.hidden * body.hidden * merge * merge + body.hidden * hidden + hidden * hidden + 2 * hidden * bias
     c.ignore("vision_feature_layer")
-    v.refuse_unread()
     return text_model(c, "mistral", with_projector(body, Projector(p, body.hidden)))
 
 
@@ -223,7 +230,6 @@ def idefics3(c: Config) -> Model:
     factor = c.integer("scale_factor", 2, high=100)
     hidden = text_width(c, "llama")
     v.ignore("max_image_size", "size", "use_base_siglip")
-    v.refuse_unread()
     c.ignore("use_cache", "image_seq_len", "vision_use_base")
     return text_model(c, "llama", with_projector(body, Projector(body.hidden * factor * factor * hidden)))
 
@@ -245,7 +251,6 @@ def internvl(c: Config) -> Model:
     v.ignore("projection_dropout", "initializer_factor", "layer_scale_init_value")
     body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=(1 + v.flag("use_mask_token")) * t.hidden + positions,
                  extra_norms=2 * wide, output=wide * hidden + hidden + hidden * hidden + hidden)  # fmt: skip
-    v.refuse_unread()
     c.ignore("image_seq_length", "vision_feature_layer", "vision_feature_select_strategy")
     return text_model(c, "qwen2", body)
 
@@ -283,7 +288,6 @@ def glm4v(c: Config) -> Model:
     body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, frames=frames, more=count * hidden,
                  extra_norms=hidden + 2 * out, output=down + merger)  # fmt: skip
     v.ignore("rms_norm_eps")
-    v.refuse_unread()
     return text_model(c, text, body)
 
 
@@ -304,22 +308,56 @@ def step3p7(c: Config) -> Model:
     wide = 4 * hidden
     down = 2 * hidden * hidden * 9 + 2 * hidden + wide * 2 * hidden * 9 + wide
     v.ignore("intermediate_size", "max_position_embeddings")
-    output = down + wide * text.integer("hidden_size")
+    out = text.integer("hidden_size")
+    output = down + wide * out + out * c.flag("projector_bias")
     body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, more=count * hidden, bias=False,
                  extra_norms=2 * hidden, output=output)  # fmt: skip
     return step3_text(text, root=c, before=(body,))
 
 
 def step3_text(c: Config, *, root: Config, before: tuple[Stack, ...]) -> Model:
-    """The text part: q/k norms, a gate a head, a shared expert of ``share_expert_dim``."""
+    """The text part: q/k norms, a gate a head, a shared expert of ``share_expert_dim``; windowed layers may have other
+    numbers of heads, by ``per_layer_config`` or the older keys."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
-    if c.has("num_sliding_attention_heads") or c.has("moe_layers_enum") or c.has("attention_other_setting"):
-        raise c.error("num_sliding_attention_heads", "states heads by layer kind; not supported")
+    c = _without_mtp(c, n)
+    kinds = layer_types(c, n, [FULL] * n, known=frozenset({FULL, SLIDING}), only=True)
     a = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
-    a = replace(a, gate=a.heads, window=None)
     shared = Mlp(c.integer("share_expert_dim"), True)
     moe = moe_block(c, width=c.integer("moe_intermediate_size"), shared=shared, experts=c.integer("n_routed_experts"))
-    kinds = c.items("mlp_layer_types", length=n)
-    dense = Mlp(c.integer("intermediate_size"), True)
-    routed = [k == "sparse" for k in kinds] if kinds else [i >= 3 for i in range(n)]
-    return decoder(c, [layer(a, moe if r else dense, "rms", hidden) for r in routed], root=root, before=before)
+    dense, routed = Mlp(c.integer("intermediate_size"), True), _step3_routed(c, n)
+    other = c.section("attention_other_setting", "step3_attention", required=False)
+    fewer = other.integer("num_attention_heads", a.heads) if other is not None else a.heads
+    windowed = {"num_attention_heads": c.integer("num_sliding_attention_heads", fewer, high=10**6)}
+    over = c.per_layer(n, ("num_attention_heads",))
+    layers = []
+    for i, kind in enumerate(kinds):
+        stated = over[i] if over is not None else windowed if kind == SLIDING else {}
+        heads = c._bounded("num_attention_heads", stated.get("num_attention_heads", a.heads), 1, 10**6)
+        if heads % a.kv_heads:
+            raise c.error("num_attention_heads", f"is {heads}, which the {a.kv_heads} key/value heads do not divide")
+        mixer = replace(a, heads=heads, gate=heads, window=window_of(c, kind))
+        layers.append(layer(mixer, moe if routed[i] else dense, "rms", hidden))
+    return decoder(c, layers, root=root, before=before)
+
+
+def _without_mtp(c: Config, n: int) -> Config:
+    """Lists that also speak of multi-token-prediction layers, cut to the layers."""
+    padded = n + c.integer("num_nextn_predict_layers", 0, low=0, high=MAX_LAYERS)
+    cut = {k: v[:n] for k in ("layer_types", "mlp_layer_types") if isinstance(v := c.values.get(k), list)
+           and len(v) == padded}  # fmt: skip
+    return c.with_values(**cut)
+
+
+def _step3_routed(c: Config, n: int) -> list[bool]:
+    kinds, listed = c.items("mlp_layer_types", length=n), c.values.get("moe_layers_enum")
+    c.ignore("moe_layers_enum")
+    if kinds is not None:
+        if not set(map(str, kinds)) <= {"sparse", "dense"}:
+            raise c.error("mlp_layer_types", "may hold sparse and dense only")
+        return [kind == "sparse" for kind in kinds]
+    if listed is None:
+        return [i >= 3 for i in range(n)]
+    marks = listed.split(",") if isinstance(listed, str) else listed if isinstance(listed, list) else [""]
+    if not all(str(m).strip().isdigit() for m in marks):
+        raise c.error("moe_layers_enum", f"is {listed!r:.40}; layer indices are due")
+    return [i in {int(m) for m in marks} for i in range(n)]

@@ -175,8 +175,6 @@ def clip(c: Config) -> Model:
     image = replace(image, output_matmuls=(("visual_projection", image.hidden, width, 1.0 / image.tokens),),
                     output_group="head")  # fmt: skip
     head = Head(width, False, once=True)
-    text.refuse_unread()
-    vision.refuse_unread()
     return Model(
         id="", name="", family="clip", hidden=body.hidden, embedding=table, head=head, stacks=(image, body),
         other_parameters=1, max_positions=table.positions, weight_dtype=weight_dtype(c, c),
