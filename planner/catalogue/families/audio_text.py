@@ -78,7 +78,7 @@ def voxtral_realtime(c: Config) -> Model:
                  output_parameters=p, output_group="other", optional=True)  # fmt: skip
     a.ignore("vocab_size", "sliding_window", "max_position_embeddings")
     a.refuse_unread()
-    c.ignore("audio_config", "audio_length_per_tok", "default_num_delay_tokens")
+    c.ignore("audio_config", "audio_length_per_tok", "default_num_delay_tokens", "hidden_size")
     return language(c, [body], default="voxtral_realtime_text", build=_delayed_text)
 
 

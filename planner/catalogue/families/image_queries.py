@@ -181,7 +181,8 @@ def pix2struct(c: Config) -> Model:
     t.refuse_unread()
     c.ignore("text_config", "vision_config", "is_vqa")
     return Model(
-        id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden), head=Head(vocab, False),
+        id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden),
+        head=Head(vocab, c.flag("tie_word_embeddings")),
         stacks=(body, stack("decoder", "decoder", hidden, [first] + [rest] * (n - 1))), weight_dtype=weight_dtype(t, c),
     )  # fmt: skip
 
