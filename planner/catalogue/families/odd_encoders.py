@@ -30,7 +30,8 @@ def convbert(c: Config) -> Model:
                       projection_parameters=width * hidden + hidden if width != hidden else 0)  # fmt: skip
     biases = inner + heads * kernel + inner  # of the separable convolution, its kernels, and what it is applied to
     a = Attention(heads, heads, inner // heads, q_bias=True, k_bias=True, v_bias=True, out_bias=True, causal=False,
-                  rotary=False, extra_parameters=hidden * kernel + biases)  # fmt: skip
+                  rotary=False, extra_parameters=hidden * kernel + biases, tied_matmuls=(
+                      ("conv.depthwise", kernel, hidden, 1.0), ("conv.apply", kernel, inner, 1.0)))  # fmt: skip
     beside = (("conv.key", hidden, inner), ("conv.kernel", inner, heads * kernel), ("conv.value", hidden, inner),
               ("conv.out", inner, hidden))  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")

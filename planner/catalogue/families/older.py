@@ -48,6 +48,7 @@ def cpmant(c: Config) -> Model:
     a = Attention(heads, heads, width, rotary=False)
     table = Embedding(rows, hidden, extra_parameters=segments * hidden)
     c.ignore("position_bias_max_distance")
+    c.assume("the prompt that the class puts before the text is not among the tokens counted")
     return decoder(c, [layer(a, Mlp(c.integer("dim_ff"), True, activation="gelu"), "rms", hidden)] * n, embedding=table,
                    head=Head(vocab, False), other_parameters=buckets * heads)  # fmt: skip
 
