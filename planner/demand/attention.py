@@ -63,7 +63,7 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
            v_dim=a.value_dim, window=np.inf if a.window is None else float(a.window), causal=a.causal and not a.cross,
            cross=a.cross, bias=a.extra_parameters, saved=q_width + (0 if a.kv_shared else kv_width),
            saved_scores=2.0 if dropout else 1.0, mask_scores=1.0 if dropout else 0.0,
-           cache=0.0 if a.kv_shared else kv_width)
+           cache=0.0 if a.kv_shared else a.cached or kv_width)
     )  # fmt: skip
     if a.gate:
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))

@@ -19,7 +19,7 @@ TIED = {"audioflamingo3": False, "musicflamingo": False, "qwen2_audio": False, "
 
 
 def whispering(c: Config) -> Model:
-    """Qwen2-Audio (one layer), Audio and Music Flamingo (two), Voxtral (four frames joined), MOSS (four, and a norm)."""
+    """Qwen2-Audio (one layer), Audio and Music Flamingo (two), Voxtral (four frames joined), MOSS (and a norm)."""
     a, name = part(c, "audio_config"), c.model_type
     body, text = whisper_tower(a), text_size(c, default="qwen2")
     hidden, norm = body.hidden, 0
@@ -78,7 +78,7 @@ def voxtral_realtime(c: Config) -> Model:
                  output_parameters=p, output_group="other", optional=True)  # fmt: skip
     a.ignore("vocab_size", "sliding_window", "max_position_embeddings")
     a.refuse_unread()
-    c.ignore("audio_config", "audio_length_per_tok", "default_num_delay_tokens")
+    c.ignore("audio_config", "audio_length_per_tok", "default_num_delay_tokens", "hidden_size")
     return language(c, [body], default="voxtral_realtime_text", build=_delayed_text)
 
 

@@ -29,7 +29,8 @@ class Kin:
     """What sets a type apart from BERT.
 
     ``offset`` rows beyond ``max_position_embeddings`` (None: no table of positions); a norm after the tables or not,
-    one after the last layer or not; ``bias`` names the flag of the biases of q, k and v; ``approximate`` attention is counted as the full scores that it stands for.
+    one after the last layer or not; ``bias`` names the flag of the biases of q, k and v; ``approximate``
+    attention is counted as the full scores that it stands for.
     """
 
     offset: int | None = 0
@@ -143,8 +144,9 @@ def _headed(c: Config, model: Model, hidden: int) -> Model:
     if c.model_type == "luke" and model.head is not None:
         rows, width = c.integer("entity_vocab_size", 500000), c.integer("entity_emb_size", 256)
         untied = 0 if model.head.tied else rows * width
-        head = replace(model.head, tied=False, extra_parameters=hidden + model.head.outputs * (2 if untied else 1))
-        model = replace(model, head=head, other_parameters=rows + hidden * width + 3 * width + untied)
+        entities = rows + hidden * width + 3 * width + untied
+        biases = hidden + model.head.outputs * (2 if untied else 1)
+        model = replace(model, head=replace(model.head, tied=False, extra_parameters=biases + entities))
     if c.model_type == "gte" and model.head is not None:  # one bias, tied or not
         head = replace(model.head, extra_parameters=hidden + model.head.outputs)
         model = replace(model, head=head)

@@ -119,8 +119,12 @@ def diffllama(c: Config, **up: Any) -> Model:
     a = attention(c, hidden, bias=c.flag("attention_bias"))
     if c.flag("mlp_bias"):
         raise c.error("mlp_bias", "is true; the class builds no biases there")
-    # Each half of the heads weighs the values of both: values are twice as wide in the product, not in the projection.
-    a = replace(a, extra_parameters=4 * a.head_dim)
+    # The class attends twice, with half of the values each time: products are twice as wide as keys and values.
+    d, q, kv = a.head_dim, a.heads * a.head_dim, a.kv_heads * a.head_dim
+    own = (("q", hidden, q), ("k", hidden, kv), ("v", hidden, kv), ("out", q, hidden))
+    biases = a.q_bias * (q + 2 * kv)
+    a = replace(a, head_dim=2 * d, projections=own, cached=2 * kv, q_bias=False, k_bias=False, v_bias=False,
+                extra_parameters=4 * d + biases)  # fmt: skip
     return built(c, [a] * n, [Mlp(c.integer("intermediate_size"), True)] * n, **up)
 
 

@@ -17,7 +17,7 @@ from planner.catalogue.schema import Mlp, Model, Moe, Stack
 
 
 def merging(v: Config, *, deep: int = 0, kv: int = 0) -> Stack:
-    """Qwen2.5-VL's tower (RMS norms, a gated block) or Qwen3-VL's (``deep`` mergers of other layers besides the last)."""
+    """Qwen2.5-VL's tower (RMS norms, a gated block) or Qwen3-VL's (``deep`` mergers besides the last)."""
     third = "num_position_embeddings" in v.defaults
     hidden, heads, n = v.integer("hidden_size"), v.integer("num_heads", high=10**6), v.integer("depth", high=MAX_LAYERS)
     t = Tower(hidden, n, heads, v.integer("intermediate_size"), gated=not third, norm="layer" if third else "rms",
@@ -30,7 +30,7 @@ def merging(v: Config, *, deep: int = 0, kv: int = 0) -> Stack:
     merger = dense(wide, wide) + dense(wide, out)
     body = bare(v, t, frames=frames, more=positions, bias=third, norms=norms, output=merger * (1 + deep))
     if kv and kv != heads:
-        kinds = tuple(replace(k, mixer=replace(k.mixer, kv_heads=kv)) for k in body.kinds)  # type: ignore[arg-type, type-var]
+        kinds = tuple(replace(k, mixer=replace(k.mixer, kv_heads=kv)) for k in body.kinds)  # type: ignore[type-var]
         body = replace(body, kinds=kinds)
     return body
 
@@ -83,7 +83,7 @@ def _thinker_text(c: Config) -> Model:
 
 
 def convolved(a: Config, widths: tuple[int, ...]) -> Stack:
-    """Qwen3's audio tower: three strided convolutions over time and mels, layers, a projection of each of ``widths``."""
+    """Qwen3's audio tower: three strided convolutions over time and mels, layers, a projection a width."""
     hidden, channels, mels = a.integer("d_model"), a.integer("downsample_hidden_size"), a.integer("num_mel_bins")
     rows = (((mels + 1) // 2 + 1) // 2 + 1) // 2
     stem = 10 * channels + 2 * (9 * channels * channels + channels) + channels * rows * hidden

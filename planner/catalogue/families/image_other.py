@@ -36,8 +36,19 @@ def florence2(c: Config) -> Model:
     p = before * out + v.integer("max_position_embeddings", 50) * before
     v.ignore("num_heads", "num_groups", "patch_stride", "patch_padding", "window_size", "max_temporal_embeddings")
     v.refuse_unread()
-    body = stack("vision", "tower", before, [], final_norm="none", tokens=1, input_parameters=count, output_parameters=p,
-                 output_group="other", optional=True, extra_norm_parameters=2 * out)  # fmt: skip
+    body = stack(
+        "vision",
+        "tower",
+        before,
+        [],
+        final_norm="none",
+        tokens=1,
+        input_parameters=count,
+        output_parameters=p,
+        output_group="other",
+        optional=True,
+        extra_norm_parameters=2 * out,
+    )
     text = part(c, "text_config", "bart")
     model = language(c, [body], default="bart", tie=text.flag("tie_word_embeddings", True))
     assert model.head is not None  # the whole says whether it shares the table, the text whether encoder and decoder do

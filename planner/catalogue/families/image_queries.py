@@ -113,7 +113,7 @@ def git(c: Config) -> Model:
 
 
 def kosmos(c: Config) -> Model:
-    """Kosmos-2 (CLIP, norms inside the blocks) and Kosmos-2.5 (Pix2Struct's encoder): latent queries before the text."""
+    """Kosmos-2 (CLIP, norms inside blocks) and Kosmos-2.5 (Pix2Struct's encoder): queries before the text."""
     v, t = part(c), part(c, "text_config", "kosmos_2_text_model")
     second = c.model_type == "kosmos-2"
     body = clip_tower(v) if second else _patches_of_any_size(v)
@@ -145,8 +145,16 @@ def _patches_of_any_size(v: Config) -> Stack:
     rows = v.integer("seq_len" if "seq_len" in v.defaults else "max_num_patches", 4096)
     seen = v.integer("patch_embed_hidden_size", hidden)
     v.ignore("dense_act_fn", "relative_attention_num_buckets", "relative_attention_max_distance")
-    body = stack("vision", "tower", hidden, [t.layer(v)] * t.layers, final_norm="rms", optional=True,
-                 input_parameters=2 * rows * hidden + hidden, input_matmuls=(("vision.patches", seen, hidden, 1.0),))  # fmt: skip
+    body = stack(
+        "vision",
+        "tower",
+        hidden,
+        [t.layer(v)] * t.layers,
+        final_norm="rms",
+        optional=True,
+        input_parameters=2 * rows * hidden + hidden,
+        input_matmuls=(("vision.patches", seen, hidden, 1.0),),
+    )
     return replace(body, tokens=1)
 
 
@@ -173,7 +181,8 @@ def pix2struct(c: Config) -> Model:
     t.refuse_unread()
     c.ignore("text_config", "vision_config", "is_vqa")
     return Model(
-        id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden), head=Head(vocab, False),
+        id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden),
+        head=Head(vocab, c.flag("tie_word_embeddings")),
         stacks=(body, stack("decoder", "decoder", hidden, [first] + [rest] * (n - 1))), weight_dtype=weight_dtype(t, c),
     )  # fmt: skip
 
@@ -204,8 +213,16 @@ def idefics(c: Config) -> Model:
     layers = [x for i in range(n) for x in ((gated, plain) if i % step == 0 else (plain,))]
     vocab, more = c.integer("vocab_size"), c.integer("additional_vocab_size", 0, low=0)
     tie = c.flag("tie_word_embeddings")
-    c.ignore("freeze_lm_head", "freeze_text_layers", "freeze_vision_layers", "freeze_text_module_exceptions",
-             "freeze_vision_module_exceptions", "perceiver_config", "vision_config", "alphas_initializer_range")  # fmt: skip
+    c.ignore(
+        "freeze_lm_head",
+        "freeze_text_layers",
+        "freeze_vision_layers",
+        "freeze_text_module_exceptions",
+        "freeze_vision_module_exceptions",
+        "perceiver_config",
+        "vision_config",
+        "alphas_initializer_range",
+    )
     return decoder(c, layers, before=(body,), embedding=Embedding(vocab, hidden, extra_parameters=more * hidden),
                    head=Head(vocab, tie, extra_parameters=more * hidden * (not tie)))  # fmt: skip
 

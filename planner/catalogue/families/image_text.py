@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.catalogue.families import decoders, gemma, gpt, hybrid, latent, llama, recurrent, routed, seq2seq
-from planner.catalogue.families.blocks import stack, weight_dtype
+from planner.catalogue.families.blocks import stack, tied, weight_dtype
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.vision import Tower, basic, square, tower
 from planner.catalogue.schema import Model, Stack
@@ -42,9 +42,6 @@ LIKE = {
 }  # fmt: skip
 
 
-# Types whose head and table are one also where only the section of the text says so.
-EITHER = ("glm_ocr", "llava_next_video", "minimax_m3_vl", "paddleocr_vl", "shieldgemma2", "video_llama_3")
-
 FILLED = ("glmasr", "voxtral", "voxtral_realtime")  # types that fill a stated section of the text with their own values
 
 
@@ -62,17 +59,22 @@ def language(
     if text.model_type in ("glm4v_text",):
         text.values = {**text.values, "attention_bias": True}
     text.model_type = kind
-    bound = root.flag("tie_word_embeddings") if tie is None else tie
-    if root.model_type in EITHER:
-        bound = bound or text.flag("tie_word_embeddings")
+    bound = tied(root, text) if tie is None else tie
     text.values = {**text.values, "tie_word_embeddings": bound}
     if build is None and kind not in TEXT:
         raise text.error("model_type", f"{kind!r} is not supported as the text part")
     model = (build or TEXT[kind])(text)
     text.refuse_unread()
     root.ignore(key)
-    return replace(model, family=root.model_type, stacks=(*before, *model.stacks), weight_dtype=weight_dtype(text, root),
-                   other_parameters=model.other_parameters + other)  # fmt: skip
+    head = model.head and replace(model.head, tied=bound)
+    return replace(
+        model,
+        head=head,
+        family=root.model_type,
+        stacks=(*before, *model.stacks),
+        weight_dtype=weight_dtype(text, root),
+        other_parameters=model.other_parameters + other,
+    )
 
 
 def text_part(root: Config, key: str = "text_config", default: str = "llama") -> Config:
@@ -115,9 +117,8 @@ def siglip2(v: Config) -> Stack:
     h = t.hidden
     pooled = "vision_use_head" in v.defaults and v.flag("vision_use_head", True)
     output = h + dense(h, 3 * h) + dense(h, h) + dense(h, t.ffn) + dense(t.ffn, h) if pooled else 0
-    body = tower(v, t, name="vision", patch=square(v, "patch_size"), count=count, tokens=count, more=count * h,
+    return tower(v, t, name="vision", patch=square(v, "patch_size"), count=count, tokens=count, more=count * h,
                  extra_norms=2 * h if pooled else 0, output=output)  # fmt: skip
-    return body
 
 
 def bare(v: Config, t: Tower, *, patch: int = 0, more: int = 0, frames: int = 1, bias: bool = True, norms: int = 0,
@@ -140,5 +141,16 @@ def whisper_tower(v: Config, *, name: str = "audio", positions: bool = True, k_b
 def sound(v: Config, t: Tower, stem: int, *, name: str = "audio", norms: int = 0, output: int = 0) -> Stack:
     """An audio tower whose ``stem`` turns frames into tokens."""
     layers = [t.layer(v)] * t.layers
-    return stack(name, "tower", t.hidden, layers, final_norm=t.final_norm, tokens=1, input_parameters=stem,
-                 extra_norm_parameters=norms, output_parameters=output, output_group="other", optional=True)  # fmt: skip
+    return stack(
+        name,
+        "tower",
+        t.hidden,
+        layers,
+        final_norm=t.final_norm,
+        tokens=1,
+        input_parameters=stem,
+        extra_norm_parameters=norms,
+        output_parameters=output,
+        output_group="other",
+        optional=True,
+    )

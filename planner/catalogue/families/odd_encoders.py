@@ -30,7 +30,8 @@ def convbert(c: Config) -> Model:
                       projection_parameters=width * hidden + hidden if width != hidden else 0)  # fmt: skip
     biases = inner + heads * kernel + inner  # of the separable convolution, its kernels, and what it is applied to
     a = Attention(heads, heads, inner // heads, q_bias=True, k_bias=True, v_bias=True, out_bias=True, causal=False,
-                  rotary=False, extra_parameters=hidden * kernel + biases)  # fmt: skip
+                  rotary=False, extra_parameters=hidden * kernel + biases, tied_matmuls=(
+                      ("conv.depthwise", kernel, hidden, 1.0), ("conv.apply", kernel, inner, 1.0)))  # fmt: skip
     beside = (("conv.key", hidden, inner), ("conv.kernel", inner, heads * kernel), ("conv.value", hidden, inner),
               ("conv.out", inner, hidden))  # fmt: skip
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
@@ -94,16 +95,37 @@ def mobilebert(c: Config) -> Model:
     beside = [("bottleneck.in", hidden, 2 * narrow), ("bottleneck.out", narrow, hidden)]
     beside += [("mlp.up", narrow, inner), ("mlp.down", inner, narrow)] * blocks
     c.ignore("true_hidden_size", "normalization_type", "classifier_activation")
-    one = layer(a, None, "layer", narrow, norms=3 + blocks, extra_norms=[("layer", hidden)], name="attention + mlp",
-                projections=tuple(beside), extra_parameters=2 * narrow + hidden + blocks * (inner + narrow))  # fmt: skip
+    one = layer(
+        a,
+        None,
+        "layer",
+        narrow,
+        norms=3 + blocks,
+        extra_norms=[("layer", hidden)],
+        name="attention + mlp",
+        projections=tuple(beside),
+        extra_parameters=2 * narrow + hidden + blocks * (inner + narrow),
+    )
     wide = width * (3 if c.flag("trigram_input", True) else 1)
     # The table's vectors of three neighbouring tokens are joined; positions and segments are at full width.
     rows = c.integer("max_position_embeddings") + c.integer("type_vocab_size", 0, low=0)
-    table = Embedding(vocab, width, norm_parameters=2 * hidden, extra_parameters=rows * hidden + (wide - width) * hidden,
-                      projection_parameters=width * hidden + hidden)  # fmt: skip
+    table = Embedding(
+        vocab,
+        width,
+        norm_parameters=2 * hidden,
+        extra_parameters=rows * hidden + (wide - width) * hidden,
+        projection_parameters=width * hidden + hidden,
+    )
     tie = c.flag("tie_word_embeddings", True)
-    head = Head(vocab, tie, bias=True, extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
-                extra_parameters=hidden + (0 if tie else vocab), norm_parameters=2 * hidden, width=width)  # fmt: skip
+    head = Head(
+        vocab,
+        tie,
+        bias=True,
+        extra_matmuls=(("head.transform", hidden, hidden), ("head.rest", hidden - width, vocab)),
+        extra_parameters=hidden + (0 if tie else vocab),
+        norm_parameters=2 * hidden,
+        width=width,
+    )
     return encoder(c, hidden, table, [one] * n, head)
 
 
@@ -134,8 +156,19 @@ def xlnet(c: Config) -> Model:
         raise c.error("n_head", f"is {heads}: times d_head {width} it must be d_model {hidden}")
     a = Attention(heads, heads, width, causal=False, rotary=False, extra_parameters=hidden * hidden + 5 * hidden,
                   tied_matmuls=(("position", hidden, hidden, 2.0),))  # fmt: skip
-    c.ignore("mem_len", "reuse_len", "start_n_top", "end_n_top", "clamp_len", "bi_data", "use_mems_eval", "use_mems_train",
-             "same_length", "untie_r", "ff_activation")  # fmt: skip
+    c.ignore(
+        "mem_len",
+        "reuse_len",
+        "start_n_top",
+        "end_n_top",
+        "clamp_len",
+        "bi_data",
+        "use_mems_eval",
+        "use_mems_train",
+        "same_length",
+        "untie_r",
+        "ff_activation",
+    )
     mlp = Mlp(c.integer("d_inner"), False, bias=True, activation="gelu")
     layers: list[Layer] = [layer(a, mlp, "layer", hidden)] * n
     c.assume("attention to positions is counted without its scores, which XLNet computes besides those of content")

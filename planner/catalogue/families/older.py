@@ -48,6 +48,7 @@ def cpmant(c: Config) -> Model:
     a = Attention(heads, heads, width, rotary=False)
     table = Embedding(rows, hidden, extra_parameters=segments * hidden)
     c.ignore("position_bias_max_distance")
+    c.assume("the prompt that the class puts before the text is not among the tokens counted")
     return decoder(c, [layer(a, Mlp(c.integer("dim_ff"), True, activation="gelu"), "rms", hidden)] * n, embedding=table,
                    head=Head(vocab, False), other_parameters=buckets * heads)  # fmt: skip
 
@@ -62,7 +63,7 @@ def gpt_neox_japanese(c: Config) -> Model:
 
 
 def bert_generation(c: Config) -> Model:
-    """The decoder of Bert2Bert, without an encoder to attend to: BERT's layers, no segments, a tied head with a bias."""
+    """The decoder of Bert2Bert, without an encoder to attend to: no segments, a tied head with a bias."""
     hidden, n, vocab = c.integer("hidden_size"), layer_count(c), c.integer("vocab_size")
     if c.flag("add_cross_attention"):
         raise c.error("add_cross_attention", "is true; not supported")
@@ -71,7 +72,7 @@ def bert_generation(c: Config) -> Model:
     table = Embedding(vocab, hidden, c.integer("max_position_embeddings"), norm_parameters=2 * hidden)
     tie = c.flag("tie_word_embeddings", True)
     return decoder(c, [layer(a, mlp, "layer", hidden)] * n, norm="none", embedding=table,
-                   head=Head(vocab, tie, bias=True))  # fmt: skip
+                   head=Head(vocab, tie, bias=True, extra_parameters=0 if tie else vocab))  # fmt: skip
 
 
 def trocr(c: Config) -> Model:

@@ -21,12 +21,11 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     sparse_layers,
-    window_of,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.decoders import built, experts, fed, windowed, with_gate
 from planner.catalogue.families.latent import latent_attention
-from planner.catalogue.schema import Attention, Embedding, Layer, LinearAttention, Mixer, Mlp, Model
+from planner.catalogue.schema import Attention, Embedding, Layer, LinearAttention, Mlp, Model
 
 LINEAR, HYBRID = "linear_attention", "hybrid"
 

@@ -21,7 +21,7 @@ from planner.catalogue.families.blocks import (
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.decoders import built, experts, fed, with_gate
 from planner.catalogue.families.latent import latent_attention
-from planner.catalogue.schema import Attention, Layer, Mlp, Model, Moe
+from planner.catalogue.schema import Attention, Head, Layer, Mlp, Model, Moe
 
 
 def jetmoe(c: Config, **up: Any) -> Model:
@@ -89,12 +89,12 @@ def zaya(c: Config, **up: Any) -> Model:
     # Norm, biases, and from the second layer on a scale of the states of the router before.
     moe = experts(c, router=router, router_parameters=4 * inner)
     later = replace(moe, router_parameters=5 * inner)
-    each = {"projections": (("attn.conv", wide * a.head_dim, channels),), "extra_parameters": 8 * hidden}
+    beside = (("attn.conv", wide * a.head_dim, channels),)
+    own = {k: replace(a, window=c.optional("sliding_window") if k == "hybrid_sliding" else None) for k in set(kinds)}
     layers = [
-        layer(replace(a, window=c.optional("sliding_window") if kind == "hybrid_sliding" else None), later if i else moe,
-              "rms", hidden, **each)
-        for i, kind in enumerate(kinds)
-    ]  # fmt: skip
+        layer(own[k], later if i else moe, "rms", hidden, projections=beside, extra_parameters=8 * hidden)
+        for i, k in enumerate(kinds)
+    ]
     return decoder(c, layers, head_bias=c.flag("lm_head_bias"), other_parameters=2 * hidden, **up)
 
 
@@ -116,7 +116,7 @@ def hrm_text(c: Config, **up: Any) -> Model:
 
 
 def dory(c: Config, **up: Any) -> Model:
-    """Dory: learned scales for norms, gated attention, and layers in the middle that run ``n_recurrent_loops`` times."""
+    """Dory: learned scales for norms, gated attention, layers in the middle that run in loops."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     if "mlp" in (c.items("layer_types") or ()):
         # Published configs count a layer's attention and its feed-forward block apart: attention, mlp, attention, ...
@@ -128,8 +128,8 @@ def dory(c: Config, **up: Any) -> Model:
         n //= 2
         c = c.with_values(num_hidden_layers=n, layer_types=stated[::2], **halves)
     kinds = layer_types(c, n, every(n, 4))
-    head, tail = (c.integer(k, 8, low=0, high=n) for k in ("n_input_layers", "n_output_layers"))
-    middle = n - head - tail
+    before, after = (c.integer(k, 8, low=0, high=n) for k in ("n_input_layers", "n_output_layers"))
+    middle = n - before - after
     if middle < 0 or (c.optional("n_recurrent_layers", low=0) or middle) != middle:
         raise c.error("n_recurrent_layers", f"and n_input_layers, n_output_layers do not add up to {n} layers")
     loops, width = c.integer("n_recurrent_loops", 2, high=1000), c.integer("intermediate_size")
@@ -142,7 +142,10 @@ def dory(c: Config, **up: Any) -> Model:
     }
     layers = [of[k] for k in kinds]
     again = [
-        replace(one, name=f"{one.name}, weights shared", shared_weights=True) for one in layers[head : head + middle]
+        replace(one, name=f"{one.name}, weights shared", shared_weights=True)
+        for one in layers[before : before + middle]
     ]
-    layers = [*layers[: head + middle], *again * (loops - 1), *layers[head + middle :]]
-    return decoder(c, layers, norm="none", other_parameters=c.integer("vocab_size"), **up)
+    layers = [*layers[: before + middle], *again * (loops - 1), *layers[before + middle :]]
+    vocab = c.integer("vocab_size")
+    head = Head(vocab, c.flag("tie_word_embeddings"), extra_parameters=vocab)  # a learned scale of each logit
+    return decoder(c, layers, norm="none", head=head, **up)

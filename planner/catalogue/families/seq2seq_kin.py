@@ -82,8 +82,17 @@ def bart_like(c: Config) -> Model:
         cross = replace(a, cross=True, causal=False) if name == "decoder" else None
         norms = 3 if cross or c.model_type == "pegasus_x" else 2
         layers = [layer(a, wrap(j, mlp) if wrap else mlp, "layer", hidden, norms=norms, cross=cross) for j in range(n)]
-        stacks.append(stack(name, "decoder" if cross else "encoder", hidden, layers, final_norm=last,
-                            input_parameters=rows * hidden, extra_norm_parameters=2 * hidden * row.table_norm))  # fmt: skip
+        stacks.append(
+            stack(
+                name,
+                "decoder" if cross else "encoder",
+                hidden,
+                layers,
+                final_norm=last,
+                input_parameters=rows * hidden,
+                extra_norm_parameters=2 * hidden * row.table_norm,
+            )
+        )
     vocab, tie = c.integer("vocab_size"), c.flag("tie_word_embeddings", True)
     return joined(
         c, hidden, stacks, Head(vocab, tie), Embedding(vocab, hidden, extra_parameters=_untied(c, vocab * hidden))
@@ -144,8 +153,17 @@ def t5_like(c: Config) -> Model:
     buckets = c.integer("relative_attention_num_buckets", 32) * heads
     a = Attention(heads, heads, c.integer("d_kv"), rotary=False)
     wide = not switch and c.text("encoder_attention_type", "local") == "transient-global"
-    c.ignore("is_gated_act", "dense_act_fn", "local_radius", "global_block_size", "expert_capacity",
-             "encoder_sparse_step", "decoder_sparse_step", "relative_attention_max_distance", "num_hidden_layers")  # fmt: skip
+    c.ignore(
+        "is_gated_act",
+        "dense_act_fn",
+        "local_radius",
+        "global_block_size",
+        "expert_capacity",
+        "encoder_sparse_step",
+        "decoder_sparse_step",
+        "relative_attention_max_distance",
+        "num_hidden_layers",
+    )
     stacks = []
     for name, n in (("encoder", depth), ("decoder", below)):
         cross = replace(a, cross=True, causal=False) if name == "decoder" else None
@@ -211,8 +229,18 @@ def encoder_decoder(c: Config) -> Model:
     for name in ("encoder", "decoder"):
         s = c.section(name, "bert", allowed=("bert",))
         assert s is not None
-        s.ignore("is_decoder", "add_cross_attention", "model_type", "architectures", "use_cache", "pooler_fc_size",
-                 "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")  # fmt: skip
+        s.ignore(
+            "is_decoder",
+            "add_cross_attention",
+            "model_type",
+            "architectures",
+            "use_cache",
+            "pooler_fc_size",
+            "pooler_num_attention_heads",
+            "pooler_num_fc_layers",
+            "pooler_size_per_head",
+            "pooler_type",
+        )
         if name == "decoder" and not s.flag("add_cross_attention"):
             raise s.error("add_cross_attention", "is false; the decoder then does not see the encoder, not supported")
         sides.append(encoders.bert(s.with_values(is_decoder=False, add_cross_attention=False)))
