@@ -99,10 +99,17 @@ def hardware(
 
 
 @app.command()
-def models(id: Annotated[str | None, typer.Argument(help="model id")] = None, fmt: Format = "table") -> None:
+def models(
+    id: Annotated[str | None, typer.Argument(help="model id")] = None,
+    supported: Annotated[bool, typer.Option("--supported", help="list model types and their classes instead")] = False,
+    fmt: Format = "table",
+) -> None:
     """List the models, or show one with its published size beside the count."""
-    from planner.present.commands import show_models
+    from planner.present.commands import show_models, show_supported
 
+    if supported:
+        put(show_supported(fmt=fmt, style=_style()))
+        return
     put(show_models(id, fmt=fmt, style=_style()))
 
 
@@ -111,12 +118,13 @@ def summary(
     model: ModelArgument,
     batch: Annotated[int, typer.Option("--batch", min=1, max=10**6)] = 1,
     seq_len: Annotated[int | None, typer.Option("--seq-len", min=1, max=10**8)] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="architecture class to count")] = None,
     fmt: Format = "table",
 ) -> None:
     """Layer table of a model: parameters, FLOPs, bytes and activation memory. No hardware in it."""
     from planner.present.commands import show_summary
 
-    put(show_summary(model, batch=batch, seq_len=seq_len, fmt=fmt, style=_style()))
+    put(show_summary(model, batch=batch, seq_len=seq_len, fmt=fmt, style=_style(), class_name=class_name))
 
 
 @app.command()

@@ -89,17 +89,27 @@ def show_models(id: str | None, *, fmt: str, style: Style) -> str:
     return "\n".join(lines)
 
 
-def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style: Style) -> str:
+def show_supported(*, fmt: str, style: Style) -> str:
+    """Every ``model_type`` and its classes, with the version of the reference they were last checked against."""
+    from planner.catalogue.families.checked import supported_rows
+
+    check_format(fmt)
+    return render(supported_rows(), fmt, ["id", "exact", "refused", "reference", "checked"], **_only(fmt, style))
+
+
+def show_summary(
+    model: str, *, batch: int, seq_len: int | None, fmt: str, style: Style, class_name: str | None = None
+) -> str:
     """Layer table of a model with its totals."""
     from planner.catalogue.models import load_model
     from planner.demand.counts import summary
 
     check_format(fmt)
-    m = load_model(model)
+    m = load_model(model, class_name=class_name)
     length = seq_len or m.text.tokens or min(m.max_positions or 2048, 2048)
     data = summary(m, batch=batch, seq_len=length)
     if fmt == "json":
-        return to_json(data)
+        return to_json({"class": m.class_name or None, **data})
     rows = data["layers"]
     if fmt == "csv":
         return to_csv(rows)
@@ -108,7 +118,8 @@ def show_summary(model: str, *, batch: int, seq_len: int | None, fmt: str, style
         k: sum(r.get(k) or 0 for r in rows)
         for k in ("parameters", "forward_flops", "weight_bytes", "activation_bytes", "saved_activation_bytes",
                   "kv_cache_bytes_per_token")}}  # fmt: skip
-    head = (f"{m.name}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
+    counted = f", counted as {m.class_name}" if m.class_name else ""
+    head = (f"{m.name}{counted}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
             f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
             "halved.")  # fmt: skip
     notes = [f"Assumed: {a}" for a in m.assumed]

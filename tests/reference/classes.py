@@ -105,7 +105,7 @@ def counts(model: PreTrainedModel) -> tuple[int, int]:
     """Parameters, shared ones once, and those that one token visits."""
     seen: set[int] = set()
     total = idle = 0
-    routed = {name: _share(module, model.config) for name, module in model.named_modules() if _is_experts(name)}
+    routed = {n: _share(m, model.config) for n, m in model.named_modules() if _is_experts(n, m)}
     for name, parameter in model.named_parameters():
         if id(parameter) in seen:
             continue
@@ -118,8 +118,8 @@ def counts(model: PreTrainedModel) -> tuple[int, int]:
     return total, total - idle
 
 
-def _is_experts(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] == "experts"
+def _is_experts(name: str, module: torch.nn.Module) -> bool:
+    return name.rsplit(".", 1)[-1] == "experts" or type(module).__name__.endswith("ParallelExperts")
 
 
 def _share(module: torch.nn.Module, config: Any) -> float:

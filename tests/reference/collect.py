@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from classes import VERSIONS, build, classes, counts, main_class, mappings
+from classes import KINDS, VERSIONS, build, classes, counts, main_class, mappings
 from forms import MISSING, Values, drop, forms, mutations, put
 from transformers import CONFIG_MAPPING
 
@@ -100,10 +100,11 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     types = list(given.types)
     if given.kinds:
-        from classes import KINDS
-
         types += [t for name in KINDS.values() for t in mappings()[name]]
     (given.out / "versions.json").write_text(json.dumps(VERSIONS))
+    (given.out / "kinds.json").write_text(
+        json.dumps({k: {t: n[0] for t, n in mappings()[m].items()} for k, m in KINDS.items()})
+    )
     for model_type in dict.fromkeys(types):
         target = given.out / f"{model_type}.jsonl.gz"
         if target.exists() or model_type not in CONFIG_MAPPING:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from planner.catalogue.huggingface import model_from_config
+from planner.catalogue.huggingface import model_from_config, supported_types
 from planner.demand.counts import parameter_counts
 from planner.errors import BadInputError
 
@@ -66,6 +66,32 @@ def label(row: dict[str, Any]) -> str:
     return f"{row['type']} {row['class']} {row['form']}{change}"
 
 
+def kinds(folder: Path) -> dict[str, Counter[str]]:
+    """Types of each kind by how the class of that kind fares in its default and in its saved form."""
+    found = {}
+    for kind, types in json.loads((folder / "kinds.json").read_text()).items():
+        found[kind] = Counter(_of_kind(folder, model_type, name) for model_type, name in types.items())
+    return found
+
+
+def _of_kind(folder: Path, model_type: str, class_name: str) -> str:
+    path = folder / f"{model_type}.jsonl.gz"
+    results = {
+        outcome(row)[0]
+        for row in (rows(path) if path.exists() and model_type in supported_types() else ())
+        if row["class"] == class_name and row["form"] in ("default", "saved")
+    }
+    worst = next((o for o in ("crashed", "wrong", "refused", "both refuse", "answered alone") if o in results), "")
+    return worst or ("exact" if results else "refused")
+
+
+def print_kinds(folder: Path) -> None:
+    """The table by kind: types whose class is exact in both written forms, and the others."""
+    print(f"\n{'kind':14}" + "".join(f"{o:>16}" for o in ("types", *OUTCOMES)))
+    for kind, tally in kinds(folder).items():
+        print(f"{kind:14}{sum(tally.values()):16}" + "".join(f"{tally[o]:16}" for o in OUTCOMES))
+
+
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,6 +118,7 @@ def main() -> None:
                 print(f"{result}: {label(row)}: {why:.200}")
             written.append({"type": model_type, "class": row["class"], "form": row["form"], "outcome": result,
                             "main": row.get("main", False)})  # fmt: skip
+    print_kinds(given.folder)
     if given.out:
         given.out.write_text("\n".join(json.dumps(w) for w in written))
     print(f"\n{'form':34}" + "".join(f"{o:>16}" for o in OUTCOMES))

@@ -1,6 +1,7 @@
 """Write what the configuration classes of the reference say: ``planner/catalogue/families/defaults.json``.
 
-``python tests/reference/defaults.py PATH TYPE ...``; sections of a type are described too. An entry holds
+``python tests/reference/defaults.py PATH TYPE ...``; sections of a type are described too, other types of the file stay.
+An entry holds
 
 - ``class`` the configuration class, ``builds`` the architecture classes of the type, ``main`` that of its usual task
 - ``defaults`` the default of each field; ``kinds`` what it may hold where that is more than the type of its default (i,
@@ -138,11 +139,13 @@ def _labels(cls: Any) -> int:
 def main() -> None:
     """Describe the types named, and those of their sections."""
     path, todo = Path(sys.argv[1]), list(sys.argv[2:])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = json.loads(path.read_text())["types"] if path.exists() else {}
+    done: set[str] = set()
     while todo:
         name = todo.pop()
-        if name in found or name not in CONFIG_MAPPING:
+        if name in done or name not in CONFIG_MAPPING:
             continue
+        done.add(name)
         found[name] = entry(name)
         todo += [s["type"] for s in found[name].get("sections", {}).values() if s["type"]]
     version = VERSIONS["transformers"]
