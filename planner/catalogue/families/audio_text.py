@@ -34,7 +34,7 @@ def whispering(c: Config) -> Model:
     else:
         p = dense(hidden, text, bias) + dense(text, text, bias)
     a.refuse_unread()
-    c.ignore("audio_config", "audio_chunk_size", "audio_frame_step", "head_dim", "hidden_size")
+    c.ignore("audio_config", "audio_chunk_size", "audio_frame_step", "head_dim", "hidden_size", "vocab_size")
     return language(c, [behind(body, p, norm=norm)], default="qwen2", tie=TIED.get(name))
 
 

@@ -50,7 +50,7 @@ KIN: dict[str, Kin] = {
     "megatron-bert": Kin(table_norm=False, final_norm=True),
     "big_bird": Kin(bias="use_bias", ignored=("num_random_blocks",)),
     "layoutlm": Kin(),
-    "longformer": Kin(ignored=("attention_window",)),
+    "longformer": Kin(approximate=True, ignored=("attention_window",)),
     "roformer": Kin(offset=None, rotary=True),
     "roc_bert": Kin(),
     "mra": Kin(offset=2, approximate=True, ignored=("block_per_row", "initial_prior_first_n_blocks",
@@ -80,12 +80,19 @@ def kin(c: Config) -> Model:
     mlp = Mlp(c.integer("intermediate_size"), gated, bias=not gated, down_bias=True, activation="gelu")
     c.ignore(*k.ignored, "embedding_size", "position_embedding_type")
     if k.approximate:
-        c.assume("attention scores are counted in full, as those that the class approximates")
+        c.assume("attention scores are counted in full, where the class computes a part or approximates them")
     if c.flag("is_decoder") and c.flag("add_cross_attention"):
         raise c.error("add_cross_attention", "is true; a cross-attending encoder is not supported")
     layers = [_adapted(c, layer(a, mlp, "layer", hidden), hidden)] * n
     final: NormKind = "layer" if k.final_norm else "none"
-    return _headed(c, assemble(c, hidden, Parts(table, layers, final), head_width_=width), hidden)
+    model = assemble(c, hidden, Parts(table, layers, final), head_width_=width)
+    if c.model_type == "roc_bert" and c.flag("concat_input", True):
+        joined = hidden + sum(
+            c.integer(f"{x}_embed_dim") * c.flag(f"enable_{x}", True) for x in ("pronunciation", "shape")
+        )
+        text = replace(model.stacks[0], input_matmuls=(("embedding.joined", joined, hidden, 1.0),))
+        model = replace(model, stacks=(text, *model.stacks[1:]))
+    return _headed(c, model, hidden)
 
 
 def _types(c: Config) -> int:
@@ -107,12 +114,8 @@ def _tables(c: Config, hidden: int) -> int:
         return rows * width + (width * hidden if width != hidden else 0) + kinds * hidden + 2 * hidden
     if c.model_type != "roc_bert":
         return 0
-    joined, count = hidden, 0
-    for name in ("pronunciation", "shape"):
-        rows, width = c.integer(f"{name}_vocab_size"), c.integer(f"{name}_embed_dim")
-        count += rows * width
-        joined += width * c.flag(f"enable_{name}", True)
-    return count + (joined * hidden + hidden if c.flag("concat_input", True) else 0)
+    more = sum(c.integer(f"{x}_vocab_size") * c.integer(f"{x}_embed_dim") for x in ("pronunciation", "shape"))
+    return more + hidden * c.flag("concat_input", True)
 
 
 def _beside(c: Config, hidden: int, heads: int) -> int:

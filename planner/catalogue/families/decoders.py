@@ -212,27 +212,6 @@ def granite_swa(c: Config, **up: Any) -> Model:
     return built(c, mixers, [moe] * n, **up)
 
 
-M3_SPARSE = "minimax_m3_sparse"
-
-
-def minimax_m3(c: Config, **up: Any) -> Model:
-    """MiniMax-M3: experts beside a shared one; sparse layers score blocks of keys with an index of their own."""
-    hidden, n = c.integer("hidden_size"), layer_count(c)
-    kinds = layer_types(c, n, [FULL] * n, known=frozenset({M3_SPARSE}))
-    a = attention(c, hidden, qk_norm="head")
-    heads, width = c.integer("index_n_heads", high=10**6), c.integer("index_head_dim")
-    indexed = replace(a, extra_parameters=2 * width)
-    beside = (("index.q", hidden, heads * width), ("index.k", hidden, width))
-    shared = c.integer("shared_intermediate_size")
-    feed = fed(c, sparse_layers(c, n), experts(c, "intermediate_size", shared=shared), key="dense_intermediate_size")
-    c.ignore("index_block_size", "index_topk_blocks", "index_local_blocks", "rotary_dim", "intermediate_size")
-    layers = [
-        layer(indexed if k == M3_SPARSE else a, f, "rms", hidden, projections=beside if k == M3_SPARSE else ())
-        for k, f in zip(kinds, feed, strict=True)
-    ]
-    return decoder(c, layers, **up)
-
-
 def aria_text(c: Config, **up: Any) -> Model:
     """Aria's text part: Llama with experts of full width beside shared ones."""
     hidden, n = c.integer("hidden_size"), layer_count(c)

@@ -51,7 +51,7 @@ class Facts:
 
     def knows(self, key: str) -> bool:
         """Whether the class has a field of this name."""
-        return key in self.defaults or key in self.kinds or key in self.names
+        return key in self.defaults or key in self.kinds or key in self.names or key in self.names.values()
 
     def fault(self, key: str, value: Any) -> str:
         """What is wrong with the type of a value; empty if nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from planner.catalogue.families import decoders, gemma, gpt, hybrid, latent, llama, recurrent, routed, seq2seq
+from planner.catalogue.families import decoders, gemma, gpt, hybrid, latent, llama, minimax, recurrent, routed, seq2seq
 from planner.catalogue.families.blocks import stack, tied, weight_dtype
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.vision import Tower, basic, square, tower
@@ -27,7 +27,7 @@ TEXT: dict[str, TextBuilder] = {
     "t5": seq2seq.t5,
     "bart": seq2seq.bart,
     "aria_text": decoders.aria_text,
-    "minimax_m3_vl_text": decoders.minimax_m3,
+    "minimax_m3_vl_text": minimax.minimax_m3_text,
     "hyperclovax": decoders.hyperclovax,
     "cohere2_moe": decoders.cohere2_moe,
     "lfm3": recurrent.lfm3,

@@ -16,6 +16,7 @@ from planner.catalogue.families import (
     image_queries,
     image_sam,
     latent,
+    minimax,
     multimodal,
     odd_encoders,
     older,
@@ -42,7 +43,8 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
     "kolibri1": decoders.kolibri,
     "laguna": decoders.laguna,
     "mellum": decoders.mellum,
-    "minimax_m3_vl_text": decoders.minimax_m3,
+    "minimax_m3": minimax.minimax_m3,
+    "minimax_m3_vl_text": minimax.minimax_m3_text,
     "moshi": decoders.moshi,
     "sarvam_mla": latent.build,
     "jetmoe": routed.jetmoe,
@@ -134,7 +136,6 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
 REFUSED: Mapping[str, str] = {
     "kimi_k3": "the structure of its attention residuals, latent experts and gated Kimi delta attention is not "
     "published in a form that could be checked",
-    "minimax_m3": "its block-sparse attention index has no published reference to check against",
     "prophetnet": "its decoder runs n-gram streams beside the tokens, which are not modelled",
     "funnel": "its layers run on a sequence that shrinks from block to block, which is not modelled",
     "reformer": "its reversible layers and hashed attention are not modelled",

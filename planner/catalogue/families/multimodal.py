@@ -255,8 +255,17 @@ def internvl(c: Config) -> Model:
     return text_model(c, "qwen2", body)
 
 
+def _flat_ignored(c: Config) -> None:
+    """Text keys at the top level of an old config, which the class does not read."""
+    flat = [k for k in ("num_hidden_layers", "hidden_size", "num_experts", "vocab_size") if k in c.values]
+    if flat and not isinstance(c.values.get("text_config"), Mapping):
+        c.assume("the class reads text_config only: keys at the top level are ignored, text is the class default")
+        c.read.update(c.values)
+
+
 def glm4v(c: Config) -> Model:
     """GLM-4.1V and GLM-4.5V: a gated tower, a strided convolution, a gated merger."""
+    _flat_ignored(c)
     text = f"{c.model_type}_text"
     v = vision_section(c, f"{c.model_type}_vision")
     hidden, heads, n = (
@@ -293,10 +302,7 @@ def glm4v(c: Config) -> Model:
 
 def step3p7(c: Config) -> Model:
     """Step 3.7: a tower with layer scales and two strided convolutions, gated attention, experts after layer 3."""
-    flat = [k for k in ("num_hidden_layers", "hidden_size", "num_experts", "vocab_size") if k in c.values]
-    if flat and not isinstance(c.values.get("text_config"), Mapping):
-        c.assume("the class reads text_config only: keys at the top level are ignored, text is the class default")
-        c.read.update(c.values)
+    _flat_ignored(c)
     v = vision_section(c, "step3p5_vision")
     hidden = v.integer("hidden_size")
     ffn = int(hidden * v.number("mlp_ratio", 8960 / 1536))

@@ -70,6 +70,8 @@ def bart_like(c: Config) -> Model:
     bias = c.flag(row.bias) if isinstance(row.bias, str) else row.bias
     if c.model_type == "mvp" and c.flag("use_prompt"):
         raise c.error("use_prompt", "is true; prompts are not supported")
+    if c.model_type in ("bigbird_pegasus", "led", "pegasus_x"):
+        c.assume("attention scores are counted in full, where the encoder computes blocks of them")
     c.ignore(*row.ignored, *(k for k in c.values if c.model_type.startswith("seamless") and k.startswith(SPEECH)))
     last: NormKind = "layer" if row.final_norm else "none"
     stacks = []
@@ -126,7 +128,8 @@ def _experts(c: Config, name: str) -> Wrap:
 
 def fsmt(c: Config) -> Model:
     """FSMT: tables of their own for source and target, an output projection that may share the target's."""
-    hidden, positions = c.integer("d_model"), c.integer("max_position_embeddings") + 2
+    pad = c.optional("pad_token_id", low=0)
+    hidden, positions = c.integer("d_model"), c.integer("max_position_embeddings") + 1 + (1 if pad is None else pad)
     source, target = c.integer("src_vocab_size"), c.integer("tgt_vocab_size")
     tie = c.flag("tie_word_embeddings")
     if tie and source != target:
