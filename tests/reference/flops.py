@@ -1,7 +1,7 @@
 """Count the FLOPs of small real models with torch's counter and hold the planner's to them.
 
-``python tests/reference/flops.py FOLDER [TYPE ...]`` takes the third form that ``collect.py`` wrote of each type, builds the
-class with weights, and runs one pass of :data:`TOKENS` tokens with eager attention.
+``python tests/reference/flops.py FOLDER [TYPE ...]`` takes the third form that ``collect.py`` wrote of each type, builds
+the class with weights, and runs one pass of :data:`TOKENS` tokens with eager attention.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main() -> None:
     folder, wanted = Path(sys.argv[1]), sys.argv[2:]
     for model_type in wanted or supported_types():
         path = folder / f"{model_type}.jsonl.gz"
-        chosen = next((r for r in rows(path) if r["form"] == "varied-1" and r.get("main")), None) if path.exists() else None
+        chosen = (
+            next((r for r in rows(path) if r["form"] == "varied-1" and r.get("main")), None) if path.exists() else None
+        )
         for tokens in TOKENS if chosen is not None else ():
             try:
                 ours = forward_flops(model_from_config(chosen["config"], id="x", where="x"), seq_len=tokens)["total"]
@@ -51,7 +53,10 @@ def main() -> None:
                 print(f"{model_type:28} {type(error).__name__}: {str(error)[:90]!r}", flush=True)
                 break
             off = ours / theirs - 1
-            print(f"{model_type:28} {tokens:5} {theirs:16} {ours:16.0f} {off:+.2%}{'  <--' if abs(off) > 1e-3 else ''}", flush=True)
+            print(
+                f"{model_type:28} {tokens:5} {theirs:16} {ours:16.0f} {off:+.2%}{'  <--' if abs(off) > 1e-3 else ''}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
