@@ -119,8 +119,8 @@ def show_summary(
         for k in ("parameters", "forward_flops", "weight_bytes", "activation_bytes", "saved_activation_bytes",
                   "kv_cache_bytes_per_token")}}  # fmt: skip
     counted = f", counted as {m.class_name}" if m.class_name else ""
-    head = (f"{m.name}{counted}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
-            f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
+    head = (f"{m.name}{counted}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x "
+            f"{length} tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
             "halved.")  # fmt: skip
     notes = [f"Assumed: {a}" for a in m.assumed]
     shown = ["name", "count", "parameters_per_layer", "parameters", "forward_flops", "weight_bytes", "activation_bytes",

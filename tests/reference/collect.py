@@ -1,6 +1,7 @@
 """Build the reference of types in all their classes, forms and mutations, and write what it counts.
 
-``python tests/reference/collect.py --out FOLDER [--no-mutations] [TYPE ...]`` needs torch and transformers; a file a type.
+``python tests/reference/collect.py --out FOLDER [--no-mutations] [TYPE ...]`` needs torch and transformers; it writes a
+file a type.
 ``python tests/reference/compare.py FOLDER`` needs neither and holds the planner to what was written.
 """
 

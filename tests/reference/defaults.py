@@ -1,7 +1,7 @@
 """Write what the configuration classes of the reference say: ``planner/catalogue/families/defaults.json``.
 
-``python tests/reference/defaults.py PATH TYPE ...``; sections of a type are described too, other types of the file stay.
-An entry holds
+``python tests/reference/defaults.py PATH TYPE ...``; sections of a type are described too, and other types of the file
+stay. An entry holds
 
 - ``class`` the configuration class, ``builds`` the architecture classes of the type, ``main`` that of its usual task
 - ``defaults`` the default of each field; ``kinds`` what it may hold where that is more than the type of its default (i,
@@ -28,8 +28,8 @@ import transformers
 from classes import VERSIONS, build, classes, counts, main_class
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-BASE = {"transformers_version", "architectures", "id2label", "label2id", "problem_type", "dtype", "output_hidden_states",
-        "return_dict"}  # fmt: skip
+BASE = {"transformers_version", "architectures", "id2label", "label2id", "problem_type", "dtype",
+        "output_hidden_states", "return_dict"}  # fmt: skip
 CODES = {int: "i", float: "f", bool: "b", str: "s", list: "l", tuple: "l", dict: "d", type(None): "n"}
 
 

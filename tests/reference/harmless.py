@@ -1,7 +1,7 @@
-"""Write which fields no count depends on: those whose every change, in every form tried, left the reference's count as it was.
+"""Write which fields no count depends on: every change of them, in every form tried, left the reference's count alone.
 
-``python tests/reference/harmless.py FOLDER PATH`` reads what ``collect.py`` wrote, and writes ``harmless.json``. A field is
-listed with the type of the section it stands in.
+``python tests/reference/harmless.py FOLDER PATH`` reads what ``collect.py`` wrote, and writes ``harmless.json``. A field
+is listed with the type of the section it stands in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write what the planner is held to from here on: truth rows for the tests, and which classes are exact.
 
-``python tests/reference/record.py FOLDER`` reads what ``collect.py`` wrote. Every class, form and tie is kept, and one in
-:data:`SHARE` of the mutations. A row says what the planner does today: ``exact`` (and must stay) or ``refused``.
+``python tests/reference/record.py FOLDER`` reads what ``collect.py`` wrote. Every class, form and tie is kept, and one
+in :data:`SHARE` of the mutations. A row says what the planner does today: ``exact`` (and must stay) or ``refused``.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     stack,
-    weight_dtype,
     window_of,
 )
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.encoders import Parts, assemble, self_attention
 from planner.catalogue.families.llama import RECIPES, mixer
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Embedding, Head, Layer, Mlp, Model, NormKind
 
 

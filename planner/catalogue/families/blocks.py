@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import (
-    Attention,
-    CompressedAttention,
-    Embedding,
-    Head,
-    LatentAttention,
-    Layer,
-    LinearAttention,
-    Mixer,
-    Mlp,
-    Model,
-    Moe,
-    NormKind,
-    Stack,
-)
+    Attention, CompressedAttention, Embedding, Head, LatentAttention, Layer, LinearAttention, Mixer, Mlp, Model, Moe,
+    NormKind, Stack,
+)  # fmt: skip
 
 SLIDING, CHUNKED, FULL = "sliding_attention", "chunked_attention", "full_attention"
 FIRST_DENSE = {"kimi_linear", "hy_v3", "glm4_moe_lite"}  # classes that make the first layer dense
@@ -103,6 +93,26 @@ def layer_types(
         if not isinstance(kind, str) or kind not in allowed:
             raise c.error("layer_types", f"[{i}] is {kind!r:.40}; allowed: {', '.join(sorted(allowed))}")
     return [str(k) for k in given]
+
+
+def per_layer(c: Config, n: int, fields: tuple[str, ...]) -> list[Mapping[str, Any]] | None:
+    """What ``per_layer_config`` states of each layer, of the ``fields`` a family can vary; None where absent."""
+    stated = c.values.get("per_layer_config")
+    c.read.add("per_layer_config")
+    if stated is None:
+        return None
+    if not isinstance(stated, Mapping):
+        raise c.error("per_layer_config", f"is {stated!r:.40}; a mapping of layer to fields is due")
+    found: list[Mapping[str, Any]] = [{}] * n
+    for key, fields_of in stated.items():
+        index = int(key) if str(key).isdigit() else n
+        if index >= n or not isinstance(fields_of, Mapping):
+            raise c.error(f"per_layer_config.{key!s:.20}", f"must map a layer below {n} to its fields")
+        for name in fields_of:
+            if name not in fields:
+                raise c.error(f"per_layer_config.{key}.{name!s:.40}", f"is not one of {', '.join(fields)}")
+        found[index] = fields_of
+    return found
 
 
 def every(n: int, period: int, *, offset: int = 0, hit: str = FULL, miss: str = SLIDING) -> list[str]:
@@ -191,47 +201,6 @@ def layer_name(mixer: Mixer | None, ffn: Mlp | Moe | None, cross: Attention | No
     if ffn is not None:
         parts.append("experts" if isinstance(ffn, Moe) else "mlp")
     return " + ".join(parts) or "empty"
-
-
-QUANTISED = {"fp8": "fp8", "mxfp4": "mxfp4", "fbgemm_fp8": "fp8", "awq": "int4", "gptq": "int4", "mxfp8": "mxfp8",
-             "nvfp4": "nvfp4"}  # fmt: skip
-DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float": "fp32", "half": "fp16"}
-
-
-def weight_dtype(c: Config, root: Config) -> str:
-    """Dtype weights are stored in: from the quantisation if there is one, else the checkpoint's dtype."""
-    for config in (root, c):
-        config.read.update({"quantization_config", "compression_config"})
-        found = _quantised(config.values.get("quantization_config") or config.values.get("compression_config"))
-        if found:
-            return found
-    for config in (c, root):
-        name = config.values.get("torch_dtype") or config.values.get("dtype")
-        if isinstance(name, str) and name.removeprefix("torch.") in DTYPES:
-            return DTYPES[name.removeprefix("torch.")]
-    return "bf16"
-
-
-def _quantised(section: Any) -> str:
-    if not isinstance(section, dict):
-        return ""
-    method = section.get("quant_method")
-    if method in ("awq", "gptq"):
-        return "int8" if section.get("bits", section.get("w_bit", 4)) == 8 else "int4"
-    if method == "bitsandbytes":
-        return "int8" if section.get("load_in_8bit") else "int4"
-    if method == "modelopt" or "quant_algo" in section:
-        return {"NVFP4": "nvfp4", "FP8": "fp8"}.get(str(section.get("quant_algo")), "fp8")
-    groups = section.get("config_groups")
-    if isinstance(groups, dict) and groups:
-        weights = next(iter(groups.values()))
-        weights = weights.get("weights") if isinstance(weights, dict) else None
-        if isinstance(weights, dict):
-            bits, kind = weights.get("num_bits"), weights.get("type")
-            if kind == "float":
-                return {8: "fp8", 4: "mxfp4"}.get(bits, "")  # type: ignore[arg-type]
-            return {8: "int8", 4: "int4"}.get(bits, "")  # type: ignore[arg-type]
-    return QUANTISED.get(str(method), "")
 
 
 def tied(root: Config, text: Config | None = None, fallback: bool = False) -> bool:

@@ -182,25 +182,6 @@ class Config:
             raise self.error(key, f"has {len(value)} entries for {length} layers")
         return list(value)
 
-    def per_layer(self, n: int, fields: tuple[str, ...]) -> list[Mapping[str, Any]] | None:
-        """What ``per_layer_config`` states of each layer, of the ``fields`` a family can vary; None where absent."""
-        stated = self.values.get("per_layer_config")
-        self.read.add("per_layer_config")
-        if stated is None:
-            return None
-        if not isinstance(stated, Mapping):
-            raise self.error("per_layer_config", f"is {stated!r:.40}; a mapping of layer to fields is due")
-        found: list[Mapping[str, Any]] = [{}] * n
-        for key, fields_of in stated.items():
-            index = int(key) if str(key).isdigit() else n
-            if index >= n or not isinstance(fields_of, Mapping):
-                raise self.error(f"per_layer_config.{key!s:.20}", f"must map a layer below {n} to its fields")
-            for name in fields_of:
-                if name not in fields:
-                    raise self.error(f"per_layer_config.{key}.{name!s:.40}", f"is not one of {', '.join(fields)}")
-            found[index] = fields_of
-        return found
-
     def indices(self, key: str, *, high: int) -> list[int]:
         """A list of layer indices below ``high`` (empty when absent)."""
         return [self._bounded(key, v, 0, high) for v in self.items(key) or []]

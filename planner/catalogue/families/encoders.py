@@ -14,9 +14,9 @@ from planner.catalogue.families.blocks import (
     layer_types,
     stack,
     tied,
-    weight_dtype,
 )
 from planner.catalogue.families.config import Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
 REFERENCE_TOKENS = 512

@@ -15,6 +15,7 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     moe_block,
+    per_layer,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.multimodal import vision_section
@@ -86,7 +87,7 @@ def _gemma4_heads(c: Config, kinds: list[str]) -> list[tuple[int, int, int]]:
     few = c.optional("num_global_key_value_heads", high=10**6)
     if few and c.flag("attention_k_eq_v"):
         wide["num_key_value_heads"] = few
-    stated = c.per_layer(len(kinds), tuple(usual)) or [wide if kind == FULL else {} for kind in kinds]
+    stated = per_layer(c, len(kinds), tuple(usual)) or [wide if kind == FULL else {} for kind in kinds]
     found = []
     for i, over in enumerate(stated):
         sizes = [c._bounded(f"per_layer_config.{i}.{k}", over.get(k, v), 1, 10**6) for k, v in usual.items()]
@@ -128,8 +129,7 @@ def gemma4(c: Config) -> Model:
     assert text is not None
     before = _gemma4_tower(c, text.integer("hidden_size")) if c.values.get("vision_config") is not None else ()
     c.ignore("vision_config", "audio_config", "vision_soft_tokens_per_image")
-    model = gemma4_text(text, root=c, before=before)
-    return model
+    return gemma4_text(text, root=c, before=before)
 
 
 def _gemma4_tower(c: Config, text_hidden: int) -> tuple[Stack, ...]:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from planner.catalogue.families import encoders, older, vision
-from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, stack, weight_dtype
+from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, stack
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.image_text import LIKE, TEXT, behind, dense, language, part, text_size
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, tower
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Stack
 

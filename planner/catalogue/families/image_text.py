@@ -9,9 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from planner.catalogue.families import decoders, gemma, gpt, hybrid, latent, llama, minimax, recurrent, routed, seq2seq
-from planner.catalogue.families.blocks import stack, tied, weight_dtype
+from planner.catalogue.families import (
+    decoders,
+    gemma,
+    gpt,
+    hybrid,
+    latent,
+    llama,
+    mamba_kin,
+    minimax,
+    recurrent,
+    routed,
+    seq2seq,
+)
+from planner.catalogue.families.blocks import stack, tied
 from planner.catalogue.families.config import Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.families.vision import Tower, basic, square, tower
 from planner.catalogue.schema import Model, Stack
 
@@ -21,7 +34,7 @@ TEXT: dict[str, TextBuilder] = {
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "mistral4"), latent.build),
     **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), hybrid.qwen3_next),
     **dict.fromkeys(("lfm2", "lfm2_moe"), hybrid.lfm2),
-    "nemotron_h": hybrid.nemotron_h,
+    "nemotron_h": mamba_kin.nemotron_h,
     "opt": gpt.opt,
     "gpt2": gpt.gpt2,
     "t5": seq2seq.t5,

@@ -76,7 +76,7 @@ _HARMLESS = re.compile(
     r"expert_dtype|mamba_hidden_act|intermediate_layers|full_attn_mod|interpolate|partial_|moe_router_scaling"
 )
 
-# Fields of every configuration: files, labels (read where a class has a head for them), tokens, how results are returned.
+# Fields of every configuration: files, labels (read where a class has a head for them), how results are returned.
 GENERIC = frozenset(
     {"model_type", "architectures", "auto_map", "transformers_version", "dtype", "torch_dtype", "id2label", "label2id",
      "num_labels", "problem_type", "output_hidden_states", "output_attentions", "return_dict", "rope_parameters",

@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.catalogue.families.blocks import decoder, layer, layer_count, layer_types
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.llama import deepseek_experts
+from planner.catalogue.families.experts import deepseek_experts
 from planner.catalogue.schema import LatentAttention, Mlp, Model, Stack
 
 INDEXED = ("deepseek_v32", "glm_moe_dsa")

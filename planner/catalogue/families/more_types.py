@@ -16,6 +16,7 @@ from planner.catalogue.families import (
     image_queries,
     image_sam,
     latent,
+    merged_towers,
     minimax,
     multimodal,
     odd_encoders,
@@ -123,7 +124,7 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
     "glm_ocr": image_merged.glm_vision,
     "minimax_m3_vl": image_merged.minimax_vl,
     "ernie4_5_vl_moe": image_merged.ernie_vl,
-    **dict.fromkeys(("glm46v", "glmga"), multimodal.glm4v),
+    **dict.fromkeys(("glm46v", "glmga"), merged_towers.glm4v),
     **dict.fromkeys(
         ("qwen2_audio", "audioflamingo3", "musicflamingo", "voxtral", "moss_transcribe_diarize"), audio_text.whispering
     ),

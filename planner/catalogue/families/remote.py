@@ -9,7 +9,7 @@ from typing import Any
 from planner.catalogue.families import gpt, hybrid, latent, llama
 from planner.catalogue.families.blocks import attention, decoder, layer, layer_count
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.llama import deepseek_experts
+from planner.catalogue.families.experts import deepseek_experts
 from planner.catalogue.schema import Attention, Mlp, Model
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.catalogue.families.blocks import layer, stack, weight_dtype
+from planner.catalogue.families.blocks import layer, stack
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Stack
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.catalogue.families import encoders
-from planner.catalogue.families.blocks import attention, every, layer, layer_types, stack, weight_dtype, window_of
+from planner.catalogue.families.blocks import attention, every, layer, layer_types, stack, window_of
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Moe, NormKind, Stack
 
 Wrap = Callable[[int, Mlp], Mlp | Moe]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.catalogue.families.blocks import layer, layer_count, stack, weight_dtype
+from planner.catalogue.families.blocks import layer, layer_count, stack
 from planner.catalogue.families.config import Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind, Stack
 
 
