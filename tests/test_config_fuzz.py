@@ -24,8 +24,8 @@ ABSURD: list[Any] = [
     None, 0, 1, -1, 2, 3, 7, 10**12, 1.5, -0.0, float("nan"), float("inf"), True, False, "", "64", "many", [], [1, 2],
     {}, {"a": 1}, [None], [[1]], 10**400, "full_attention", [0, 1, 0, 1], ["full_attention"], b"x",
 ]  # fmt: skip
-# Experts that do nothing and a head for entities: weights that no token of a text multiplies with.
-IDLE_WEIGHTS = {"longcat_flash", "luke"}
+# A head for entities: weights that no token of a text multiplies with.
+IDLE_WEIGHTS = {"luke"}
 KEYS = sorted({k for b in BASES for k in b} | {"head_dim", "layer_types", "num_experts", "sliding_window"})
 
 

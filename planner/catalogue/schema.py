@@ -152,6 +152,7 @@ class Moe:
     shared_gate: bool = False
     router_parameters: int = 0
     latent_dim: int = 0
+    idle_parameters: int = 0  # weights kept for experts that do nothing: no token touches them
     activation: str = "silu"
     router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
 

@@ -122,12 +122,17 @@ def _is_experts(name: str, module: torch.nn.Module) -> bool:
     return name.rsplit(".", 1)[-1] == "experts" or type(module).__name__.endswith("ParallelExperts")
 
 
+FIXED_TOP_K = {"nllb-moe": 2, "switch_transformers": 1}  # types whose router takes so many whatever the configuration
+
+
 def _share(module: torch.nn.Module, config: Any) -> float:
     count = getattr(module, "num_experts", None)
     if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
         count = len(module)
     if count is None:
         count = next(iter(module.parameters())).shape[0]
+    if config.model_type in FIXED_TOP_K:
+        return min(FIXED_TOP_K[config.model_type], count) / count
     for source in (
         getattr(module, "config", None),
         config.get_text_config(),
