@@ -153,6 +153,7 @@ class Moe:
     latent_dim: int = 0
     activation: str = "silu"
     router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
+    idle: int = 0  # experts that compute nothing and hold an up projection all the same (LongCat)
 
 
 Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention

@@ -8,8 +8,19 @@ from typing import Any
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import (
-    Attention, CompressedAttention, Embedding, Head, LatentAttention, Layer, LinearAttention, Mixer, Mlp, Model, Moe,
-    NormKind, Stack,
+    Attention,
+    CompressedAttention,
+    Embedding,
+    Head,
+    LatentAttention,
+    Layer,
+    LinearAttention,
+    Mixer,
+    Mlp,
+    Model,
+    Moe,
+    NormKind,
+    Stack,
 )  # fmt: skip
 
 SLIDING, CHUNKED, FULL = "sliding_attention", "chunked_attention", "full_attention"

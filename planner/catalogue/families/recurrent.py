@@ -233,7 +233,11 @@ def zamba2(c: Config, **up: Any) -> Model:
     adapters = [("mlp.adapter.down", hidden, rank), ("mlp.adapter.up", rank, 2 * width)]
     if c.flag("use_shared_attention_adapter"):
         adapters += [("attn.adapter.down", 2 * hidden, 3 * rank), ("attn.adapter.up", rank, 6 * hidden)]
-    c.ignore("attention_hidden_size", "attention_head_dim", "mamba_headdim", "kv_channels", "num_query_groups",
+    for key, due in (("attention_hidden_size", 2 * hidden), ("attention_head_dim", a.head_dim),
+                     ("mamba_headdim", inner // heads)):  # fmt: skip
+        if (c.optional(key) or due) != due:
+            raise c.error(key, f"is not {due}, as the other widths give it; not supported")
+    c.ignore("kv_channels", "num_query_groups",
              "hybrid_layer_ids", "use_conv_bias", "use_mem_eff_path", "use_long_context")  # fmt: skip
     own = layer(a, Mlp(width, True, bias=bias, activation="gelu"), "rms", hidden, norms=1,
                 extra_norms=[("rms", 2 * hidden)], projections=_beside(hidden, a))  # fmt: skip
