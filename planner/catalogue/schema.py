@@ -45,6 +45,7 @@ class Attention:
     rotary: bool = True
     value_is_key: bool = False  # one projection serves as key and value; both are cached
     tied_matmuls: tuple[tuple[str, int, int, float], ...] = ()  # (name, k, n, rows a token): weights counted elsewhere
+    pass_matmuls: tuple[tuple[str, int, int, int], ...] = ()  # likewise, with the rows of a whole pass
     projections: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) in place of q, k, v and, last, output
     cached: int = 0  # values a token keeps, where they are not its keys and values as the scores see them
     idle_experts: int = 0  # q and output projections of kv_heads·head_dim that a token is not routed to (JetMoE)

@@ -69,6 +69,8 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))
     ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=rows, tied=True)
         for name, k, n, rows in a.tied_matmuls]  # fmt: skip
+    ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=0.0, pass_rows=rows, tied=True)
+        for name, k, n, rows in a.pass_matmuls]  # fmt: skip
     if a.idle_experts:
         ops.append(Op(f"{prefix}.idle", "attention", "grouped_matmul", "none", k=hidden, rows=0.0,
                       n=2 * a.kv_heads * a.head_dim, experts=float(a.idle_experts)))  # fmt: skip

@@ -155,7 +155,7 @@ def op_costs(
         w.sequence_parallel[:, None] * masks.sequence > 0, w.tp[:, None], 1.0
     )
     imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
-    rows = tokens * t["rows"] / rows_div * imbalance
+    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * imbalance
     column = _one_plus(w.tp, masks.column)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])

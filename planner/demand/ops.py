@@ -43,6 +43,7 @@ class Op:
     k, n : float                 matmul inner and output width (one expert's, for grouped matmuls)
     n_kv : float                 the part of ``n`` that key/value heads produce: divided by at most ``kv_heads``
     rows : float                 matmul rows a token (top_k for routed experts)
+    pass_rows : float            matmul rows a pass, whatever its tokens
     experts : float              weight copies (routed experts)
     bias : float                 parameters beyond k·n·experts
     tied : bool                  its k·n weights belong to another operator: multiplied with, not counted
@@ -73,6 +74,7 @@ class Op:
     n: float = 0.0
     n_kv: float = 0.0
     rows: float = 1.0
+    pass_rows: float = 0.0
     experts: float = 1.0
     bias: float = 0.0
     tied: bool = False

@@ -1,6 +1,6 @@
 """Count the FLOPs of small real models with torch's counter and hold the planner's to them.
 
-``python tests/reference/flops.py FOLDER [TYPE ...]`` takes the third form that ``collect.py`` wrote of each type, builds
+``python tests/reference/flops.py FOLDER [TYPE ...]`` takes the third form that ``collect.py`` wrote of a type, builds
 the class with weights, and runs one pass of :data:`TOKENS` tokens with eager attention.
 """
 
@@ -29,7 +29,7 @@ def counted(values: dict[str, Any], class_name: str, tokens: int) -> int:
     config = CONFIG_MAPPING[values["model_type"]].from_dict(copied)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = getattr(transformers, class_name)(config).eval()
+    model = getattr(transformers, class_name)(config).eval().requires_grad_(False)
     ids = torch.randint(10, 1000, (1, tokens))
     more = {"decoder_input_ids": ids} if config.is_encoder_decoder else {}
     with FlopCounterMode(display=False) as counter, torch.no_grad():

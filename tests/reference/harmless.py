@@ -1,6 +1,6 @@
 """Write which fields no count depends on: every change of them, in every form tried, left the reference's count alone.
 
-``python tests/reference/harmless.py FOLDER PATH`` reads what ``collect.py`` wrote, and writes ``harmless.json``. A field
+``python tests/reference/harmless.py FOLDER PATH`` reads what ``collect.py`` wrote, writes ``harmless.json``. A field
 is listed with the type of the section it stands in.
 """
 

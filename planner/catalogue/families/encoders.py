@@ -19,7 +19,6 @@ from planner.catalogue.families.config import Config
 from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
-REFERENCE_TOKENS = 512
 ONE_BIAS = ("distilbert", "electra")  # the head has one bias also where it is not tied
 
 
@@ -163,11 +162,11 @@ def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tupl
             extra += sum({"c2p": 1, "p2c": 1}.get(t, 0) * (hidden * hidden + hidden) for t in terms)
     else:
         extra += hidden * hidden * ("c2p" in terms) + (hidden * hidden + hidden) * ("p2c" in terms)
-    # Scores against every position, and the projection of the position table, once a pass of 512 tokens.
+    # Scores against every position, and the projection of the position table, once a pass.
     matmuls = tuple((f"position.{t}", hidden, size, 1.0) for t in terms)
-    matmuls += tuple((f"position.{t}_projection", hidden, hidden, size / REFERENCE_TOKENS) for t in terms)
+    once = tuple((f"position.{t}_projection", hidden, hidden, size) for t in terms)
     norm = 2 * hidden if second and "layer_norm" in c.text("norm_rel_ebd", "none") else 0
-    return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls), size * hidden, norm
+    return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls, pass_matmuls=once), size * hidden, norm
 
 
 def modernbert(c: Config) -> Model:

@@ -15,9 +15,9 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     moe_block,
-    per_layer,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.layerwise import per_layer
 from planner.catalogue.families.multimodal import vision_section
 from planner.catalogue.families.vision import Tower, square, tower
 from planner.catalogue.schema import Attention, Embedding, Layer, Mlp, Model, Moe, Stack

@@ -14,10 +14,10 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     moe_block,
-    per_layer,
     window_of,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.layerwise import per_layer
 from planner.catalogue.families.multimodal import PLAIN, TEXT, text_model, vision_section
 from planner.catalogue.families.vision import Tower, basic, patches, square, tower
 from planner.catalogue.schema import Mlp, Model, Stack
