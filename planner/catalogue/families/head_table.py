@@ -112,10 +112,8 @@ NEEDS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("deberta-v2", "ForSequenceClassification"): {"pooler_hidden_size": "hidden_size"},
     ("deberta-v2", "ForMultipleChoice"): {"pooler_hidden_size": "hidden_size"},
     ("electra", "ForMultipleChoice"): {"summary_use_proj": True},
-    **dict.fromkeys(
-        (("xlm", "ForSequenceClassification"), ("flaubert", "ForSequenceClassification")),
-        {"summary_use_proj": True, "summary_proj_to_labels": True},
-    ),
+    ("xlm", "ForSequenceClassification"): {"summary_use_proj": True, "summary_proj_to_labels": True},
+    ("flaubert", "ForSequenceClassification"): {"summary_use_proj": True, "summary_proj_to_labels": True},
     ("xlnet", "ForSequenceClassification"): {"summary_use_proj": True},
     ("gpt2", "DoubleHeadsModel"): {"summary_use_proj": True, "summary_proj_to_labels": True},
     ("whisper", "ForAudioClassification"): {"use_weighted_layer_sum": False},
