@@ -161,14 +161,18 @@ def pix2struct(c: Config) -> Model:
     )
     if hidden != body.hidden:
         raise t.error("hidden_size", f"is {hidden} and the image encoder's {body.hidden}; not supported")
-    a = Attention(heads, heads, t.integer("d_kv"), rotary=False)
+    if hidden % heads:
+        raise t.error("num_heads", f"is {heads}, which does not divide hidden_size {hidden}")
+    a = Attention(heads, heads, hidden // heads, rotary=False)  # the class does not read d_kv here
     mlp = Mlp(t.integer("d_ff"), True, activation="gelu")
     cross = replace(a, cross=True, causal=False)
     buckets = t.integer("relative_attention_num_buckets", 32) * heads
     first = layer(replace(a, extra_parameters=buckets), mlp, "rms", hidden, norms=3, cross=cross)
     rest = layer(a, mlp, "rms", hidden, norms=3, cross=cross)
     vocab = t.integer("vocab_size")
-    t.ignore("relative_attention_max_distance", "dense_act_fn", "is_decoder", "tie_word_embeddings", "use_cache")
+    t.ignore(
+        "d_kv", "relative_attention_max_distance", "dense_act_fn", "is_decoder", "tie_word_embeddings", "use_cache"
+    )
     t.refuse_unread()
     c.ignore("text_config", "vision_config", "is_vqa")
     return Model(
