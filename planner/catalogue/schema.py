@@ -152,9 +152,9 @@ class Moe:
     shared_gate: bool = False
     router_parameters: int = 0
     latent_dim: int = 0
-    idle_parameters: int = 0  # weights kept for experts that do nothing: no token touches them
     activation: str = "silu"
     router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
+    idle: int = 0  # experts that compute nothing and hold an up projection all the same (LongCat)
 
 
 Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention

@@ -59,8 +59,10 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
         Op("moe.combine", "mlp", "vector", "sequence", read=PERMUTE_PASSES * width * rows,
            write=PERMUTE_PASSES * width, launches=4),
     ]  # fmt: skip
-    if moe.idle_parameters:
-        ops.append(Op("moe.idle", "experts", "vector", "expert", rows=0.0, bias=moe.idle_parameters))
+    if moe.idle:
+        ops.append(
+            Op("moe.idle", "experts", "grouped_matmul", "expert", k=width, n=up, rows=0.0, experts=float(moe.idle))
+        )
     if moe.latent_dim:
         ops.append(Op("moe.latent_up", "mlp", "matmul", "sequence", k=width, n=hidden, saved_whole=width))
     if moe.shared is not None:

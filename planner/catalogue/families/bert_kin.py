@@ -133,7 +133,10 @@ def _adapted(c: Config, one: Layer, hidden: int) -> Layer:
     if c.model_type != "xmod":
         return one
     inner = hidden // c.integer("adapter_reduction_factor", 2)
-    languages = len(c.items("languages") or ["en_XX"])
+    listed = c.items("languages")
+    languages = len({str(x) for x in listed}) if listed is not None else 1
+    if not languages:
+        raise c.error("languages", "is empty; not supported")
     count = 2 * hidden * inner + inner + hidden
     norms = one.norms + (("layer", hidden),) * c.flag("adapter_layer_norm")
     return replace(one, norms=norms, extra_parameters=(languages - 1) * count + inner + hidden,

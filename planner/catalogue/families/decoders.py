@@ -216,7 +216,7 @@ def aria_text(c: Config, **up: Any) -> Model:
     """Aria's text part: Llama with experts of full width beside shared ones."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     width, bias = c.integer("intermediate_size"), c.flag("mlp_bias")
-    shared = width * c.integer("n_shared_experts", 2, low=0, high=10**4)
+    shared = width * c.integer("n_shared_experts", 2, high=10**4)
     moe = moe_block(c, width=width, shared=Mlp(shared, True, bias=bias) if shared else None)
     return built(c, [attention(c, hidden, bias=c.flag("attention_bias"))] * n, [moe] * n, **up)
 

@@ -82,6 +82,8 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **_each(("encoder-decoder", "vision-encoder-decoder"), {"Model": "lm"}),
     "idefics": {"ForVisionText2Text": "lm"},
     "nemotron_h_omni": {"V3": "lm"},
+    **_each(("blip", "blip-2"), {"ForConditionalGeneration": "lm"}),
+    "moshi": {"ForCausalLM": "lm", "Model": ""},
     "bert-generation": {"Decoder": "lm"},
     **_each(("xlm", "flaubert"), {**_LM, "Model": "", "ForTokenClassification": "h>l+",
                                           "ForSequenceClassification": "h>l+", "ForQuestionAnsweringSimple": "h>l+"}),
@@ -110,6 +112,9 @@ NEEDS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("deberta-v2", "ForSequenceClassification"): {"pooler_hidden_size": "hidden_size"},
     ("deberta-v2", "ForMultipleChoice"): {"pooler_hidden_size": "hidden_size"},
     ("electra", "ForMultipleChoice"): {"summary_use_proj": True},
+    ("xlm", "ForSequenceClassification"): {"summary_use_proj": True, "summary_proj_to_labels": True},
+    ("flaubert", "ForSequenceClassification"): {"summary_use_proj": True, "summary_proj_to_labels": True},
+    ("xlnet", "ForSequenceClassification"): {"summary_use_proj": True},
     ("gpt2", "DoubleHeadsModel"): {"summary_use_proj": True, "summary_proj_to_labels": True},
     ("whisper", "ForAudioClassification"): {"use_weighted_layer_sum": False},
 }

@@ -150,7 +150,7 @@ def _ernie_text(c: Config) -> Model:
         raise c.error(c.find("num_experts_per_tok")[0], f"is {top_k}, more than the {count} experts")
     bias = c.flag("use_bias")
     shared = widths[0] * c.integer("n_shared_experts", 0, low=0, high=10**4)
-    moe = Moe(count, top_k, widths[0], shared=Mlp(shared, True) if shared else None, router_parameters=count)
+    moe = Moe(count, top_k, widths[0], shared=Mlp(shared, True, bias=bias) if shared else None, router_parameters=count)
     images = Moe(count, top_k, widths[1], router_parameters=count)
     kinds = c.items("mlp_layer_types", length=n)
     routed = [k == "sparse" for k in kinds] if kinds else [i > 0 for i in range(n)]

@@ -64,7 +64,9 @@ def udop(c: Config) -> Model:
     hidden = model.hidden
     patch, _ = patches(c, default=224)
     embed = c.integer("num_channels", 3) * patch * patch * hidden + hidden
-    buckets = 2 * c.integer("relative_attention_num_buckets", 32) * c.integer("num_heads", high=10**6)
+    if c.integer("relative_attention_num_buckets", 32) != 32:
+        raise c.error("relative_attention_num_buckets", "is not 32; not supported")
+    buckets = 2 * 32 * c.integer("num_heads", high=10**6)
     rows = 2 * c.integer("max_2d_position_embeddings", 1024) * hidden
     first, second = model.stacks
     first = replace(first, input_parameters=embed + rows + buckets, input_group="other")

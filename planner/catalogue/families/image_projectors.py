@@ -145,10 +145,11 @@ def idefics2(c: Config) -> Model:
     body = _siglip(c, head=False, default="idefics2_vision")
     p = part(c, "perceiver_config", "idefics2_perceiver")
     text, inner = text_size(c, default="mistral"), text_size(c, "intermediate_size", default="mistral")
-    wide, depth = p.integer("hidden_size"), p.integer("resampler_depth", 3, high=1000)
+    wide, depth = text, p.integer("resampler_depth", 3, high=1000)
     heads, kv = p.integer("resampler_n_heads"), p.integer("num_key_value_heads")
     q, k = heads * p.integer("resampler_head_dim"), kv * p.integer("resampler_head_dim")
     latents = p.integer("resampler_n_latents")
+    p.ignore("hidden_size")  # the class sets it to the width of the text
     p.refuse_unread()
     each = 2 * wide * q + 2 * wide * k + 12 * wide * wide
     count = 2 * body.hidden * inner + inner * text + latents * wide + depth * each
@@ -162,8 +163,9 @@ def aria(c: Config) -> Model:
     h, stated = body.hidden, c.get("projector_patch_to_query_dict")
     if stated is not None and (not isinstance(stated, dict) or not stated):
         raise c.error("projector_patch_to_query_dict", f"is {stated!r:.40}; a mapping of patches to queries is due")
-    queries = 256 if stated is None else max(
-        c._bounded("projector_patch_to_query_dict", v, 1, 10**6) for v in stated.values())  # fmt: skip
+    sizes = (stated or {"": 256}).values()
+    most = max(c._bounded("projector_patch_to_query_dict", v, 1, 10**6) for v in sizes)
+    queries = c.integer("max_value_projector_patch_to_query_dict", most, low=0, high=10**6)
     p = queries * h + dense(h, 3 * h, False) + dense(h, 3 * h) + 2 * dense(h, h) + dense(h, text, False) + text * text
     c.ignore("vision_feature_layer")
     return language(c, [behind(body, p, norm=6 * h)], default="aria_text")

@@ -6,15 +6,14 @@ Structure as built by the classes of Hugging Face transformers 5.24.0.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from planner.catalogue.families import encoders, older, vision
+from planner.catalogue.families import encoders, older
 from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, stack
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.image_text import LIKE, TEXT, behind, dense, language, part, text_size
 from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, tower
-from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Stack
+from planner.catalogue.schema import Attention, Embedding, Head, Mlp, Model, Stack
 
 
 def _blip_tower(v: Config) -> Stack:
@@ -25,41 +24,31 @@ def _blip_tower(v: Config) -> Stack:
     return tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=(count + 2) * t.hidden)
 
 
-def _read(body: Stack) -> Stack:
+def read(body: Stack) -> Stack:
     """An image encoder that a decoder attends to: it runs."""
     return replace(body, role="encoder", optional=False, name="encoder")
-
-
-def _crossed(model: Model) -> tuple[Layer, ...]:
-    """BERT's layers as a decoder's: causal, with cross-attention and its norm."""
-    kinds = []
-    for kind in model.text.kinds:
-        assert isinstance(kind.mixer, Attention)
-        a = replace(kind.mixer, causal=True)
-        kinds.append(
-            replace(kind, mixer=a, cross=replace(a, cross=True, causal=False), norms=(*kind.norms, kind.norms[0]))
-        )
-    return tuple(kinds)
 
 
 def blip(c: Config) -> Model:
     """BLIP captioning: BERT without segments attends to the image."""
     v, text = part(c), part(c, "text_config", "blip_text_model")
-    body = _read(_blip_tower(v))
+    body = read(_blip_tower(v))
     v.refuse_unread()
-    if text.integer("encoder_hidden_size", body.hidden) != text.integer("hidden_size"):
-        raise text.error("encoder_hidden_size", "differs from hidden_size; not supported")
-    text.ignore("tie_word_embeddings", "is_decoder", "bos_token_id", "sep_token_id", "use_cache", "label_smoothing")
+    if body.hidden != text.integer("hidden_size"):
+        raise text.error("hidden_size", f"differs from the {body.hidden} of the image tower; not supported")
+    if not text.flag("is_decoder", True):
+        raise text.error("is_decoder", "is false; the text then does not see the image, which is not supported")
+    text.ignore("encoder_hidden_size", "bos_token_id", "sep_token_id", "use_cache", "label_smoothing")
     hidden, n = text.integer("hidden_size"), layer_count(text)
     a = replace(encoders.self_attention(text, hidden), causal=True)
     mlp = Mlp(text.integer("intermediate_size"), False, bias=True, activation="gelu")
     one = layer(a, mlp, "layer", hidden, norms=3, cross=replace(a, cross=True, causal=False))
     vocab, positions = text.integer("vocab_size"), text.integer("max_position_embeddings")
+    tie = text.flag("tie_word_embeddings", True) or c.flag("tie_word_embeddings", True)
     text.refuse_unread()
-    c.ignore("projection_dim", "image_text_hidden_size", "text_config", "vision_config", "tie_word_embeddings")
-    # Its head shares the table whatever the config says.
-    head = Head(vocab, True, extra_matmuls=(("head.transform", hidden, hidden),), norm_parameters=2 * hidden,
-                extra_parameters=hidden + vocab)  # fmt: skip
+    c.ignore("projection_dim", "image_text_hidden_size", "text_config", "vision_config")
+    head = Head(vocab, tie, extra_matmuls=(("head.transform", hidden, hidden),), norm_parameters=2 * hidden,
+                extra_parameters=hidden + vocab * (1 if tie else 2))  # fmt: skip
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, head=head,
         embedding=Embedding(vocab, hidden, positions, norm_parameters=2 * hidden),
@@ -68,10 +57,11 @@ def blip(c: Config) -> Model:
     )  # fmt: skip
 
 
-def _qformer(q: Config, *, tables: bool, reads_text: bool) -> tuple[int, int]:
+def _qformer(q: Config, seen: int, *, tables: bool, reads_text: bool) -> tuple[int, int]:
     """Parameters of a querying transformer, norms apart."""
     hidden, n, inner = q.integer("hidden_size"), layer_count(q), q.integer("intermediate_size")
-    step, seen = q.integer("cross_attention_frequency", 2, high=MAX_LAYERS), q.integer("encoder_hidden_size")
+    step = q.integer("cross_attention_frequency", 2, high=MAX_LAYERS)
+    q.ignore("encoder_hidden_size")  # the class sets it to the width of the image tower
     crossing = -(-n // step)
     each, cross = 4 * dense(hidden, hidden), 2 * dense(hidden, hidden) + 2 * dense(seen, hidden)
     block = dense(hidden, inner) + dense(inner, hidden)
@@ -88,7 +78,7 @@ def blip2(c: Config) -> Model:
     body, instructed = _blip_tower(v), c.model_type != "blip-2"
     v.refuse_unread()
     reads = instructed or q.flag("use_qformer_text_input")
-    count, norms = _qformer(q, tables=instructed, reads_text=reads)
+    count, norms = _qformer(q, body.hidden, tables=instructed, reads_text=reads)
     width = q.integer("hidden_size")
     q.refuse_unread()
     p = count + c.integer("num_query_tokens", 32) * width + dense(width, text_size(c, default="opt"))
@@ -162,7 +152,7 @@ def _patches_of_any_size(v: Config) -> Stack:
 def pix2struct(c: Config) -> Model:
     """Pix2Struct: an encoder of patches of any aspect, a T5 decoder with gated blocks and a head of its own."""
     v, t = part(c), part(c, "text_config", "pix2struct_text_model")
-    body = replace(_read(_patches_of_any_size(v)), tokens=0)
+    body = replace(read(_patches_of_any_size(v)), tokens=0)
     v.refuse_unread()
     hidden, heads, n = (
         t.integer("hidden_size"),
@@ -171,14 +161,18 @@ def pix2struct(c: Config) -> Model:
     )
     if hidden != body.hidden:
         raise t.error("hidden_size", f"is {hidden} and the image encoder's {body.hidden}; not supported")
-    a = Attention(heads, heads, t.integer("d_kv"), rotary=False)
+    if hidden % heads:
+        raise t.error("num_heads", f"is {heads}, which does not divide hidden_size {hidden}")
+    a = Attention(heads, heads, hidden // heads, rotary=False)  # the class does not read d_kv here
     mlp = Mlp(t.integer("d_ff"), True, activation="gelu")
     cross = replace(a, cross=True, causal=False)
     buckets = t.integer("relative_attention_num_buckets", 32) * heads
     first = layer(replace(a, extra_parameters=buckets), mlp, "rms", hidden, norms=3, cross=cross)
     rest = layer(a, mlp, "rms", hidden, norms=3, cross=cross)
     vocab = t.integer("vocab_size")
-    t.ignore("relative_attention_max_distance", "dense_act_fn", "is_decoder", "tie_word_embeddings", "use_cache")
+    t.ignore(
+        "d_kv", "relative_attention_max_distance", "dense_act_fn", "is_decoder", "tie_word_embeddings", "use_cache"
+    )
     t.refuse_unread()
     c.ignore("text_config", "vision_config", "is_vqa")
     return Model(
@@ -239,34 +233,3 @@ def _resampled(c: Config, body: Stack) -> Stack:
     p.refuse_unread()
     return behind(body, p.integer("resampler_n_latents", 64) * h + depth * (4 * h * inner + 8 * h * h),
                   norm=2 * h + depth * 6 * h)  # fmt: skip
-
-
-def vision_encoder_decoder(c: Config) -> Model:
-    """ViT or DeiT before a BERT or TrOCR decoder that attends to it."""
-    e, d = part(c, "encoder", "vit", allowed=("vit", "deit")), part(c, "decoder", "bert", allowed=("bert", "trocr"))
-    first = vision.vit(e)
-    e.refuse_unread()
-    hidden = first.hidden
-    pooler = hidden * hidden + hidden
-    body = _read(replace(first.text, output_parameters=first.text.output_parameters))
-    if not first.text.output_parameters:
-        body = replace(body, output_parameters=pooler)
-    if d.model_type == "bert" and not d.flag("add_cross_attention"):
-        raise d.error(
-            "add_cross_attention", "is false; the decoder then does not see the image, which is not supported"
-        )
-    d.ignore("is_decoder", "tie_word_embeddings", "use_cache", "cross_attention_hidden_size")
-    values: dict[str, Any] = {"is_decoder": False, "add_cross_attention": False}
-    second = encoders.bert(d.with_values(**values)) if d.model_type == "bert" else older.trocr(d)
-    d.refuse_unread()
-    if second.hidden != hidden:
-        raise c.error("decoder", f"is {second.hidden} wide and the encoder {hidden}; not supported")
-    kinds = _crossed(second) if d.model_type == "bert" else tuple(_uncrossed(k, hidden) for k in second.text.kinds)
-    text = replace(second.text, name="decoder", role="decoder", kinds=kinds)
-    return replace(second, family=c.model_type, stacks=(body, text))
-
-
-def _uncrossed(kind: Layer, hidden: int) -> Layer:
-    """TrOCR's layer with the cross-attention that it holds put to work."""
-    assert isinstance(kind.mixer, Attention)
-    return replace(kind, cross=replace(kind.mixer, cross=True, causal=False), extra_parameters=0)

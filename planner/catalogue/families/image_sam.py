@@ -96,6 +96,8 @@ def unlimited_ocr(c: Config) -> Model:
 def _fine_experts(c: Config) -> Model:
     """DeepSeekMoE with windows that the sections of images keep out of: Llama attention, routed and shared experts."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
+    # The class sets the width of a head from the others.
+    c.values = {**c.values, "head_dim": hidden // c.integer("num_attention_heads", high=hidden)}
     a = replace(attention(c, hidden, bias=c.flag("attention_bias")), window=c.optional("sliding_window"))
     shared = c.integer("moe_intermediate_size") * c.integer("n_shared_experts", 0, low=0, high=10**4)
     c.ignore("layer_types")

@@ -9,6 +9,7 @@ from planner.catalogue.families import (
     bert_kin,
     decoders,
     gemma,
+    image_decoded,
     image_generated,
     image_merged,
     image_other,
@@ -25,6 +26,7 @@ from planner.catalogue.families import (
     routed,
     seq2seq,
     seq2seq_kin,
+    t5_kin,
 )
 from planner.catalogue.families.config import Config
 from planner.catalogue.schema import Model
@@ -81,8 +83,8 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
     "blenderbot-small": seq2seq.bart,
     **dict.fromkeys(seq2seq_kin.ROWS, seq2seq_kin.bart_like),
     "fsmt": seq2seq_kin.fsmt,
-    **dict.fromkeys(("longt5", "switch_transformers"), seq2seq_kin.t5_like),
-    "t5gemma": seq2seq_kin.t5gemma,
+    **dict.fromkeys(("longt5", "switch_transformers"), t5_kin.t5_like),
+    "t5gemma": t5_kin.t5gemma,
     "encoder-decoder": seq2seq_kin.encoder_decoder,
     **dict.fromkeys(("aya_vision", "cohere2_vision"), image_projectors.cohere_vision),
     "deepseek_vl": image_projectors.deepseek_vl,
@@ -107,7 +109,7 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
     **dict.fromkeys(("kosmos-2", "kosmos-2.5"), image_queries.kosmos),
     "pix2struct": image_queries.pix2struct,
     "idefics": image_queries.idefics,
-    "vision-encoder-decoder": image_queries.vision_encoder_decoder,
+    "vision-encoder-decoder": image_decoded.vision_encoder_decoder,
     "florence2": image_other.florence2,
     "udop": image_other.udop,
     "fuyu": image_other.fuyu,

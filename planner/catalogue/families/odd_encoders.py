@@ -77,6 +77,8 @@ def mobilebert(c: Config) -> Model:
     """MobileBERT: layers work at a bottleneck's width, several small blocks each (https://arxiv.org/abs/2004.02984)."""
     hidden, n, inner = c.integer("hidden_size"), layer_count(c), c.integer("intermediate_size")
     narrow, vocab = c.integer("intra_bottleneck_size"), c.integer("vocab_size")
+    if c.integer("true_hidden_size", narrow) != narrow:
+        raise c.error("true_hidden_size", f"differs from intra_bottleneck_size {narrow}; not supported")
     width, blocks = c.integer("embedding_size"), c.integer("num_feedforward_networks", 4, high=1000)
     for key, due in (
         ("use_bottleneck", True),
@@ -94,7 +96,7 @@ def mobilebert(c: Config) -> Model:
     )  # fmt: skip
     beside = [("bottleneck.in", hidden, 2 * narrow), ("bottleneck.out", narrow, hidden)]
     beside += [("mlp.up", narrow, inner), ("mlp.down", inner, narrow)] * blocks
-    c.ignore("true_hidden_size", "normalization_type", "classifier_activation")
+    c.ignore("normalization_type", "classifier_activation")
     one = layer(
         a,
         None,

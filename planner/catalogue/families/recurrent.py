@@ -131,7 +131,7 @@ def bailing_hybrid(c: Config, **up: Any) -> Model:
         width, heads = (
             (c.optional(key) or value, heads) if key == "linear_head_dim" else (width, c.optional(key) or value)
         )
-    inner, kernel = heads * width, c.integer("short_conv_kernel_size", 4, high=1024)
+    inner, kernel = heads * width, c.integer("linear_conv_kernel_dim", 4, high=1024)
     scan = linear.delta_scan_flops(heads, width, width)
     fast = LinearAttention(
         "Kimi delta attention",
@@ -142,7 +142,7 @@ def bailing_hybrid(c: Config, **up: Any) -> Model:
         tensor_parallel_heads=heads, norm_parameters=width,
     )  # fmt: skip
     full = latent_attention(c)
-    c.ignore("layer_group_size", "kda_safe_gate", "kda_lower_bound", "linear_conv_kernel_dim", "num_mtp_layers")
+    c.ignore("layer_group_size", "kda_safe_gate", "kda_lower_bound", "short_conv_kernel_size", "num_mtp_layers")
     shared = c.integer("moe_intermediate_size") * c.integer("n_shared_experts", 1, low=0, high=10**4)
     feed = fed(c, sparse_layers(c, n, first=2), experts(c, shared=shared))
     gate = (("attn.gate", hidden, full.heads),)
@@ -233,7 +233,11 @@ def zamba2(c: Config, **up: Any) -> Model:
     adapters = [("mlp.adapter.down", hidden, rank), ("mlp.adapter.up", rank, 2 * width)]
     if c.flag("use_shared_attention_adapter"):
         adapters += [("attn.adapter.down", 2 * hidden, 3 * rank), ("attn.adapter.up", rank, 6 * hidden)]
-    c.ignore("attention_hidden_size", "attention_head_dim", "mamba_headdim", "kv_channels", "num_query_groups",
+    for key, due in (("attention_hidden_size", 2 * hidden), ("attention_head_dim", a.head_dim),
+                     ("mamba_headdim", inner // heads)):  # fmt: skip
+        if (c.optional(key) or due) != due:
+            raise c.error(key, f"is not {due}, as the other widths give it; not supported")
+    c.ignore("kv_channels", "num_query_groups",
              "hybrid_layer_ids", "use_conv_bias", "use_mem_eff_path", "use_long_context")  # fmt: skip
     own = layer(a, Mlp(width, True, bias=bias, activation="gelu"), "rms", hidden, norms=1,
                 extra_norms=[("rms", 2 * hidden)], projections=_beside(hidden, a))  # fmt: skip

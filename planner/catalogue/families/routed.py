@@ -52,7 +52,7 @@ def longcat_flash(c: Config, **up: Any) -> Model:
         )
     bias = (real + idle) * c.flag("router_bias")
     router = (("router", hidden, real + idle),)
-    moe = Moe(real, visited, width, router=router, router_parameters=bias, idle_parameters=idle * 2 * width * hidden)
+    moe = Moe(real, visited, width, router=router, router_parameters=bias, idle=idle)
     a, mlp = latent_attention(c), Mlp(c.integer("ffn_hidden_size"), True)
     c.ignore("router_bias", "intermediate_size")
     first = layer(a, mlp, "rms", hidden)
