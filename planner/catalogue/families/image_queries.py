@@ -115,7 +115,7 @@ def kosmos(c: Config) -> Model:
     inner = [("layer", hidden)] if second else []
     one = layer(a, mlp, "layer", hidden, extra_norms=[*inner, ("layer", ffn)])
     vocab, rows = t.integer("vocab_size"), 0 if second else 2
-    tie = t.flag("tie_word_embeddings", True) or second  # Kosmos-2 shares its table whatever the config says
+    tie = t.flag("tie_word_embeddings", True) or (second and c.flag("tie_word_embeddings", True))
     t.ignore("add_cross_attention", "scale_embedding", "layerdrop", "max_position_embeddings",
              "is_decoder", "use_cache", "init_std")  # fmt: skip
     n = t.integer("layers", high=MAX_LAYERS)
