@@ -116,7 +116,9 @@ def kosmos(c: Config) -> Model:
     one = layer(a, mlp, "layer", hidden, extra_norms=[*inner, ("layer", ffn)])
     vocab, rows = t.integer("vocab_size"), 0 if second else 2
     tie = t.flag("tie_word_embeddings", True) or (second and c.flag("tie_word_embeddings", True))
-    t.ignore("add_cross_attention", "scale_embedding", "layerdrop", "max_position_embeddings",
+    if t.flag("add_cross_attention"):
+        raise t.error("add_cross_attention", "is true; not supported")
+    t.ignore("scale_embedding", "layerdrop", "max_position_embeddings",
              "is_decoder", "use_cache", "init_std")  # fmt: skip
     n = t.integer("layers", high=MAX_LAYERS)
     t.refuse_unread()
