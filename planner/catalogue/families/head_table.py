@@ -82,7 +82,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     **_each(("encoder-decoder", "vision-encoder-decoder"), {"Model": "lm"}),
     "idefics": {"ForVisionText2Text": "lm"},
     "nemotron_h_omni": {"V3": "lm"},
-    **_each(("blip", "blip-2"), {"ForConditionalGeneration": "lm"}),
+    **_each(("blip", "blip-2", "instructblip", "instructblipvideo"), {"ForConditionalGeneration": "lm"}),
     "moshi": {"ForCausalLM": "lm", "Model": ""},
     "bert-generation": {"Decoder": "lm"},
     **_each(("xlm", "flaubert"), {**_LM, "Model": "", "ForTokenClassification": "h>l+",

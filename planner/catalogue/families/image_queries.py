@@ -115,8 +115,10 @@ def kosmos(c: Config) -> Model:
     inner = [("layer", hidden)] if second else []
     one = layer(a, mlp, "layer", hidden, extra_norms=[*inner, ("layer", ffn)])
     vocab, rows = t.integer("vocab_size"), 0 if second else 2
-    tie = t.flag("tie_word_embeddings", True) or second  # Kosmos-2 shares its table whatever the config says
-    t.ignore("add_cross_attention", "scale_embedding", "layerdrop", "max_position_embeddings",
+    tie = t.flag("tie_word_embeddings", True) or (second and c.flag("tie_word_embeddings", True))
+    if t.flag("add_cross_attention"):
+        raise t.error("add_cross_attention", "is true; not supported")
+    t.ignore("scale_embedding", "layerdrop", "max_position_embeddings",
              "is_decoder", "use_cache", "init_std")  # fmt: skip
     n = t.integer("layers", high=MAX_LAYERS)
     t.refuse_unread()

@@ -65,7 +65,7 @@ def _nemotron_kinds(c: Config) -> list[str]:
     if not listed:
         raise c.error("layers_block_type", "is empty")
     for kind in listed:
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise c.error("layers_block_type", f"holds {kind!r:.40}; allowed: {', '.join(sorted(_KINDS))}")
     stated = c.optional("num_hidden_layers", high=MAX_LAYERS)
     if stated is not None and stated != len(listed):

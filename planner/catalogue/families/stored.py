@@ -40,8 +40,6 @@ def _quantised(section: Any) -> str:
         weights = next(iter(groups.values()))
         weights = weights.get("weights") if isinstance(weights, dict) else None
         if isinstance(weights, dict):
-            bits, kind = weights.get("num_bits"), weights.get("type")
-            if kind == "float":
-                return {8: "fp8", 4: "mxfp4"}.get(bits, "")  # type: ignore[arg-type]
-            return {8: "int8", 4: "int4"}.get(bits, "")  # type: ignore[arg-type]
+            bits, kind = str(weights.get("num_bits")), weights.get("type")
+            return ({"8": "fp8", "4": "mxfp4"} if kind == "float" else {"8": "int8", "4": "int4"}).get(bits, "")
     return QUANTISED.get(str(method), "")
