@@ -20,6 +20,9 @@ def latent_attention(c: Config) -> LatentAttention:
     bias = c.flag("attention_bias")
     nope = c.integer("qk_nope_head_dim", low=0)
     value = c.optional("v_head_dim") or _value_dim(c, heads)
+    wide = nope + c.integer("qk_rope_head_dim")
+    if c.model_type == "longcat_flash" and c.values.get("qk_head_dim") not in (None, wide):
+        raise c.error("qk_head_dim", f"is not {wide}, the sum of qk_nope_head_dim and qk_rope_head_dim")
     c.ignore("head_dim", "num_key_value_heads", "qk_head_dim", "mlp_bias", "moe_layer_freq")
     return LatentAttention(
         heads, c.optional("q_lora_rank") or 0, c.integer("kv_lora_rank"), nope, c.integer("qk_rope_head_dim"), value,
