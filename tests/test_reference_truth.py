@@ -51,6 +51,6 @@ def test_parameters_of_every_class_and_form_equal_the_reference(model_type: str)
 
 def test_rows_cover_the_types_the_reference_knows() -> None:
     tally = Counter(expected == "refused" for g in GROUPS.values() for r in g for expected in r["counts"].values())
-    assert tally[False] > 4 * tally[True]
+    assert tally[False] > tally[True] > 0
     known = {row["id"] for row in supported_rows() if row["checked"]}
     assert known == set(GROUPS) and known < set(supported_types())
