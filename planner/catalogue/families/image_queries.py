@@ -198,6 +198,8 @@ def idefics(c: Config) -> Model:
     if c.flag("qk_layer_norms"):
         raise c.error("qk_layer_norms", "is true; not supported")
     hidden, n, step = c.integer("hidden_size"), layer_count(c), c.integer("cross_layer_interval", 1, high=MAX_LAYERS)
+    if n % step:
+        raise c.error("cross_layer_interval", f"is {step}, which does not divide the {n} layers; not supported")
     a, mlp = attention(c, hidden), Mlp(c.integer("intermediate_size"), True)
     alpha = c.text("alpha_type", "float")
     if alpha not in ("float", "vector"):
