@@ -21,6 +21,7 @@ GROUPS = ("total", "embedding", "head", "attention", "mlp", "experts", "norm", "
 # The reference groups by parameter name: it files the convolutions of a Mamba mixer under embedding (patch embeddings
 # are convolutions too) and gates and gated position tables of the Llama 3.2 tower under mlp. Totals agree.
 GROUPED_ELSEWHERE = {
+    "modernbert-base": ("head", "other"),
     "nemotron-3-nano-30b-a3b": ("embedding", "other"),
     "nemotron-3-ultra-550b-a55b": ("embedding", "other"),
     "llama-3.2-11b-vision": ("embedding", "attention", "mlp"),

@@ -87,19 +87,22 @@ def _known(name: str) -> str | None:
     return next((id for alias, id in model_aliases().items() if alias.rpartition("/")[2] == given), None)
 
 
-def load_model(name_or_path: str | Path, relative_to: str | Path | None = None) -> Model:
+def load_model(
+    name_or_path: str | Path, relative_to: str | Path | None = None, *, class_name: str | None = None
+) -> Model:
     """A model by catalogue id or alias, or from a path.
 
     Parameters
     ----------
     name_or_path : id, alias, or path of a ``config.json``, of its folder, or of a planner model YAML or JSON
     relative_to : folder that a relative path starts from; the working directory if None
+    class_name : architecture class of Hugging Face transformers to count; what the configuration names if None
     """
     path = _path_of(name_or_path, relative_to)
     if path is not None:
-        return _from_path(path)
+        return _from_path(path, class_name)
     id, copy = _resolve(str(name_or_path))
-    return _catalogued(id) if copy is None else _copied(_catalogued(id), copy)
+    return _catalogued(id, class_name) if copy is None else _copied(_catalogued(id, class_name), copy)
 
 
 def _copied(model: Model, copy: Copy) -> Model:
@@ -135,11 +138,11 @@ def describe(name: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _catalogued(model_id: str) -> Model:
-    return _from_planner_file(FOLDER / f"{model_id}.yaml")
+def _catalogued(model_id: str, class_name: str | None) -> Model:
+    return _from_planner_file(FOLDER / f"{model_id}.yaml", class_name)
 
 
-def _from_path(path: Path) -> Model:
+def _from_path(path: Path, class_name: str | None) -> Model:
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
@@ -148,8 +151,9 @@ def _from_path(path: Path) -> Model:
         values = _with_quantization(path, _read(path)[0])
         if "architecture" not in values and "config" not in values:
             name = path.parent.resolve().name if path.name == "config.json" else path.stem
-            return replace(model_from_config(values, id=name, where=str(path)), source=str(path))
-    return _from_planner_file(path)
+            model = model_from_config(values, id=name, where=str(path), class_name=class_name)
+            return replace(model, source=str(path))
+    return _from_planner_file(path, class_name)
 
 
 def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise BadInputError(f"{path}: cannot be read: {error}") from error
     if path.suffix == ".json":
         try:
-            values = json.loads(text)
+            values = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
         except (ValueError, RecursionError) as error:
             line = getattr(error, "lineno", 1)
             raise CatalogueError([f"{path}:{line}: not JSON: {error}"]) from error
@@ -185,6 +189,29 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return values, lines
 
 
+def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    """A JSON object; a key that is given twice in it is refused."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(k for k, _ in pairs if sum(k == other for other, _ in pairs) > 1)
+        raise CatalogueError([f"{path}:1: the key {twice!r} is given twice"])
+    return found
+
+
+def _refuse_twice(node: yaml.Node, path: Path) -> None:
+    """Refuse a YAML mapping, at any depth, that gives a key twice."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise CatalogueError([f"{path}:{key.start_mark.line + 1}: the key {key.value!r} is given twice"])
+            seen.add(str(key.value))
+            _refuse_twice(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_twice(value, path)
+
+
 def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
@@ -192,8 +219,7 @@ def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
         lines = {}
         if isinstance(node, yaml.MappingNode):
             lines = {str(k.value): k.start_mark.line + 1 for k, _ in node.value}
-            if len(lines) != len(node.value):
-                raise CatalogueError([f"{path}:1: a key is given twice"])
+            _refuse_twice(node, path)
         return (loader.construct_document(node) if node is not None else None), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -204,7 +230,7 @@ def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
         loader.dispose()
 
 
-def _from_planner_file(path: Path) -> Model:
+def _from_planner_file(path: Path, class_name: str | None) -> Model:
     values, lines = _read(path)
     allowed = HEADER_KEYS if "config" in values else (*HEADER_KEYS[:-1], *NATIVE_KEYS)
     faults = []
@@ -218,7 +244,9 @@ def _from_planner_file(path: Path) -> Model:
     model_id = str(values.get("id") or path.stem)
     header = {k: values.pop(k) for k in HEADER_KEYS if k in values}
     if "config" in header:
-        model = model_from_config(header["config"], id=model_id, where=str(path))
+        model = model_from_config(header["config"], id=model_id, where=str(path), class_name=class_name)
+    elif class_name is not None:
+        raise BadInputError(f"{path}: a model in the planner's own keys has no architecture classes to choose from")
     else:
         model = model_from_native(values, id=model_id, where=str(path))
     published = header.get("published_parameters")

@@ -102,7 +102,10 @@ def _read(s: Section) -> Quantization:
         if reason is not None:
             raise s.error("quant_method", f"{method!r} is refused: {reason}")
         raise unknown("quant_method", str(method), READERS, where=s.where)
-    return reader(s)
+    try:
+        return reader(s)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:  # a list where a name is due, and the like
+        raise BadInputError(f"{s.where}: a value of {name} is of the wrong kind: {error}") from error
 
 
 def _experts(q: Quantization, config: Mapping[str, Any], where: str) -> Quantization:
@@ -111,7 +114,7 @@ def _experts(q: Quantization, config: Mapping[str, Any], where: str) -> Quantiza
     if name is None:
         return q
     known = {"fp4": "mxfp4", "mxfp4": "mxfp4", "nvfp4": "nvfp4", "fp8": "fp8-block"}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown("expert_dtype", str(name), known, where=where)
     kinds = tuple((k, v) for k, v in q.kinds if k != "experts")
     return replace(q, kinds=(*kinds, ("experts", layouts()[known[name]])))
@@ -171,7 +174,8 @@ def _fp8(s: Section) -> Quantization:
     block = s.values.get("weight_block_size")
     layout = layouts()["fp8"]
     if block is not None:
-        if not isinstance(block, list | tuple) or len(block) != 2 or len({*block}) != 1:
+        square = isinstance(block, list | tuple) and len(block) == 2 and block[0] == block[1]
+        if not square or isinstance(block[0], bool) or not isinstance(block[0], int) or block[0] < 1:
             raise s.error("weight_block_size", f"is {block!r}; [n, n] is due")
         layout = replace(layouts()["fp8-block"], tile=int(block[0]))
     mixed = _by_layer(s)

@@ -47,6 +47,10 @@ class Attention:
     rotary: bool = True
     value_is_key: bool = False  # one projection serves as key and value; both are cached
     tied_matmuls: tuple[tuple[str, int, int, float], ...] = ()  # (name, k, n, rows a token): weights counted elsewhere
+    pass_matmuls: tuple[tuple[str, int, int, int], ...] = ()  # likewise, with the rows of a whole pass
+    projections: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) in place of q, k, v and, last, output
+    cached: int = 0  # values a token keeps, where they are not its keys and values as the scores see them
+    idle_experts: int = 0  # q and output projections of kv_heads·head_dim that a token is not routed to (JetMoE)
 
     @property
     def value_dim(self) -> int:
@@ -151,6 +155,8 @@ class Moe:
     router_parameters: int = 0
     latent_dim: int = 0
     activation: str = "silu"
+    router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
+    idle: int = 0  # experts that compute nothing and hold an up projection all the same (LongCat)
 
 
 Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention
@@ -237,6 +243,7 @@ class Model:
     """A whole model. ``mtp_layers`` are multi-token-prediction layers: described, not counted in the totals.
 
     ``weight_dtype`` is the dtype weights are stored in, or what the matmuls of the ``quantization`` run in.
+    ``class_name`` is the architecture class of Hugging Face transformers that is counted, where there is one.
     """
 
     id: str
@@ -255,6 +262,7 @@ class Model:
     published_parameters: float | None = None
     aliases: tuple[str, ...] = ()
     source: str = ""
+    class_name: str = ""
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

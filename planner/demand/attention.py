@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mixer
@@ -30,7 +32,10 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
     out_in = a.heads * a.value_dim
     bias = a.q_bias * q_width + a.k_bias * a.kv_heads * a.head_dim + a.v_bias * a.kv_heads * a.value_dim
     ops: list[Op] = []
-    if a.cross:
+    if a.projections:
+        ops += [_projection(f"{prefix}.{name}", k, n) for name, k, n in a.projections[:-1]]
+        ops[0] = replace(ops[0], bias=bias, saved_whole=hidden)
+    elif a.cross:
         q_bias = a.q_bias * q_width
         ops += [
             _projection(f"{prefix}.q", hidden, q_width + a.gate, bias=q_bias, saved_whole=hidden),
@@ -58,24 +63,19 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
            v_dim=a.value_dim, window=np.inf if a.window is None else float(a.window), causal=a.causal and not a.cross,
            cross=a.cross, bias=a.extra_parameters, saved=q_width + (0 if a.kv_shared else kv_width),
            saved_scores=2.0 if dropout else 1.0, mask_scores=1.0 if dropout else 0.0,
-           cache=0.0 if a.kv_shared else kv_width)
+           cache=0.0 if a.kv_shared else a.cached or kv_width)
     )  # fmt: skip
     if a.gate:
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))
     ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=rows, tied=True)
         for name, k, n, rows in a.tied_matmuls]  # fmt: skip
-    ops.append(
-        Op(
-            f"{prefix}.out",
-            "attention",
-            "matmul",
-            "row",
-            k=out_in,
-            n=hidden,
-            bias=a.out_bias * hidden,
-            saved=out_in,
-        )
-    )
+    ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=0.0, pass_rows=rows, tied=True)
+        for name, k, n, rows in a.pass_matmuls]  # fmt: skip
+    if a.idle_experts:
+        ops.append(Op(f"{prefix}.idle", "attention", "grouped_matmul", "none", k=hidden, rows=0.0,
+                      n=2 * a.kv_heads * a.head_dim, experts=float(a.idle_experts)))  # fmt: skip
+    name, k, n = a.projections[-1] if a.projections else ("out", out_in, hidden)
+    ops.append(Op(f"{prefix}.{name}", "attention", "matmul", "row", k=k, n=n, bias=a.out_bias * n, saved=k))
     return ops
 
 

@@ -208,7 +208,7 @@ def op_costs(
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _row_parts(masks, w)
     imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
-    rows = tokens * t["rows"] / rows_div * imbalance
+    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * imbalance
     column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])

@@ -39,10 +39,13 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     width = moe.latent_dim or hidden
     up = moe.width * (2 if moe.gated else 1)
     rows, experts = float(moe.top_k), float(moe.experts)
-    ops = [
-        Op("moe.router", "mlp", "matmul", "sequence", k=hidden, n=moe.experts, bias=moe.router_parameters,
-           saved_whole=hidden + 2 * moe.experts, launches=16),
-    ]  # fmt: skip
+    router = moe.router or (("router", hidden, moe.experts),)
+    ops = [Op(f"moe.{name}", "mlp", "matmul", "sequence", k=k, n=n) for name, k, n in router[:-1]]
+    name, k, n = router[-1]
+    ops.append(
+        Op(f"moe.{name}", "mlp", "matmul", "sequence", k=k, n=n, bias=moe.router_parameters,
+           saved_whole=hidden + 2 * moe.experts, launches=16)
+    )  # fmt: skip
     if moe.latent_dim:
         ops.append(Op("moe.latent_down", "mlp", "matmul", "sequence", k=hidden, n=width, saved_whole=hidden))
     ops += [
@@ -57,6 +60,19 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
         Op("moe.combine", "mlp", "vector", "routed", read=PERMUTE_PASSES * width * rows,
            write=PERMUTE_PASSES * width, launches=4),
     ]  # fmt: skip
+    if moe.idle:
+        ops.append(
+            Op(
+                "moe.idle",
+                "experts",
+                "grouped_matmul",
+                "expert_column",
+                k=width,
+                n=up,
+                rows=0.0,
+                experts=float(moe.idle),
+            )
+        )
     if moe.latent_dim:
         ops.append(Op("moe.latent_up", "mlp", "matmul", "sequence", k=width, n=hidden, saved_whole=width))
     if moe.shared is not None:

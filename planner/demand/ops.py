@@ -46,6 +46,7 @@ class Op:
     k, n : float                 matmul inner and output width (one expert's, for grouped matmuls)
     n_kv : float                 the part of ``n`` that key/value heads produce: divided by at most ``kv_heads``
     rows : float                 matmul rows a token (top_k for routed experts)
+    pass_rows : float            matmul rows a pass, whatever its tokens
     experts : float              weight copies (routed experts)
     bias : float                 parameters beyond k·n·experts
     tied : bool                  its k·n weights belong to another operator: multiplied with, not counted
@@ -78,6 +79,7 @@ class Op:
     n: float = 0.0
     n_kv: float = 0.0
     rows: float = 1.0
+    pass_rows: float = 0.0
     experts: float = 1.0
     bias: float = 0.0
     tied: bool = False
@@ -117,7 +119,7 @@ class Op:
     @property
     def active_parameters(self) -> float:
         """Parameters one token touches: ``rows`` of the ``experts`` copies."""
-        return self.parameters * (min(self.rows, self.experts) / self.experts if self.experts > 1 else 1.0)
+        return self.parameters * (min(self.rows / self.experts, 1.0) if self.experts > 1 or not self.rows else 1.0)
 
 
 _TEXT_FIELDS = {"name", "group", "kernel", "shard", "side"}

@@ -63,8 +63,8 @@ def _norm_op(name: str, kind: str, width: int) -> Op:
 
 
 def reads_tokens(stack: Stack) -> bool:
-    """Whether a stack looks its input up in the table of tokens: towers and what patches or frames feed do not."""
-    return stack.role != "tower" and not stack.input_matmuls
+    """Whether a stack looks its input up in the table of tokens: towers do not, nor what patches or frames feed."""
+    return stack.role != "tower" and not (stack.tokens and stack.input_matmuls)
 
 
 def input_ops(model: Model, stack: Stack, *, first: bool) -> tuple[Op, ...]:

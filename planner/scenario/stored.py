@@ -23,12 +23,12 @@ def model_name(given: Mapping[str, Value]) -> str:
     return f"{name}:{asked}" if bare else name
 
 
-def stored_model(name: str, quantization: str | None) -> Model:
+def stored_model(name: str, quantization: str | None, class_name: str | None = None) -> Model:
     """A model by name or path with its weights as ``quantization`` says, or as it carries them."""
     given: dict[str, Value] = {"model": name}
     if quantization:
         given["quantization"] = quantization
-    return stored_as(load_model(model_name(given)), given, "forward")[0]
+    return stored_as(load_model(model_name(given), class_name=class_name), given, "forward")[0]
 
 
 def stored_as(model: Model, given: Mapping[str, Value], task: str) -> tuple[Model, dict[str, Value]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import (
     Attention,
     CompressedAttention,
@@ -20,7 +21,7 @@ from planner.catalogue.schema import (
     Moe,
     NormKind,
     Stack,
-)
+)  # fmt: skip
 
 SLIDING, CHUNKED, FULL = "sliding_attention", "chunked_attention", "full_attention"
 FIRST_DENSE = {"kimi_linear", "hy_v3", "glm4_moe_lite"}  # classes that make the first layer dense
@@ -88,14 +89,19 @@ def moe_block(c: Config, *, width: int, shared: Mlp | None = None, experts: int 
     return Moe(count, top_k, width, shared=shared, **more)
 
 
-def layer_types(c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset()) -> list[str]:
-    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern."""
+def layer_types(
+    c: Config, n: int, default: Sequence[str], *, known: frozenset[str] = frozenset(), only: bool = False
+) -> list[str]:
+    """``layer_types`` as given (one a layer, only known kinds), else the family's default pattern.
+
+    ``known`` are kinds besides those of attention, or with ``only`` instead of them.
+    """
     given = c.items("layer_types", length=n)
     if given is None:
         return list(default)
-    allowed = _LAYER_TYPES | known
+    allowed = known if only else _LAYER_TYPES | known
     for i, kind in enumerate(given):
-        if kind not in allowed:
+        if not isinstance(kind, str) or kind not in allowed:
             raise c.error("layer_types", f"[{i}] is {kind!r:.40}; allowed: {', '.join(sorted(allowed))}")
     return [str(k) for k in given]
 
@@ -114,8 +120,8 @@ def window_of(c: Config, kind: str) -> int | None:
     return None
 
 
-def sparse_layers(c: Config, n: int) -> list[bool]:
-    """Which layers hold experts, by whichever of the usual keys says so."""
+def sparse_layers(c: Config, n: int, *, first: int | None = None) -> list[bool]:
+    """Which layers hold experts, by whichever of the usual keys says so; ``first`` dense ones if none does."""
     kinds = c.items("mlp_layer_types", length=n)
     if kinds is not None:
         for kind in kinds:
@@ -130,7 +136,7 @@ def sparse_layers(c: Config, n: int) -> list[bool]:
         if any(v not in (0, 1) for v in listed):
             raise c.error("moe_layer_freq", "may hold 0 and 1 only")
         return [bool(v) for v in listed]
-    default = 1 if c.model_type in FIRST_DENSE else 0
+    default = first if first is not None else int(c.model_type in FIRST_DENSE)
     first = c.integer("first_k_dense_replace", default, low=0, high=MAX_LAYERS)
     step = c.integer("moe_layer_freq", 1, high=MAX_LAYERS)
     return [i >= first and i % step == 0 for i in range(n)]
@@ -188,27 +194,11 @@ def layer_name(mixer: Mixer | None, ffn: Mlp | Moe | None, cross: Attention | No
     return " + ".join(parts) or "empty"
 
 
-DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float": "fp32", "half": "fp16"}
-
-
-def weight_dtype(c: Config, root: Config) -> str:
-    """Dtype of the weights that no quantiser touched: the checkpoint's."""
-    for config in (root, c):
-        config.read.update({"quantization_config", "compression_config"})
-    for config in (c, root):
-        name = config.values.get("torch_dtype") or config.values.get("dtype")
-        if isinstance(name, str) and name.removeprefix("torch.") in DTYPES:
-            return DTYPES[name.removeprefix("torch.")]
-    return "bf16"
-
-
-def tied(c: Config, root: Config, fallback: bool = False) -> bool:
-    """Whether head and token table are one; a nested text config decides before its parent."""
-    if "tie_word_embeddings" in c.values and c.values["tie_word_embeddings"] is not None:
-        return c.flag("tie_word_embeddings")
-    if root is not c and root.has("tie_word_embeddings"):
-        return root.flag("tie_word_embeddings")
-    return c.flag("tie_word_embeddings", fallback)
+def tied(root: Config, text: Config | None = None, fallback: bool = False) -> bool:
+    """Whether head and token table are one: as the configuration of the class says, or its text section for some."""
+    rule, inner = root.facts.ties, text is not None and text is not root and text.flag("tie_word_embeddings")
+    stated = root.flag("tie_word_embeddings", fallback)
+    return {"root": stated, "either": stated or inner, "section": inner, "never": False}[rule]
 
 
 def decoder(
@@ -233,7 +223,7 @@ def decoder(
     hidden = hidden or c.integer("hidden_size")
     vocab = c.integer("vocab_size")
     table = embedding or Embedding(vocab, hidden, positions)
-    is_tied = tied(c, root) if tie is None else tie
+    is_tied = tied(root, c) if tie is None else tie
     text = stack("decoder", "decoder", hidden, layers, final_norm=norm, **(stack_more or {}))
     return Model(
         id="", name="", family=root.model_type, hidden=hidden, embedding=table,

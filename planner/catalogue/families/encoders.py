@@ -13,33 +13,13 @@ from planner.catalogue.families.blocks import (
     layer_count,
     layer_types,
     stack,
-    weight_dtype,
+    tied,
 )
 from planner.catalogue.families.config import Config
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind
 
-REFERENCE_TOKENS = 512
-POOLED = (
-    "bert",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "ernie",
-    "megatron-bert",
-    "mpnet",
-    "albert",
-    "rembert",
-)
-
-
-def architecture(c: Config) -> str:
-    """The class named by ``architectures`` without its family, such as ForMaskedLM or Model; empty if none is."""
-    names = c.values.get("architectures")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    for ending in ("LMHeadModel", "Model"):
-        if name.endswith(ending):
-            return ending
-    return name[name.find("For") :] if "For" in name else ""
+ONE_BIAS = ("distilbert", "electra")  # the head has one bias also where it is not tied
 
 
 def self_attention(c: Config, hidden: int, *, bias: bool = True, rotary: bool = False, **more: Any) -> Attention:
@@ -63,11 +43,16 @@ class Parts:
 
 
 def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> Model:
-    """An encoder with the head, pooler or classifier of its class."""
-    kind = architecture(c)
-    pooler, head = head_of(c, hidden, parts, kind, head_width_ or hidden)
-    text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm, output_parameters=pooler)
+    """An encoder with its masked-language head: a transform, a norm, the token table, a bias."""
+    text = stack("encoder", "encoder", hidden, parts.layers, final_norm=parts.final_norm)
     dropout = c.values.get("hidden_dropout_prob", c.defaults.get("hidden_dropout_prob", 0.0))
+    width, vocab = head_width_ or hidden, parts.table.vocab
+    tie = tied(c, fallback=True)
+    if c.model_type.startswith("deberta") and not c.flag("legacy", True):
+        tie = True  # this head multiplies with the table itself
+    biases = width + vocab * (1 if tie or c.model_type in ONE_BIAS else 2)
+    head = Head(vocab, tie, extra_matmuls=(("head.transform", hidden, width),), extra_parameters=biases,
+                norm_parameters=2 * width, width=width)  # fmt: skip
     return Model(
         id="",
         name="",
@@ -83,54 +68,6 @@ def assemble(c: Config, hidden: int, parts: Parts, *, head_width_: int = 0) -> M
     )
 
 
-def head_of(c: Config, hidden: int, parts: Parts, kind: str, width: int) -> tuple[int, Head | None]:
-    """Pooler parameters, and the head."""
-    vocab = parts.table.vocab
-    square = hidden * hidden + hidden
-    labels = _labels(c)
-    if kind in ("", "ForMaskedLM", "ForCausalLM", "LMHeadModel", "WithLMHeadModel"):
-        transform = (("head.transform", hidden, width),)
-        tie = c.flag("tie_word_embeddings", True)
-        extra = width + vocab * (1 if tie or c.model_type in ("distilbert", "electra", "nomic_bert") else 2)
-        return 0, Head(vocab, tie, extra_matmuls=transform, extra_parameters=extra, norm_parameters=2 * width,
-                       width=width)  # fmt: skip
-    if kind == "ForPreTraining" and c.model_type in ("bert", "albert", "ernie", "megatron-bert"):
-        both = (("head.transform", hidden, width), ("head.next_sentence", hidden, 2))
-        head = Head(
-            vocab,
-            True,
-            extra_matmuls=both,
-            extra_parameters=width + vocab + 2,
-            norm_parameters=2 * width,
-        )
-        return square, head
-    if kind == "ForPreTraining" and c.model_type == "electra":
-        return 0, Head(1, False, bias=True, extra_matmuls=(("head.dense", hidden, hidden),), extra_parameters=hidden)
-    if kind == "Model":
-        pooled = c.model_type in POOLED
-        return (square if pooled else 0), None
-    if kind in ("ForSequenceClassification", "ForMultipleChoice"):
-        if c.model_type in ("bert", "albert", "ernie", "megatron-bert", "rembert") or kind == "ForMultipleChoice":
-            return square, Head(labels if kind != "ForMultipleChoice" else 1, False, bias=True)
-        dense = (("head.dense", hidden, hidden),)
-        return 0, Head(labels, False, bias=True, extra_matmuls=dense, extra_parameters=hidden)
-    if kind in ("ForTokenClassification", "ForQuestionAnswering"):
-        return 0, Head(labels if kind == "ForTokenClassification" else 2, False, bias=True)
-    raise c.error(
-        "architectures",
-        f"names {kind!r}, whose head is unknown; allowed: ForMaskedLM, Model, "
-        "ForPreTraining, ForSequenceClassification, ForTokenClassification, ForQuestionAnswering",
-    )
-
-
-def _labels(c: Config) -> int:
-    c.ignore("id2label", "label2id", "num_labels")
-    labels = c.values.get("id2label")
-    if isinstance(labels, dict) and labels:
-        return len(labels)
-    return c.integer("num_labels", 2) if "num_labels" in c.values else 2
-
-
 def bert(c: Config) -> Model:
     """BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ERNIE, MPNet, ELECTRA, Nomic BERT: post-norm layers."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
@@ -142,8 +79,8 @@ def bert(c: Config) -> Model:
     positions = c.integer("max_position_embeddings")
     projection = width * hidden + hidden if width != hidden else 0
     extra = 0
-    if c.model_type == "ernie" and c.flag("use_task_id"):
-        extra = c.integer("task_type_vocab_size", 3) * hidden
+    if c.model_type == "ernie":
+        extra = c.integer("task_type_vocab_size", 3) * hidden * c.flag("use_task_id")
     table = Embedding(c.integer("vocab_size"), width, positions, types, norm_parameters=2 * width,
                       projection_parameters=projection, extra_parameters=extra)  # fmt: skip
     mixer = self_attention(c, hidden)
@@ -192,7 +129,7 @@ def deberta(c: Config) -> Model:
     biased = c.flag("position_biased_input", True)
     if c.values.get("embedding_size") not in (None, hidden):
         raise c.error("embedding_size", "differs from hidden_size; not supported")
-    c.ignore("embedding_size", "pooler_hidden_size", "legacy", "attention_head_size")
+    c.ignore("embedding_size", "attention_head_size", "pooler_hidden_size")
     table = Embedding(c.integer("vocab_size"), hidden, positions if biased else 0, types, norm_parameters=2 * hidden)
     mlp = Mlp(c.integer("intermediate_size"), False, bias=True, activation="gelu")
     mixer = self_attention(c, hidden)
@@ -225,11 +162,11 @@ def _relative(c: Config, mixer: Attention, hidden: int, *, second: bool) -> tupl
             extra += sum({"c2p": 1, "p2c": 1}.get(t, 0) * (hidden * hidden + hidden) for t in terms)
     else:
         extra += hidden * hidden * ("c2p" in terms) + (hidden * hidden + hidden) * ("p2c" in terms)
-    # Scores against every position, and the projection of the position table, once a pass of 512 tokens.
+    # Scores against every position, and the projection of the position table, once a pass.
     matmuls = tuple((f"position.{t}", hidden, size, 1.0) for t in terms)
-    matmuls += tuple((f"position.{t}_projection", hidden, hidden, size / REFERENCE_TOKENS) for t in terms)
+    once = tuple((f"position.{t}_projection", hidden, hidden, size) for t in terms)
     norm = 2 * hidden if second and "layer_norm" in c.text("norm_rel_ebd", "none") else 0
-    return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls), size * hidden, norm
+    return replace(mixer, extra_parameters=extra, tied_matmuls=matmuls, pass_matmuls=once), size * hidden, norm
 
 
 def modernbert(c: Config) -> Model:
@@ -250,7 +187,6 @@ def modernbert(c: Config) -> Model:
         one = layer(replace(mixer, window=None if kind == FULL else window), mlp, norm, hidden, norms=2 if i else 1)
         layers.append(one)
     table = Embedding(c.integer("vocab_size"), hidden, norm_parameters=factor * hidden)
-    kind = architecture(c)
     c.ignore(
         "global_attn_every_n_layers",
         "reference_compile",
@@ -259,19 +195,13 @@ def modernbert(c: Config) -> Model:
         "tie_weights",
     )
     text = stack("encoder", "decoder" if decoding else "encoder", hidden, layers, final_norm=norm)
-    other, head = 0, None
-    dense = (("head.transform", hidden, hidden),)
-    bias_of_head = hidden if c.flag("classifier_bias") else 0
-    if kind in ("", "ForMaskedLM", "ForCausalLM"):
-        other = table.vocab if c.flag("decoder_bias", True) else 0
-        head = Head(table.vocab, c.flag("tie_word_embeddings", True), extra_matmuls=dense,
-                    extra_parameters=bias_of_head, norm_parameters=factor * hidden)  # fmt: skip
-    elif kind != "Model":
-        head = Head(_labels(c), False, bias=True, extra_matmuls=dense, extra_parameters=bias_of_head,
-                    norm_parameters=factor * hidden)  # fmt: skip
+    head = Head(table.vocab, tied(c, fallback=True), bias=c.flag("decoder_bias", True),
+                extra_matmuls=(("head.transform", hidden, hidden),),
+                extra_parameters=hidden if c.flag("classifier_bias") else 0,
+                norm_parameters=factor * hidden)  # fmt: skip
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, embedding=table, head=head, stacks=(text,),
-        other_parameters=other, max_positions=c.optional("max_position_embeddings") or 0,
+        max_positions=c.optional("max_position_embeddings") or 0,
         weight_dtype=weight_dtype(c, c),
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from planner.catalogue.families.blocks import (
     moe_block,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.layerwise import per_layer
 from planner.catalogue.families.multimodal import vision_section
 from planner.catalogue.families.vision import Tower, square, tower
 from planner.catalogue.schema import Attention, Embedding, Layer, Mlp, Model, Moe, Stack
@@ -33,7 +34,8 @@ def shared_from(c: Config, n: int, kinds: list[str], default: int) -> int:
 
 def per_layer_inputs(c: Config, hidden: int, n: int) -> tuple[int, int, dict[str, Any]]:
     """Width of the per-layer input, its table's rows, and what the stack gains: a projection and a norm."""
-    width = c.integer("hidden_size_per_layer_input", 0, low=0)
+    low = 1 if c.model_type == "gemma3n_text" else 0  # Gemma 3n has these inputs in every form
+    width = c.integer("hidden_size_per_layer_input", 0, low=low)
     if not width:
         c.ignore("vocab_size_per_layer_input")
         return 0, 0, {}
@@ -61,29 +63,43 @@ def gemma4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     wide = replace(mlp, width=2 * mlp.width) if c.flag("use_double_wide_mlp") else mlp
     experts = _gemma4_experts(c, hidden) if c.flag("enable_moe_block") else None
     c.ignore("moe_intermediate_size", "top_k_experts", "num_experts", "expert_intermediate_size")
-    built: dict[tuple[str, bool], Layer] = {}
-    for kind, reuse in {(k, i >= first) for i, k in enumerate(kinds)}:
-        a = _gemma4_attention(c, hidden, kind, reuse=reuse)
+    heads_of = _gemma4_heads(c, kinds)
+    keys = [(kind, i >= first, heads_of[i]) for i, kind in enumerate(kinds)]
+    built: dict[tuple[str, bool, tuple[int, int, int]], Layer] = {}
+    for kind, reuse, sizes in dict.fromkeys(keys):
+        a = _gemma4_attention(c, kind, sizes, reuse=reuse)
         dense = wide if reuse else mlp
         ffn: Mlp | Moe = dense if experts is None else replace(experts, shared=dense)
         one = layer(a, ffn, "rms", hidden, norms=4 if experts is None else 7)
-        built[kind, reuse] = with_layer_input(one, hidden, width)
+        built[kind, reuse, sizes] = with_layer_input(one, hidden, width)
     table = Embedding(c.integer("vocab_size"), hidden, extra_parameters=rows * n * width)
-    layers = [built[k, i >= first] for i, k in enumerate(kinds)]
-    return decoder(c, layers, root=root, before=before, embedding=table, stack_more=stack_more, **more)
+    return decoder(
+        c, [built[k] for k in keys], root=root, before=before, embedding=table, stack_more=stack_more, **more
+    )
 
 
-def _gemma4_attention(c: Config, hidden: int, kind: str, *, reuse: bool) -> Attention:
+def _gemma4_heads(c: Config, kinds: list[str]) -> list[tuple[int, int, int]]:
+    """Query heads, key/value heads and their width, of each layer: as ``per_layer_config`` states, else by kind."""
     heads = c.integer("num_attention_heads", high=10**6)
-    kv, width, same = c.integer("num_key_value_heads", heads, high=10**6), c.integer("head_dim"), False
-    alternative = c.flag("attention_k_eq_v")
-    global_width = c.integer("global_head_dim", 512)
-    global_kv = c.optional("num_global_key_value_heads", high=10**6)
-    if kind == FULL:
-        width, same = global_width, alternative
-        kv = global_kv if alternative and global_kv else kv
-    if heads % kv:
-        raise c.error("num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads")
+    usual = {"num_attention_heads": heads, "num_key_value_heads": c.integer("num_key_value_heads", heads, high=10**6),
+             "head_dim": c.integer("head_dim")}  # fmt: skip
+    wide: dict[str, Any] = {"head_dim": c.integer("global_head_dim", 512)}
+    few = c.optional("num_global_key_value_heads", high=10**6)
+    if few and c.flag("attention_k_eq_v"):
+        wide["num_key_value_heads"] = few
+    stated = per_layer(c, len(kinds), tuple(usual)) or [wide if kind == FULL else {} for kind in kinds]
+    found = []
+    for i, over in enumerate(stated):
+        sizes = [c._bounded(f"per_layer_config.{i}.{k}", over.get(k, v), 1, 10**6) for k, v in usual.items()]
+        if sizes[0] % sizes[1]:
+            raise c.error("num_key_value_heads", f"is {sizes[1]}, which does not divide the {sizes[0]} attention heads")
+        found.append((sizes[0], sizes[1], sizes[2]))
+    return found
+
+
+def _gemma4_attention(c: Config, kind: str, sizes: tuple[int, int, int], *, reuse: bool) -> Attention:
+    heads, kv, width = sizes
+    same = kind == FULL and c.flag("attention_k_eq_v")
     bias = c.flag("attention_bias")
     return Attention(
         heads,
@@ -111,12 +127,9 @@ def gemma4(c: Config) -> Model:
         raise c.error("audio_config", "is stated; the audio tower is not supported")
     text = c.section("text_config", "gemma4_text")
     assert text is not None
-    text.ignore("model_type", "architectures")
     before = _gemma4_tower(c, text.integer("hidden_size")) if c.values.get("vision_config") is not None else ()
     c.ignore("vision_config", "audio_config", "vision_soft_tokens_per_image")
-    model = gemma4_text(text, root=c, before=before, tie=c.flag("tie_word_embeddings", True))
-    text.refuse_unread()
-    return model
+    return gemma4_text(text, root=c, before=before)
 
 
 def _gemma4_tower(c: Config, text_hidden: int) -> tuple[Stack, ...]:
@@ -161,7 +174,6 @@ def _gemma4_tower(c: Config, text_hidden: int) -> tuple[Stack, ...]:
         output=hidden * text_hidden,
         blocks=[one] * t.layers,
     )
-    v.refuse_unread()
     return (body,)
 
 

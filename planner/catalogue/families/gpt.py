@@ -18,6 +18,8 @@ def gpt2(c: Config) -> Model:
     hidden, n = c.integer("n_embd" if "n_embd" in c.defaults else "hidden_size"), layer_count(c)
     heads = c.integer("num_attention_heads", high=10**6)
     kv = 1 if c.model_type == "gpt_bigcode" and c.flag("multi_query") else heads
+    if c.model_type == "gpt_bigcode":
+        c.ignore("num_key_value_heads")  # the class sets it from multi_query
     mixer = Attention(
         heads,
         kv,
@@ -55,6 +57,9 @@ def gpt_neo(c: Config) -> Model:
 
 def _neo_kinds(c: Config, n: int) -> list[str]:
     kinds: list[str] = []
+    stated = c.items("attention_layers", length=n)
+    if stated is not None and not set(map(str, stated)) <= {"global", "local"}:
+        raise c.error("attention_layers", "may hold global and local only")
     for entry in c.items("attention_types") or [[["global", "local"], n // 2]]:
         ok = isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[0], list)
         if not ok or not isinstance(entry[1], int) or not 0 < entry[1] <= n:
@@ -62,7 +67,7 @@ def _neo_kinds(c: Config, n: int) -> list[str]:
         kinds += [str(k) for k in entry[0]] * entry[1]
     if len(kinds) != n or not set(kinds) <= {"global", "local"}:
         raise c.error("attention_types", f"names {len(kinds)} layers of {n}; kinds: global, local")
-    return kinds
+    return kinds if stated is None else [str(kind) for kind in stated]
 
 
 def gptj(c: Config) -> Model:
@@ -110,7 +115,7 @@ def opt(c: Config) -> Model:
         norm=last,
         hidden=hidden,
         embedding=table,
-        head=Head(vocab, is_tied, extra_matmuls=extra),
+        head=Head(vocab, is_tied, extra_matmuls=extra, width=width),
         dropout=_dropout(c, "dropout"),
     )
 
@@ -152,18 +157,15 @@ def falcon(c: Config) -> Model:
     new = c.flag("new_decoder_architecture")
     multi, parallel = c.flag("multi_query", True), c.flag("parallel_attn", True)
     stated = c.optional("num_key_value_heads", high=10**6) or heads
-    kv = stated if new or not multi else 1
+    kv = stated if new else 1 if multi else heads
     if heads % kv:
         raise c.error("num_kv_heads", f"is {kv}, which does not divide the {heads} attention heads")
     bias = c.flag("bias")
     mixer = Attention(heads, kv, width, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias,
                       rotary=not c.flag("alibi"))  # fmt: skip
     mlp = Mlp(c.optional("intermediate_size") or 4 * hidden, False, bias=bias, activation="gelu")
-    norms = c.optional("num_ln_in_parallel_attn", high=2)
-    if norms is None:
-        norms = 2 if new or not parallel else 1
-    if not new and not parallel:
-        norms = 2
+    listed = c.optional("num_ln_in_parallel_attn", high=10)
+    norms = 2 if not parallel or listed == 2 or (listed is None and new) else 1
     return decoder(c, [layer(mixer, mlp, "layer", hidden, norms=norms, parallel=parallel)] * n, norm="layer",
                    hidden=hidden)  # fmt: skip
 

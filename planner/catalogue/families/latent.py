@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from planner.catalogue.families.blocks import decoder, layer, layer_count
+from planner.catalogue.families.blocks import decoder, layer, layer_count, layer_types
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.llama import deepseek_experts
+from planner.catalogue.families.experts import deepseek_experts
 from planner.catalogue.schema import LatentAttention, Mlp, Model, Stack
 
 INDEXED = ("deepseek_v32", "glm_moe_dsa")
@@ -20,6 +20,9 @@ def latent_attention(c: Config) -> LatentAttention:
     bias = c.flag("attention_bias")
     nope = c.integer("qk_nope_head_dim", low=0)
     value = c.optional("v_head_dim") or _value_dim(c, heads)
+    wide = nope + c.integer("qk_rope_head_dim")
+    if c.model_type == "longcat_flash" and c.values.get("qk_head_dim") not in (None, wide):
+        raise c.error("qk_head_dim", f"is not {wide}, the sum of qk_nope_head_dim and qk_rope_head_dim")
     c.ignore("head_dim", "num_key_value_heads", "qk_head_dim", "mlp_bias", "moe_layer_freq")
     return LatentAttention(
         heads, c.optional("q_lora_rank") or 0, c.integer("kv_lora_rank"), nope, c.integer("qk_rope_head_dim"), value,
@@ -41,6 +44,7 @@ def build(c: Config, *, root: Config | None = None, before: tuple[Stack, ...] = 
     mixer = latent_attention(c)
     mixers = [mixer] * n
     if c.model_type in INDEXED:
+        layer_types(c, n, [], known=frozenset({"indexed_attention"}), only=True)
         indexed = replace(
             mixer, indexer_heads=c.integer("index_n_heads", high=10**6), indexer_dim=c.integer("index_head_dim"),
             indexer_top_k=c.integer("index_topk"),

@@ -5,7 +5,7 @@ Each ``model_type`` is a row of :data:`RECIPES`. Structure as built by the class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,10 @@ from planner.catalogue.families.blocks import (
     layer,
     layer_count,
     layer_types,
-    moe_block,
-    sparse_layers,
     window_of,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
+from planner.catalogue.families.experts import EXPERTS
 from planner.catalogue.schema import Attention, Layer, Mlp, Model, Moe, NormKind, Stack
 
 Key = bool | str  # a constant, or the flag of the config that decides
@@ -100,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "granite": Recipe(mlp_bias="mlp_bias"),
     "granitemoe": Recipe(experts="mixtral"),
     "granitemoeshared": Recipe(experts="granite"),
-    "smollm3": Recipe(mlp_bias="mlp_bias", windows="none"),
+    "smollm3": Recipe(mlp_bias="mlp_bias", windows="none", ignored=("no_rope_layers",)),
     "exaone4": Recipe(bias=False, qk_norm="head", windows="exaone"),
     "exaone_moe": Recipe(bias=False, qk_norm="head", windows="exaone", experts="deepseek"),
     "persimmon": Recipe(
@@ -130,7 +129,7 @@ RECIPES: dict[str, Recipe] = {
     "dots1": Recipe(qk_norm="head", windows="dots", experts="deepseek"),
     "internlm3": Recipe(bias="qkv_bias", out_bias="bias", mlp_bias="bias"),
     "bitnet": Recipe(sub_norms=True, activation="relu2"),
-    "cwm": Recipe(bias=False, windows="fourth"),
+    "cwm": Recipe(bias=False, mlp_bias="mlp_bias", windows="fourth"),
     "minimax_m2": Recipe(
         bias=False,
         qk_norm="full",
@@ -140,13 +139,19 @@ RECIPES: dict[str, Recipe] = {
     "hy_v3": Recipe(qk_norm="head", experts="deepseek"),
     "solar_open": Recipe(bias=False, experts="deepseek"),
     "gpt_oss": Recipe(windows="even", experts="gpt_oss", sinks=True),
+    "iquestcoder": Recipe(mlp_bias="mlp_bias"),
+    "jais2": Recipe(norm="layer", gated=False, mlp_bias="mlp_bias", activation="relu2"),
+    "sarvam_moe": Recipe(out_bias=False, qk_norm="head", qk_norm_key="use_qk_norm", experts="deepseek"),
+    "apertus1p5_text": Recipe(qk_norm="head", gated=False, mlp_bias=False, act_parameters=2, activation="xielu"),
     "nanochat": Recipe(norm="none", gated=False, activation="relu2"),
 }
 
 
-def build(c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), **more: Any) -> Model:
-    """A model of any ``model_type`` of :data:`RECIPES`; ``before`` are towers of a multimodal parent."""
-    recipe = RECIPES[c.model_type]
+def build(
+    c: Config, *, root: Config | None = None, before: Sequence[Stack] = (), recipe: Recipe | None = None, **more: Any
+) -> Model:
+    """A model of any ``model_type`` of :data:`RECIPES` or of a ``recipe``; ``before`` are towers of a parent."""
+    recipe = recipe or RECIPES[c.model_type]
     hidden, n = c.integer("hidden_size"), layer_count(c)
     head_bias = _flag(c, recipe.head_bias)
     layers = layers_of(c, recipe, hidden, n)
@@ -216,96 +221,6 @@ def feed_forward(c: Config, recipe: Recipe, n: int) -> tuple[Mlp | None, Moe | N
         dense = Mlp(c.integer("intermediate_size"), recipe.gated, bias=bias, activation=recipe.activation,
                     extra_parameters=recipe.act_parameters)  # fmt: skip
     return dense, sparse, routed
-
-
-def _mixtral(c: Config, n: int) -> tuple[Moe, list[bool]]:
-    return moe_block(c, width=c.integer("intermediate_size")), [True] * n
-
-
-def _granite(c: Config, n: int) -> tuple[Moe, list[bool]]:
-    shared = c.integer("shared_intermediate_size", 0, low=0)
-    block = Mlp(shared, True) if shared else None
-    return moe_block(c, width=c.integer("intermediate_size"), shared=block), [True] * n
-
-
-def _qwen(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
-    step = c.integer("decoder_sparse_step", 1, low=1, high=MAX_LAYERS)
-    only = set(c.indices("mlp_only_layers", high=MAX_LAYERS))
-    experts = c.integer("num_experts", low=0, high=10**6)
-    routed = [experts > 0 and i not in only and (i + 1) % step == 0 for i in range(n)]
-    if not any(routed):
-        return None, routed
-    return qwen_experts(c), routed
-
-
-def qwen_experts(c: Config) -> Moe:
-    """Routed experts of Qwen; Qwen2-MoE and Qwen3-Next add a shared expert behind a gate, Qwen3-MoE none."""
-    width = c.integer("moe_intermediate_size")
-    shared = None
-    if c.model_type not in ("qwen3_moe", "qwen3_vl_moe_text"):
-        shared = Mlp(c.integer("shared_expert_intermediate_size"), True)
-    else:
-        c.ignore("shared_expert_intermediate_size", "qkv_bias", "use_qk_norm")
-    return moe_block(c, width=width, shared=shared, shared_gate=shared is not None)
-
-
-def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
-    """Routed experts plus ``n_shared_experts`` of the same width as one block; the first layers may be dense."""
-    routed = sparse_layers(c, n)
-    if not any(routed):
-        return None, routed
-    width = c.integer("moe_intermediate_size")
-    shared = c.integer("n_shared_experts", 0, low=0, high=10**4)
-    bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
-    return moe_block(c, width=width, shared=Mlp(width * shared, True, bias=bias) if shared else None), routed
-
-
-def _ernie(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
-    start = c.integer("moe_layer_start_index", 0, low=0, high=MAX_LAYERS)
-    end = c.get("moe_layer_end_index", -1)
-    last = n - 1 if end in (None, -1) else c.integer("moe_layer_end_index", high=MAX_LAYERS)
-    step = c.integer("moe_layer_interval", 1, high=MAX_LAYERS)
-    kinds = c.items("mlp_layer_types", length=n)
-    routed = [k == "sparse" for k in kinds] if kinds else [
-        start <= i <= last and (i + 1) % step == 0 for i in range(n)
-    ]  # fmt: skip
-    if not any(routed):
-        return None, routed
-    width, experts = c.integer("moe_intermediate_size"), c.integer("num_experts", high=10**6)
-    shared = c.integer("n_shared_experts", 0, low=0, high=10**4)
-    bias = c.flag("use_bias")
-    block = Mlp(width * shared, True, bias=bias) if shared else None
-    return moe_block(c, width=width, shared=block, experts=experts, router_parameters=experts), routed
-
-
-def _hunyuan(c: Config, n: int) -> tuple[Moe, list[bool]]:
-    width = c.integer("intermediate_size")
-    c.ignore("moe_intermediate_size", "num_shared_expert", "moe_topk", "num_experts_per_tok")
-    if isinstance(c.values.get("moe_topk"), list | tuple):
-        listed = c.items("moe_topk", length=n) or []
-        if len(set(map(repr, listed))) != 1:
-            raise c.error("moe_topk", "differs between layers; not supported")
-        c = c.with_values(moe_topk=listed[0])
-    if c.has("use_cla") and c.flag("use_cla"):
-        raise c.error("use_cla", "is true; shared keys and values are not supported")
-    return moe_block(c, width=width, shared=Mlp(width, True)), [True] * n
-
-
-def _gpt_oss(c: Config, n: int) -> tuple[Moe, list[bool]]:
-    experts = c.integer("num_experts", high=10**6)
-    block = moe_block(c, width=c.integer("intermediate_size"), bias=True, experts=experts, router_parameters=experts)
-    return block, [True] * n
-
-
-EXPERTS: dict[str, Callable[[Config, int], tuple[Moe | None, list[bool]]]] = {
-    "mixtral": _mixtral,
-    "granite": _granite,
-    "qwen": _qwen,
-    "deepseek": deepseek_experts,
-    "ernie": _ernie,
-    "hunyuan": _hunyuan,
-    "gpt_oss": _gpt_oss,
-}
 
 
 def windows(c: Config, rule: str, n: int) -> list[str]:

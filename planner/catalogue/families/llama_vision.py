@@ -18,6 +18,8 @@ def llama4(c: Config) -> Model:
     t = replace(basic(v), mlp_bias=True)
     patch, count = patches(v)
     inner, wide = v.integer("projector_input_dim"), v.integer("projector_output_dim")
+    if inner != wide:
+        raise v.error("projector_input_dim", f"is {inner} and projector_output_dim is {wide}; the class needs one size")
     adapter = t.ffn * inner + inner * wide
     out = v.integer("vision_output_dim")
     text = c.section("text_config", "llama4_text")
@@ -26,7 +28,6 @@ def llama4(c: Config) -> Model:
     v.ignore("multi_modal_projector_bias", "pixel_shuffle_ratio", "vision_feature_layer")
     body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=(count + 2) * t.hidden,
                  bias=False, output=adapter, group="mlp", extra_norms=2 * t.hidden)  # fmt: skip
-    v.refuse_unread()
     return llama4_text(text, root=c, before=(body,), other_parameters=out * hidden)
 
 
@@ -49,9 +50,7 @@ def llama4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     if len(rope) != n:
         raise c.error("no_rope_layers", f"has {len(rope)} entries for {n} layers")
     layers = [layer(chunked if r else full, moe if i in at else dense, "rms", hidden) for i, r in enumerate(rope)]
-    if root is not None:
-        c.refuse_unread()
-    return decoder(c, layers, root=root, before=before, tie=c.flag("tie_word_embeddings"), **more)
+    return decoder(c, layers, root=root, before=before, **more)
 
 
 def mllama(c: Config) -> Model:
@@ -60,7 +59,6 @@ def mllama(c: Config) -> Model:
     body = _mllama_tower(v)
     text = c.section("text_config", "mllama_text_model")
     assert text is not None
-    v.refuse_unread()
     hidden = text.integer("hidden_size")
     wide = v.integer("vision_output_dim")
     model = mllama_text(text, root=c, before=(with_projector(body, Projector(wide * hidden + hidden)),))
@@ -73,7 +71,8 @@ def _mllama_tower(v: Config) -> Stack:
     heads, ffn = v.integer("num_attention_heads", high=10**6), v.integer("intermediate_size")
     patch, count = patches(v)
     tiles = v.integer("max_num_tiles", 4, high=1000)
-    ratios = v.items("supported_aspect_ratios") or [[i, j] for i in range(1, tiles + 1) for j in range(1, tiles + 1)
+    stated = v.items("supported_aspect_ratios")
+    ratios = stated if stated is not None else [[i, j] for i in range(1, tiles + 1) for j in range(1, tiles + 1)
                                                    if i * j <= tiles]  # fmt: skip
     v.ignore("intermediate_layers_indices", "vision_output_dim")
     t = Tower(hidden, n, heads, ffn, bias=False, out_bias=False)
@@ -100,8 +99,5 @@ def mllama_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     plain = layer(own, mlp, "rms", hidden)
     layers: list[Layer] = [seeing if i in at else plain for i in range(n)]
     vocab = c.integer("vocab_size")
-    if root is not None:
-        c.ignore("model_type", "architectures")
-        c.refuse_unread()
     table = Embedding(vocab + 8, hidden)
-    return decoder(c, layers, root=root, before=before, embedding=table, tie=c.flag("tie_word_embeddings"))
+    return decoder(c, layers, root=root, before=before, embedding=table)

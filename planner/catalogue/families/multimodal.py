@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalogue.families import hybrid, latent, llama
-from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block, tied
-from planner.catalogue.families.config import MAX_LAYERS, Config
-from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, siglip_tower, square, tower
-from planner.catalogue.schema import Mlp, Model, Stack
+from planner.catalogue.families.blocks import (
+    layer_count,
+)
+from planner.catalogue.families.config import Config
+from planner.catalogue.families.vision import Tower, basic, clip_tower, patches, siglip_tower, tower
+from planner.catalogue.schema import Model, Stack
 
 TextAdapter = Callable[..., Model]
 TEXT: dict[str, TextAdapter] = {
@@ -41,8 +43,6 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
         assert found is not None
         text = found
     plain = PLAIN.get(text.model_type, text.model_type)
-    if root.values.get("text_config") is None and root.model_type in ("mistral3", "paligemma"):
-        raise root.error("text_config", "is missing")
     if text.model_type == "glm4v_text":
         text.values = {**text.values, "attention_bias": True}
     if plain not in TEXT:
@@ -50,33 +50,8 @@ def text_model(root: Config, default: str, before: Stack, **more: Any) -> Model:
     text.model_type = plain
     root.ignore("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "image_seq_len")
     text.ignore("model_type", "architectures", "auto_map", "tie_word_embeddings")
-    model = TEXT[plain](text, root=root, before=(before,), tie=tied_with(root, text), **more)
-    text.refuse_unread()
+    model = TEXT[plain](text, root=root, before=(before,), **more)
     return replace(model, family=root.model_type)
-
-
-def tied_with(root: Config, text: Config) -> bool:
-    """Tied where the parent says so (or its class does), or else where the text part states it."""
-    if root.flag("tie_word_embeddings"):
-        return True
-    return text.values.get("tie_word_embeddings") is True or (
-        not root.has("tie_word_embeddings") and "tie_word_embeddings" not in root.defaults and tied(text, text)
-    )
-
-
-# Towers that the parent classes of transformers 5.23.0 build when the config states none.
-MISSING_TOWER: Mapping[str, Mapping[str, Any]] = {
-    "llava": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
-              "num_hidden_layers": 24, "num_attention_heads": 16},
-    "llava_next": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 336,
-                   "num_hidden_layers": 24, "num_attention_heads": 16},
-    "llava_onevision": {"hidden_size": 1152, "intermediate_size": 4304, "patch_size": 14, "image_size": 384,
-                        "num_hidden_layers": 26, "num_attention_heads": 16, "vision_use_head": False},
-    "mistral3": {"hidden_size": 1024, "intermediate_size": 4096, "patch_size": 14, "image_size": 1540,
-                 "num_hidden_layers": 24, "num_attention_heads": 16},
-    "paligemma": {"hidden_size": 1152, "intermediate_size": 4096, "patch_size": 14, "image_size": 224,
-                  "num_hidden_layers": 27, "num_attention_heads": 16},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,8 +81,7 @@ def vision_section(root: Config, default: str, *, allowed: tuple[str, ...] = ())
     """The vision section; its ``model_type`` counts only where the family allows several."""
     section = root.section("vision_config", default, allowed=allowed)
     assert section is not None
-    if root.values.get("vision_config") is None and root.model_type in MISSING_TOWER:
-        section.values = MISSING_TOWER[root.model_type]
+    if root.values.get("vision_config") is None:
         root.assume(f"vision_config is missing: the tower is the default of {root.class_name}")
     section.ignore("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "vocab_size", "projection_dim",
                    "head_dim" if "head_dim" not in section.defaults else "model_type")  # fmt: skip
@@ -119,72 +93,13 @@ def gemma3(c: Config) -> Model:
     pali = c.model_type == "paligemma"
     text_type = "gemma" if pali else "gemma3_text"
     v = vision_section(c, "siglip_vision_model")
-    body = siglip_tower(v, head=None if not pali else False)
-    v.refuse_unread()
+    body = siglip_tower(v)
     c.ignore("mm_tokens_per_image", "projection_dim", "hidden_size", "vocab_size", "ignore_index")
     wide = text_width(c, text_type)
     if pali:
         wide = c.integer("projection_dim", 2048)
         return text_model(c, text_type, with_projector(body, Projector(body.hidden * wide + wide)))
     return text_model(c, text_type, with_projector(body, Projector(body.hidden * wide, body.hidden)))
-
-
-def qwen_vl(c: Config) -> Model:
-    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5: a tower over patches of two frames and a 2 x 2 merger."""
-    family = c.model_type
-    default = {"qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text"}.get(family, f"{family}_text")
-    v = vision_section(c, f"{family}_vision")
-    t, positions, deep = _qwen_tower(v, family)
-    merge, frames = (
-        v.integer("spatial_merge_size", 2, high=100),
-        v.integer("temporal_patch_size", 2, high=100),
-    )
-    wide = t.hidden * merge * merge
-    key = "hidden_size" if family == "qwen2_vl" else "out_hidden_size"
-    out = v.integer(key)
-    merger = wide * wide + wide + wide * out + out
-    norm = t.hidden if t.norm == "rms" else 2 * t.hidden
-    body = tower(v, t, name="vision", patch=square(v, "patch_size"), count=1, tokens=1, frames=frames,
-                 more=positions * t.hidden, bias=family.startswith("qwen3"), output=merger * (1 + deep), group="mlp",
-                 extra_norms=norm + deep * 2 * wide)  # fmt: skip
-    v.ignore("deepstack_visual_indexes", "window_size", "fullatt_block_indexes", "tokens_per_second", "in_chans",
-             "spatial_patch_size", "hidden_size")  # fmt: skip
-    v.refuse_unread()
-    return text_model(c, default, body)
-
-
-def _qwen_tower(v: Config, family: str) -> tuple[Tower, int, int]:
-    """Tower, stored positions, and mergers besides the last one."""
-    hidden = v.integer("embed_dim" if family == "qwen2_vl" else "hidden_size")
-    heads, n = v.integer("num_heads", high=10**6), v.integer("depth", high=MAX_LAYERS)
-    if family == "qwen2_vl":
-        return Tower(hidden, n, heads, int(v.number("mlp_ratio", 4) * hidden), final_norm="none"), 0, 0
-    ffn = v.integer("intermediate_size")
-    if family == "qwen2_5_vl":
-        return Tower(hidden, n, heads, ffn, gated=True, norm="rms", final_norm="none"), 0, 0
-    deep = v.items("deepstack_visual_indexes") or [] if family.startswith("qwen3_vl") else []
-    return Tower(hidden, n, heads, ffn, final_norm="none"), v.integer("num_position_embeddings"), len(deep)
-
-
-def kimi_k25(c: Config) -> Model:
-    """Kimi K2.5: a MoonViT tower, a patch merger, the text of Kimi K2."""
-    v = vision_section(c, "kimi_k25_vision")
-    names = {"vt_hidden_size": "hidden_size", "vt_num_hidden_layers": "num_hidden_layers",
-             "vt_num_attention_heads": "num_attention_heads", "vt_intermediate_size": "intermediate_size",
-             "init_pos_emb_height": "pos_emb_height", "init_pos_emb_width": "pos_emb_width"}  # fmt: skip
-    values = {names.get(k, k): x for k, x in v.values.items()}
-    w = Config(values, where=c.where, model_type="kimi_k25_vision", path="vision_config.", assumed=c.assumed)
-    t = basic(w)
-    merge = w.items("merge_kernel_size") or [2, 2]
-    factor = w._bounded("merge_kernel_size", merge[0], 1, 100) * w._bounded("merge_kernel_size", merge[-1], 1, 100)
-    positions = w.integer("pos_emb_height", 64, high=10**5) * w.integer("pos_emb_width", 64, high=10**5)
-    text = c.section("text_config", "deepseek_v3", allowed=(*TEXT, *PLAIN))
-    assert text is not None
-    wide, hidden = t.hidden * factor, text.integer("hidden_size")
-    c.ignore("projection_hidden_size", "use_unified_vision_chunk")
-    body = tower(w, t, name="vision", patch=square(w, "patch_size"), count=1, tokens=1, more=positions * t.hidden,
-                 extra_norms=2 * t.hidden, output=wide * wide + wide + wide * hidden + hidden)  # fmt: skip
-    return text_model(c, "deepseek_v3", body)
 
 
 def llava(c: Config) -> Model:
@@ -198,7 +113,6 @@ def llava(c: Config) -> Model:
         "pixtral": pixtral_tower,
     }
     body = towers[v.model_type](v)
-    v.refuse_unread()
     hidden = text_width(c, "qwen2" if c.model_type == "llava_onevision" else "llama")
     bias = c.flag("multimodal_projector_bias", True)
     layers = c.get("vision_feature_layer", -2)
@@ -237,7 +151,6 @@ def mistral3(c: Config) -> Model:
     bias = c.flag("multimodal_projector_bias")
     p = body.hidden * body.hidden * merge * merge + body.hidden * hidden + hidden * hidden + 2 * hidden * bias
     c.ignore("vision_feature_layer")
-    v.refuse_unread()
     return text_model(c, "mistral", with_projector(body, Projector(p, body.hidden)))
 
 
@@ -249,7 +162,6 @@ def idefics3(c: Config) -> Model:
     factor = c.integer("scale_factor", 2, high=100)
     hidden = text_width(c, "llama")
     v.ignore("max_image_size", "size", "use_base_siglip")
-    v.refuse_unread()
     c.ignore("use_cache", "image_seq_len", "vision_use_base")
     return text_model(c, "llama", with_projector(body, Projector(body.hidden * factor * factor * hidden)))
 
@@ -267,86 +179,9 @@ def internvl(c: Config) -> Model:
     ratio = c.number("downsample_ratio", 0.5)
     wide = int(t.hidden * round(1 / ratio) ** 2) if ratio > 0 else t.hidden
     hidden = text_width(c, "qwen2")
-    positions = (count + 1) * t.hidden if v.flag("use_absolute_position_embeddings", True) else 0
-    v.ignore("use_mask_token", "projection_dropout", "initializer_factor", "layer_scale_init_value")
-    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=t.hidden + positions,
+    rows = (count + 1) * v.flag("use_absolute_position_embeddings", True) + 1 + v.flag("use_mask_token")
+    v.ignore("projection_dropout", "initializer_factor", "layer_scale_init_value")
+    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count + 1, more=rows * t.hidden,
                  extra_norms=2 * wide, output=wide * hidden + hidden + hidden * hidden + hidden)  # fmt: skip
-    v.refuse_unread()
     c.ignore("image_seq_length", "vision_feature_layer", "vision_feature_select_strategy")
     return text_model(c, "qwen2", body)
-
-
-def glm4v(c: Config) -> Model:
-    """GLM-4.1V and GLM-4.5V: a gated tower, a strided convolution, a gated merger."""
-    text = f"{c.model_type}_text"
-    v = vision_section(c, f"{c.model_type}_vision")
-    hidden, heads, n = (
-        v.integer("hidden_size"),
-        v.integer("num_heads", high=10**6),
-        v.integer("depth", high=MAX_LAYERS),
-    )
-    out, inner = v.integer("out_hidden_size"), v.integer("intermediate_size")
-    bias = v.flag("attention_bias")
-    t = Tower(
-        hidden,
-        n,
-        heads,
-        out,
-        bias=bias,
-        out_bias=False,
-        mlp_bias=False,
-        gated=True,
-        norm="rms",
-        final_norm="rms",
-    )
-    patch, count = patches(v)
-    merge, frames = (
-        v.integer("spatial_merge_size", 2, high=100),
-        v.integer("temporal_patch_size", 2, high=100),
-    )
-    down = hidden * out * merge * merge + out
-    merger = out * out + 3 * out * inner
-    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, frames=frames, more=count * hidden,
-                 extra_norms=hidden + 2 * out, output=down + merger)  # fmt: skip
-    v.ignore("rms_norm_eps")
-    v.refuse_unread()
-    return text_model(c, text, body)
-
-
-def step3p7(c: Config) -> Model:
-    """Step 3.7: a tower with layer scales and two strided convolutions, gated attention, experts after layer 3."""
-    flat = [k for k in ("num_hidden_layers", "hidden_size", "num_experts", "vocab_size") if k in c.values]
-    if flat and not isinstance(c.values.get("text_config"), Mapping):
-        c.assume("the class reads text_config only: keys at the top level are ignored, text is the class default")
-        c.read.update(c.values)
-    v = vision_section(c, "step3p5_vision")
-    hidden = v.integer("hidden_size")
-    ffn = int(hidden * v.number("mlp_ratio", 8960 / 1536))
-    heads = v.integer("num_attention_heads", high=10**6)
-    t = Tower(hidden, layer_count(v), heads, ffn, scale=2 * hidden, final_norm="none")
-    patch, count = patches(v)
-    text = c.section("text_config", "step3p5")
-    assert text is not None
-    wide = 4 * hidden
-    down = 2 * hidden * hidden * 9 + 2 * hidden + wide * 2 * hidden * 9 + wide
-    v.ignore("intermediate_size", "max_position_embeddings")
-    output = down + wide * text.integer("hidden_size")
-    body = tower(v, t, name="vision", patch=patch, count=count, tokens=count, more=count * hidden, bias=False,
-                 extra_norms=2 * hidden, output=output)  # fmt: skip
-    return step3_text(text, root=c, before=(body,))
-
-
-def step3_text(c: Config, *, root: Config, before: tuple[Stack, ...]) -> Model:
-    """The text part: q/k norms, a gate a head, a shared expert of ``share_expert_dim``."""
-    hidden, n = c.integer("hidden_size"), layer_count(c)
-    if c.has("num_sliding_attention_heads") or c.has("moe_layers_enum") or c.has("attention_other_setting"):
-        raise c.error("num_sliding_attention_heads", "states heads by layer kind; not supported")
-    a = attention(c, hidden, bias=c.flag("attention_bias"), qk_norm="head")
-    a = replace(a, gate=a.heads, window=None)
-    shared = Mlp(c.integer("share_expert_dim"), True)
-    moe = moe_block(c, width=c.integer("moe_intermediate_size"), shared=shared, experts=c.integer("n_routed_experts"))
-    kinds = c.items("mlp_layer_types", length=n)
-    dense = Mlp(c.integer("intermediate_size"), True)
-    routed = [k == "sparse" for k in kinds] if kinds else [i >= 3 for i in range(n)]
-    return decoder(c, [layer(a, moe if r else dense, "rms", hidden) for r in routed], root=root, before=before,
-                   tie=c.flag("tie_word_embeddings"))  # fmt: skip

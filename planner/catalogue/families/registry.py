@@ -14,13 +14,17 @@ from planner.catalogue.families import (
     latent,
     llama,
     llama_vision,
+    mamba_kin,
+    merged_towers,
+    more_types,
     multimodal,
     remote,
     seq2seq,
     sparse,
     vision,
 )
-from planner.catalogue.families.config import Config, class_defaults
+from planner.catalogue.families.config import Config
+from planner.catalogue.families.facts import all_types
 from planner.catalogue.schema import Model
 from planner.errors import BadInputError
 
@@ -55,14 +59,14 @@ ADAPTERS: dict[str, Adapter] = {
     "qwen3_5_moe_text": hybrid.qwen3_next,
     "kimi_linear": hybrid.kimi_linear,
     "minimax": hybrid.minimax,
-    "nemotron_h": hybrid.nemotron_h,
-    "mamba": hybrid.mamba,
-    "mamba2": hybrid.mamba,
-    "falcon_mamba": hybrid.mamba,
-    "jamba": hybrid.jamba,
-    "bamba": hybrid.bamba,
-    "falcon_h1": hybrid.falcon_h1,
-    "granitemoehybrid": hybrid.granite_hybrid,
+    "nemotron_h": mamba_kin.nemotron_h,
+    "mamba": mamba_kin.mamba,
+    "mamba2": mamba_kin.mamba,
+    "falcon_mamba": mamba_kin.mamba,
+    "jamba": mamba_kin.jamba,
+    "bamba": mamba_kin.bamba,
+    "falcon_h1": mamba_kin.falcon_h1,
+    "granitemoehybrid": mamba_kin.granite_hybrid,
     "lfm2": hybrid.lfm2,
     "lfm2_moe": hybrid.lfm2,
     "recurrent_gemma": hybrid.recurrent_gemma,
@@ -88,21 +92,21 @@ ADAPTERS: dict[str, Adapter] = {
     "siglip_vision_model": vision.clip_vision,
     **dict.fromkeys(("gemma3", "paligemma"), multimodal.gemma3),
     **dict.fromkeys(
-        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), multimodal.qwen_vl
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), merged_towers.qwen_vl
     ),
     "llama4": llama_vision.llama4,
     "llama4_text": llama_vision.llama4_text,
     "mllama": llama_vision.mllama,
     "mllama_text_model": llama_vision.mllama_text,
-    "kimi_k25": multimodal.kimi_k25,
+    "kimi_k25": merged_towers.kimi_k25,
     **dict.fromkeys(("llava", "llava_next", "llava_onevision"), multimodal.llava),
     "mistral3": multimodal.mistral3,
     **dict.fromkeys(("idefics3", "smolvlm"), multimodal.idefics3),
     "internvl": multimodal.internvl,
-    **dict.fromkeys(("glm4v", "glm4v_moe"), multimodal.glm4v),
+    **dict.fromkeys(("glm4v", "glm4v_moe"), merged_towers.glm4v),
     "mimo_v2_flash": sparse.mimo_v2,
     "deepseek_v4": sparse.deepseek_v4,
-    "step3p7": multimodal.step3p7,
+    "step3p7": merged_towers.step3p7,
     "chatglm": remote.chatglm,
     "qwen": remote.qwen,
     "kimi_k2": remote.kimi_k2,
@@ -116,14 +120,8 @@ ADAPTERS: dict[str, Adapter] = {
     "phi-msft": remote.phi_msft,
 }
 
-REFUSED: Mapping[str, str] = {
-    "kimi_k3": "the structure of its attention residuals, latent experts and gated Kimi delta attention is not "
-    "published in a form that could be checked",
-    "minimax_m3": "its block-sparse attention index has no published reference to check against",
-    "gemma3n": "its MobileNet image tower and audio tower are not modelled; state its text_config alone (gemma3n_text)",
-    "swin": "windows that shift and merge are not modelled",
-    "blip": "its querying text encoder is not modelled",
-}
+ADAPTERS |= more_types.ADAPTERS
+REFUSED = more_types.REFUSED
 
 
 def resolve(config: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], str, list[str]]:
@@ -154,7 +152,7 @@ _ENDINGS = ("For", "LMHead", "Model")
 @lru_cache(maxsize=1)
 def _class_prefixes() -> Mapping[str, str]:
     """How class names of a type begin: Llama of LlamaConfig."""
-    return {str(entry["class"]).removesuffix("Config"): kind for kind, entry in class_defaults().items()}
+    return {str(entry["class"]).removesuffix("Config"): kind for kind, entry in all_types().items()}
 
 
 def _from_signature(config: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from planner.catalogue.families import gpt, hybrid, latent, llama
 from planner.catalogue.families.blocks import attention, decoder, layer, layer_count
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.llama import deepseek_experts
+from planner.catalogue.families.experts import deepseek_experts
 from planner.catalogue.schema import Attention, Mlp, Model
 
 
@@ -91,6 +91,7 @@ def llama_like(c: Config) -> Model:
     names = {"embed_dropout": "embed_dropout"}
     c.ignore("bias")
     values = {k: v for k, v in c.values.items() if k != "bias"}
+    values = {**{k: v for k, v in c.defaults.items() if v is not None}, **values}
     inner = Config(values, where=c.where, model_type=family, assumed=c.assumed)
     out = translated(inner, "llama", names, attention_bias=bias or c.flag("attention_bias"))
     c.read.update(c.values)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.catalogue.families.blocks import layer, stack, weight_dtype
+from planner.catalogue.families.blocks import layer, stack
 from planner.catalogue.families.config import MAX_LAYERS, Config
-from planner.catalogue.families.encoders import architecture
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, Stack
 
 
@@ -16,8 +16,9 @@ def t5(c: Config) -> Model:
     decoder_depth = c.optional("num_decoder_layers", high=MAX_LAYERS) or depth
     heads = c.integer("num_heads", high=10**6)
     form = c.text("feed_forward_proj", "relu")
-    c.ignore("is_gated_act", "dense_act_fn", "n_positions", "output_past", "relative_attention_max_distance")
-    mlp = Mlp(c.integer("d_ff"), form.startswith("gated"), activation=form.removeprefix("gated-"))
+    gated = c.flag("is_gated_act") if "is_gated_act" in c.values else form.startswith("gated")
+    c.ignore("dense_act_fn", "n_positions", "output_past", "relative_attention_max_distance")
+    mlp = Mlp(c.integer("d_ff"), gated, activation=form.removeprefix("gated-"))
     buckets = c.integer("relative_attention_num_buckets", 32) * heads
     mixer = Attention(heads, heads, c.integer("d_kv"), rotary=False)
     every = c.model_type == "umt5"
@@ -25,9 +26,7 @@ def t5(c: Config) -> Model:
     cross = replace(mixer, cross=True, causal=False)
     decoder = _t5_layers(mixer, mlp, hidden, decoder_depth, buckets, every=every, cross=cross)
     stacks = [stack("encoder", "encoder", hidden, encoder), stack("decoder", "decoder", hidden, decoder)]
-    kind, vocab = architecture(c), c.integer("vocab_size")
-    if _names_encoder(c):
-        stacks, kind = stacks[:1], "Model"
+    vocab = c.integer("vocab_size")
     notes: tuple[str, ...] = ()
     if c.values.get("tie_word_embeddings") is False:
         notes = ("the class ties the head; v1.1, flan and mT5 checkpoints hold a head of their own: "
@@ -35,14 +34,9 @@ def t5(c: Config) -> Model:
     c.ignore("tie_word_embeddings")
     return Model(
         id="", name="", family=c.model_type, hidden=hidden, embedding=Embedding(vocab, hidden),
-        head=None if kind == "Model" else Head(vocab, True), stacks=tuple(stacks), dropout=_drops(c),
+        head=Head(vocab, True), stacks=tuple(stacks), dropout=_drops(c),
         weight_dtype=weight_dtype(c, c), notes=notes,
     )  # fmt: skip
-
-
-def _names_encoder(c: Config) -> bool:
-    names = c.values.get("architectures")
-    return isinstance(names, list) and any(str(n).endswith("EncoderModel") for n in names)
 
 
 def _t5_layers(
@@ -121,8 +115,7 @@ def bart(c: Config) -> Model:
     tie = c.flag("tie_word_embeddings", True)
     if c.model_type == "marian" and not (tie and c.flag("share_encoder_decoder_embeddings", True)):
         raise c.error("share_encoder_decoder_embeddings", "or tie_word_embeddings is false; not supported")
-    head = None if architecture(c) == "Model" else Head(vocab, tie)
-    model = _seq2seq(c, hidden, vocab, head, (encoder, decoder))
+    model = _seq2seq(c, hidden, vocab, Head(vocab, tie), (encoder, decoder))
     if tie or c.model_type == "whisper":
         return model
     # Untied, encoder and decoder hold tables of their own beside the shared one.

@@ -78,8 +78,9 @@ def deepseek_v4(c: Config) -> Model:
              "index_n_heads", "index_head_dim", "index_topk", "qk_rope_head_dim")  # fmt: skip
     if c.values.get("num_key_value_heads") not in (None, 1):
         raise c.error("num_key_value_heads", "is not 1; all heads share one key, which is also the value")
-    if c.values.get("compress_rates") is not None:
-        raise c.error("compress_rates", "is stated; only the rates 4 and 128 of the class are supported")
+    if c.values.get("compress_rates") not in (None, _RATES):
+        raise c.error("compress_rates", f"is not {_RATES}; only the rates 4 and 128 of the class are supported")
+    c.ignore("compress_rates")
     moe = moe_block(c, width=width, shared=Mlp(width, True))
     built: dict[str, Layer] = {}
     for kind in dict.fromkeys(kinds):

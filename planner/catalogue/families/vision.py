@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from planner.catalogue.families.blocks import layer, layer_count, stack, weight_dtype
+from planner.catalogue.families.blocks import layer, layer_count, stack
 from planner.catalogue.families.config import Config
-from planner.catalogue.families.encoders import architecture
+from planner.catalogue.families.stored import weight_dtype
 from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mlp, Model, NormKind, Stack
 
 
@@ -87,9 +87,7 @@ def vit(c: Config) -> Model:
     """ViT, DeiT, BEiT, DINOv2, ViT-MAE encoder: class token, learned positions, pooler or classifier."""
     hidden = c.integer("hidden_size")
     patch, count = patches(c, default=224)
-    kind, name = architecture(c), c.model_type
-    if name == "vit_mae" and kind == "ForPreTraining":
-        raise c.error("architectures", "names ViTMAEForPreTraining, whose decoder is not supported")
+    name = c.model_type
     c.ignore("encoder_stride", "pooler_output_size", "pooler_act", "interpolate_pos_encoding", "apply_layernorm",
              "reshape_hidden_states", "out_features", "out_indices", "stage_names", "decoder_hidden_size",
              "decoder_intermediate_size", "decoder_num_attention_heads", "decoder_num_hidden_layers", "norm_pix_loss",
@@ -107,8 +105,6 @@ def vit(c: Config) -> Model:
     special = 2 if name == "deit" else 1
     more = (special + count + special + registers) * hidden + (hidden if dino else 0)
     tokens = count + special + registers
-    pooled = kind in ("", "Model") and name in ("vit", "deit") and kind != "ForImageClassification"
-    pooler = hidden * hidden + hidden if pooled else 0
     body = tower(
         c,
         t,
@@ -117,27 +113,10 @@ def vit(c: Config) -> Model:
         count=count,
         tokens=tokens,
         more=more,
-        output=pooler,
         optional=False,
     )
-    if pooled:
-        body = replace(body, output_parameters=hidden, output_matmuls=(("pooler", hidden, hidden, 1.0 / tokens),))
-    head = _image_head(c, kind, hidden, tokens, dino=dino)
-    return Model(id="", name="", family=name, hidden=hidden, embedding=None, head=head, stacks=(body,),
+    return Model(id="", name="", family=name, hidden=hidden, embedding=None, head=None, stacks=(body,),
                  weight_dtype=weight_dtype(c, c))  # fmt: skip
-
-
-def _image_head(c: Config, kind: str, hidden: int, tokens: int, *, dino: bool) -> Head | None:
-    if kind in ("", "Model"):
-        return None
-    if kind != "ForImageClassification":
-        raise c.error("architectures", f"names {kind!r}; allowed: Model, ForImageClassification")
-    labels = c.values.get("id2label")
-    c.ignore("id2label", "label2id", "num_labels")
-    count = len(labels) if isinstance(labels, dict) and labels else c.integer("num_labels", 2)
-    width = 2 * hidden if dino else hidden
-    extra = count * (width - hidden)
-    return Head(count, False, bias=True, extra_parameters=extra, once=True)
 
 
 def clip_tower(c: Config, *, optional: bool = True, name: str = "vision") -> Stack:
@@ -197,8 +176,6 @@ def clip(c: Config) -> Model:
     image = replace(image, output_matmuls=(("visual_projection", image.hidden, width, 1.0 / image.tokens),),
                     output_group="head")  # fmt: skip
     head = Head(width, False, once=True)
-    text.refuse_unread()
-    vision.refuse_unread()
     return Model(
         id="", name="", family="clip", hidden=body.hidden, embedding=table, head=head, stacks=(image, body),
         other_parameters=1, max_positions=table.positions, weight_dtype=weight_dtype(c, c),
@@ -208,9 +185,7 @@ def clip(c: Config) -> Model:
 def clip_text(c: Config) -> Model:
     """CLIP's text encoder alone."""
     table, body = text_stack(c, causal=True)
-    head = Head(c.integer("projection_dim", 512), False, once=True) if architecture(c) == "" and any(
-        str(n).endswith("WithProjection") for n in c.values.get("architectures") or []
-    ) else None  # fmt: skip
+    head = Head(c.integer("projection_dim", 512), False, once=True)
     return Model(id="", name="", family=c.model_type, hidden=body.hidden, embedding=table, head=head, stacks=(body,),
                  max_positions=table.positions, weight_dtype=weight_dtype(c, c))  # fmt: skip
 

@@ -11,8 +11,18 @@ from planner.present.console import Format, looks, put
 SHOWN = ("id", "family", "layers", "hidden", "parameters", "active", "published", "weight_dtype")
 
 
-def models(id: Annotated[str | None, typer.Argument(help="model id")] = None, fmt: Format = "table") -> None:
+def models(
+    id: Annotated[str | None, typer.Argument(help="model id")] = None,
+    supported: Annotated[bool, typer.Option("--supported", help="list model types and their classes instead")] = False,
+    fmt: Format = "table",
+) -> None:
     """List the models, or show one with its published size beside the count."""
+    if supported:
+        from planner.catalogue.families.checked import supported_rows
+        from planner.present.tables import render
+
+        put(render(supported_rows(), fmt, ["id", "exact", "refused", "reference", "checked"], **looks(fmt)))
+        return
     if id is not None:
         put(_shown(id, fmt))
         return

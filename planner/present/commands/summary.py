@@ -20,6 +20,7 @@ def summary(
     batch: Annotated[int, typer.Option("--batch", min=1, max=10**6)] = 1,
     seq_len: Annotated[int | None, typer.Option("--seq-len", min=1, max=10**8)] = None,
     quantization: Annotated[str | None, typer.Option("--quantization", help=STORED_HELP)] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="architecture class to count")] = None,
     fmt: Format = "table",
 ) -> None:
     """Layer table of a model: parameters, FLOPs, bytes and activation memory. No hardware in it."""
@@ -27,17 +28,18 @@ def summary(
     from planner.present.tables import render, to_csv, to_json
     from planner.scenario.stored import stored_model
 
-    m = stored_model(model, quantization)
+    m = stored_model(model, quantization, class_name)
     length = seq_len or m.text.tokens or min(m.max_positions or 2048, 2048)
     data = summarise(m, batch=batch, seq_len=length)
     rows = data["layers"]
     if fmt in ("json", "csv"):
-        put(to_json(data) if fmt == "json" else to_csv(rows))
+        put(to_json({"class": m.class_name or None, **data}) if fmt == "json" else to_csv(rows))
         return
     p, f = data["parameters"], data["forward_flops"]
     total = {"name": "total", "count": "", **{k: sum(r.get(k) or 0 for r in rows) for k in SUMMED}}
-    head = (f"{m.name}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x {length} "
-            f"tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
+    counted = f", counted as {m.class_name}" if m.class_name else ""
+    head = (f"{m.name}{counted}: {p['total']:,} parameters ({p['active']:,} active); one forward pass of {batch} x "
+            f"{length} tokens is {f['total'] / 1e9:,.2f} GFLOP, {f['causal_total'] / 1e9:,.2f} with causal attention "
             "halved.")  # fmt: skip
     notes = [f"Assumed: {a}" for a in m.assumed]
     table = render([*rows, total], fmt, SHOWN, **looks(fmt))
