@@ -158,13 +158,28 @@ def memory_rows(compared: Sequence[Compared]) -> Rows:
     groups: dict[tuple[str, str], list[float]] = {}
     for c in compared:
         if c.estimate is not None and np.isfinite(c.case.memory_gib):
-            ratio = predicted_memory(c) / 2**30 / c.case.memory_gib
-            groups.setdefault((c.case.source, c.case.memory_kind), []).append(float(np.log(ratio)))
-    rows = []
-    for (source, kind), values in sorted(groups.items()):
-        rows.append({"source": source, "measured": kind, **_errors("source", source, values)})
-    every = [v for values in groups.values() for v in values]
-    return [*rows, {"source": "all", "measured": "", **_errors("source", "all", every)}]
+            groups.setdefault((c.case.memory_kind, c.case.source), []).append(memory_log_ratio(c))
+    rows = [{"measured": kind, **_errors("source", source, v)} for (kind, source), v in sorted(groups.items())]
+    for kind in ("allocated", "reserved", "device"):
+        every = [v for (k, _), values in groups.items() if k == kind for v in values]
+        rows += [{"measured": kind, **_errors("source", "all", every)}] if every else []
+    return rows
+
+
+def verdict_rows(compared: Sequence[Compared]) -> Rows:
+    """Runs that ran and runs that ran out of memory, by what is said of them."""
+    rows: Rows = []
+    for ran, label in ((True, "ran"), (False, "out of memory")):
+        said = {c.case.id: str(c.estimate.results["fits"]) for c in compared if c.estimate and c.case.ran == ran}
+        counts = {verdict: sum(s == verdict for s in said.values()) for verdict in ("yes", "tight", "no")}
+        right = counts["tight"] + counts["yes" if ran else "no"]
+        rows.append({"run": label, "runs": len(said), **counts, "right_or_tight": right / max(len(said), 1)})
+    return rows
+
+
+def memory_log_ratio(c: Compared) -> float:
+    """ln(predicted / measured) of a peak."""
+    return float(np.log(predicted_memory(c) / 2**30 / c.case.memory_gib))
 
 
 def said_to_fit(compared: Sequence[Compared]) -> int:
@@ -175,5 +190,5 @@ def said_to_fit(compared: Sequence[Compared]) -> int:
 def predicted_memory(c: Compared) -> float:
     """Predicted bytes of the kind that was measured: context is no tensor, fragmentation is not allocated."""
     assert c.estimate is not None
-    left_out = {"allocated": ("context", "fragmentation"), "reserved": ("context",), "device": ()}[c.case.memory_kind]
+    left_out = {"allocated": ("context", "fragmentation"), "reserved": ("context",)}.get(c.case.memory_kind, ())
     return sum(v for k, v in c.estimate.memory.items() if k not in left_out)
