@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
 from planner.planning.uncertainty import regime
 from planner.validation.published import Compared, LayoutGroup
@@ -101,6 +102,35 @@ def widening(found: Sequence[Residual], target: float) -> tuple[float, float]:
     return float(factors[best]), float(covered[best])
 
 
+def memory_regime(c: Compared) -> str:
+    """Regime of a peak: the framework that held it."""
+    run = c.estimate.resolved.run if c.estimate else None
+    return f"train.{run.framework.id}" if isinstance(run, TrainingRun) else "infer"
+
+
+def memory_residuals(compared: Sequence[Compared]) -> list[Residual]:
+    """(regime, source, ln(measured / predicted)) of every peak."""
+    return [(memory_regime(c), c.case.source, -memory_log_ratio(c))
+            for c in compared if c.estimate is not None and np.isfinite(c.case.memory_gib)]  # fmt: skip
+
+
+def memory_interval_rows(compared: Sequence[Compared]) -> Rows:
+    """Quantiles of measured over predicted memory by regime, widened as intervals of time are."""
+    found = memory_residuals(compared)
+    factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
+    rows: Rows = []
+    for name in sorted({".".join(g.split(".")[:i]) for g, _, _ in found for i in (1, 2)}):
+        values = regime_values(found, name)
+        row: dict[str, Any] = {"regime": name, "runs": len(values)}
+        for target, suffix in ((0.9, ""), (0.5, "50")):
+            middle, down, up = _spread(values, target)
+            row[f"low{suffix}"] = float(np.exp(middle - factors[target] * down))
+            row[f"high{suffix}"] = float(np.exp(middle + factors[target] * up))
+            row["middle"] = float(np.exp(middle))
+        rows.append(row)
+    return rows
+
+
 def interval_rows(compared: Sequence[Compared]) -> Rows:
     """50 % and 90 % intervals by regime, as factors on the predicted time."""
     found = residuals(compared)
@@ -184,7 +214,7 @@ def memory_log_ratio(c: Compared) -> float:
 
 def said_to_fit(compared: Sequence[Compared]) -> int:
     """How many runs, all of which ran, are predicted to fit the memory of their devices."""
-    return sum(bool(c.estimate.results["fits"]) for c in compared if c.estimate is not None)
+    return sum(c.estimate.results["fits"] != "no" for c in compared if c.estimate is not None)
 
 
 def predicted_memory(c: Compared) -> float:

@@ -1,6 +1,6 @@
 """Predicted training memory beside published peaks and verdicts, a row a run.
 
-    python tests/benchmarks/memory_study.py            tables of errors and verdicts, and every run
+python tests/benchmarks/memory_study.py            tables of errors and verdicts, and every run
 """
 
 from __future__ import annotations
