@@ -16,7 +16,7 @@ from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
-HEADROOM = 0.8  # of five runs that a search takes to fit, one is let run out of memory: a choice, not a figure
+HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 
 
 @dataclass(frozen=True)

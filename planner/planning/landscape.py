@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from planner.cost.doubt import fit_chance, verdict
-from planner.cost.memory import device_capacity
+from planner.cost.doubt import verdict
 from planner.cost.rules import lawful
-from planner.planning.search import candidates, evaluate
+from planner.planning.search import candidates, chances, evaluate
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved, settle
 
@@ -31,14 +30,13 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
                                     ``memory_peak_bytes``, ``fits``, ``fits_chance``; the fastest layout that
                                     fits with the headroom, or where none does the one of least memory
     """
-    capacity = device_capacity(resolved.cluster, resolved.run)
     best: dict[tuple[int, ...], tuple[tuple[bool, float], Row]] = {}
     for chunk in candidates(resolved, given):
         x = lawful(chunk, resolved.case)
         if not len(x):
             continue
         seconds, memory = evaluate(resolved, x)
-        chance = fit_chance(resolved.run, memory, capacity)
+        chance = chances(resolved, x, memory)
         fits = chance >= resolved.run.headroom
         keys = np.stack([getattr(x, k) for k in by], axis=1)
         order = np.lexsort((np.where(fits, seconds, memory), ~fits))

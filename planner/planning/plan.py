@@ -15,14 +15,14 @@ from datetime import date
 import numpy as np
 
 from planner.catalogue.models import load_model, model_ids
-from planner.cost.doubt import fit_chance, verdict
+from planner.cost.doubt import verdict
 from planner.cost.layouts import layouts
 from planner.cost.memory import device_capacity
 from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.planning.estimate import Estimate, estimate_resolved
-from planner.planning.search import RANK_ERROR, Found, Progress, search
+from planner.planning.search import RANK_ERROR, Found, Progress, chances, search
 from planner.precision import DTYPES
 from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.resolve import HardwareDirs, Resolved, layout_notes, resolve_run, settle, with_notes
@@ -57,7 +57,10 @@ class Choice:
     @property
     def verdict(self) -> str:
         """Whether its leanest layout fits: yes, tight or no."""
-        return verdict(float(fit_chance(self.resolved.run, np.array(self.memory), self.capacity)))
+        if self.found.miss is None:
+            return "no"
+        x = layouts(**self.found.miss[1])
+        return verdict(float(chances(self.resolved, x, np.array([self.memory]))[0]))
 
     @property
     def departure(self) -> tuple[float, float, float, bool, float]:

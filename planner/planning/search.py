@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.doubt import fitting
+from planner.cost.doubt import fit_chance
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.memory import device_capacity
@@ -165,6 +165,17 @@ def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
     return one.total_time, one.peak_memory
 
 
+def chances(resolved: Resolved, x: Layouts, memory: Array) -> Array:
+    """Chance that each layout fits, shape (n,), by the framework that runs it; ``memory`` (n,) [byte]."""
+    capacity = device_capacity(resolved.cluster, resolved.run)
+    if not isinstance(resolved.run, TrainingRun):
+        return fit_chance(resolved.run, memory, capacity)
+    out = np.zeros(len(x))
+    for rows, run in runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x):
+        out[rows] = fit_chance(run, memory[rows], capacity)
+    return out
+
+
 def search(
     resolved: Resolved, given: Mapping[str, Value], *, keep: int = 10, progress: Progress | None = None
 ) -> Found:
@@ -179,7 +190,7 @@ def search(
         ok = admissible(x, case, found, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
-            fits = fitting(resolved.cluster, resolved.run, memory)
+            fits = chances(resolved, ok, memory) >= resolved.run.headroom
             _note_miss(found, ok, memory)
             found.fitting += int(fits.sum())
             found.count("memory", int((~fits).sum()))
