@@ -15,6 +15,8 @@ from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.plan import make_plan
 from planner.planning.search import RANK_ERROR
+from planner.validation.published import compare_memory
+from planner.validation.study import memory_rows, verdict_rows
 
 TODAY = date(2026, 11, 1)
 TRAIN: dict[str, object] = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 64}
@@ -91,3 +93,13 @@ def test_headroom_out_of_range_is_refused(cli: Cli) -> None:
         estimated(headroom=1.5)
     ran = cli("plan", "gpt2", "dgx-h100", "--devices", 8, "--headroom", "lots")
     assert ran.code == 2 and "headroom" in ran.err
+
+
+@pytest.mark.published
+def test_published_peaks_and_verdicts_are_met() -> None:
+    peaks = compare_memory()
+    errors = {r["measured"]: r for r in memory_rows(peaks) if r["source"] == "all"}
+    for kind, most in (("allocated", 0.04), ("reserved", 0.08), ("device", 0.08)):
+        assert errors[kind]["median_error"] <= most and abs(errors[kind]["bias"]) <= 0.03
+    ran, failed = verdict_rows(peaks)
+    assert ran["right_or_tight"] >= 0.97 and failed["right_or_tight"] >= 0.9
