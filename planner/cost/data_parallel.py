@@ -50,7 +50,7 @@ def data_parallel_time(
             forward * np.maximum(weight_times, once),
         )
         both = np.where(zero >= 3, behind_backward + behind_forward, behind_forward)
-        spare = np.maximum(both - parameters, 0.0) * (zero >= 3)
+        spare = np.maximum(both - parameters, 0.0)
         group = gradient_group(x, copies=run.schedule.weight_copies)
         column = Group(group.ranks[:, None], group.stride[:, None])
         part = contention(column, cluster, inside=constants.CONTENTION)

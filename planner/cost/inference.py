@@ -13,6 +13,7 @@ import numpy as np
 from planner.cost.exchange import EXCHANGED, Traffic, Window, layer_exchange
 from planner.cost.groups import stage_group
 from planner.cost.layouts import Layouts
+from planner.cost.memory import total
 from planner.cost.passes import inference_kernels, inference_work
 from planner.cost.runs import InferenceRun, Terms
 from planner.cost.serving_memory import Serving, serving_memory
@@ -38,12 +39,12 @@ class Pass:
     @property
     def total_time(self) -> Array:
         """Sum of the time ledger, shape (n,) [s]."""
-        return np.asarray(np.sum(list(self.time.values()), axis=0))
+        return total(self.time)
 
     @property
     def peak_memory(self) -> Array:
         """Sum of the memory ledger, shape (n,) [byte]."""
-        return np.asarray(np.sum(list(self.memory.values()), axis=0))
+        return total(self.memory)
 
 
 def inference_pass(

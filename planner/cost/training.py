@@ -45,12 +45,12 @@ class Step:
     @property
     def step_time(self) -> Array:
         """Sum of the time ledger, shape (n,) [s]."""
-        return np.asarray(np.sum(list(self.time.values()), axis=0))
+        return total(self.time)
 
     @property
     def peak_memory(self) -> Array:
         """Sum of the memory ledger, shape (n,) [byte]."""
-        return np.asarray(np.sum(list(self.memory.values()), axis=0))
+        return total(self.memory)
 
 
 @dataclass(frozen=True)
