@@ -17,7 +17,7 @@ import planner
 
 PACKAGE = Path(planner.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-WORDS = ("errors", "units", "precision")  # modules beside the halls that anybody may use
+WORDS = ("errors", "files", "units", "precision")  # modules beside the halls that anybody may use
 
 # A hall and the halls it may import from: itself and what stands before it.
 STOREYS: dict[str, tuple[str, ...]] = {"catalogue": ()}

@@ -19,9 +19,6 @@ from planner.errors import BadInputError, PlannerError
 Values = Mapping[str, Any]
 TOLERANCE = 0.03  # printed figures are rounded, and Ada sheets round 362 and 733
 
-# above 1 where a clock exceeds its sheet, or a cache carries what is counted as memory traffic
-HIGHEST_FRACTION = 2.0
-
 # dtype, the dtype it follows, their ratio on hardware that has both
 RATIOS = (
     ("fp16", "bf16", 1.0),
@@ -96,7 +93,6 @@ def _accelerator(values: Values, document: Document, systems: Mapping[str, Any])
     if wanted is not None and wanted not in systems:
         yield f"{path}:1: default_system {wanted!r} has no file under systems/"
     yield from _uncited(document)
-    yield from _efficiency(values, document)
     broken = {name: fault for check in (_ratios, _vector, _links, _capacity) for name, fault in check(values)}
     waived = {w["check"] for w in (values["checks"] or {}).get("waive", ())}
     for name, (line, message) in broken.items():
@@ -104,16 +100,6 @@ def _accelerator(values: Values, document: Document, systems: Mapping[str, Any])
             yield f"{path}:{line}: {message} (check {name})"
     for name in sorted(waived - broken.keys()):
         yield f"{path}:1: waived check {name!r} is not broken; drop the waiver"
-
-
-def _efficiency(values: Values, document: Document) -> Iterator[str]:
-    """Fractions of the peak are fractions: 80 is a percentage."""
-    for kernel, by_dtype in (values["efficiency"] or {"kernels": {}})["kernels"].items():
-        for dtype, k in by_dtype.items():
-            for name in ("compute", "memory"):
-                if not 0 < k[name] <= HIGHEST_FRACTION:
-                    where = f"efficiency.kernels.{kernel}.{dtype}"
-                    yield f"{document.path}:1: {where}: {name} {k[name]:g} is not a fraction of the peak"
 
 
 Broken = Iterator[tuple[str, tuple[int, str]]]

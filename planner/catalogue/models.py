@@ -7,7 +7,6 @@ with ``published_source``, ``notes``, and either ``config`` (Hugging Face keys) 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,15 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from planner.catalogue.copies import Copy, read_copy
+from planner.catalogue.documents import json_values, yaml_values
 from planner.catalogue.families.native import NATIVE_KEYS, model_from_native
 from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
-from planner.errors import BadInputError, CatalogueError, nearest, unknown
+from planner.errors import BadInputError, CatalogueError, legible, nearest, unknown
+from planner.files import is_file, is_folder, read_text
 
 FOLDER = Path(__file__).parent / "models"
 HEADER_KEYS = (
@@ -171,63 +170,14 @@ def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A mapping and the line of each of its keys."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: cannot be read: {error}") from error
+    text, lines = read_text(path), {}
     if path.suffix == ".json":
-        try:
-            values = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
-        except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", 1)
-            raise CatalogueError([f"{path}:{line}: not JSON: {error}"]) from error
-        lines: dict[str, int] = {}
+        values = json_values(text, path)
     else:
-        values, lines = _read_yaml(path, text)
+        values, lines = yaml_values(text, path)
     if not isinstance(values, dict):
         raise CatalogueError([f"{path}:1: a mapping of keys is due"])
     return values, lines
-
-
-def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    """A JSON object; a key that is given twice in it is refused."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(k for k, _ in pairs if sum(k == other for other, _ in pairs) > 1)
-        raise CatalogueError([f"{path}:1: the key {twice!r} is given twice"])
-    return found
-
-
-def _refuse_twice(node: yaml.Node, path: Path) -> None:
-    """Refuse a YAML mapping, at any depth, that gives a key twice."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise CatalogueError([f"{path}:{key.start_mark.line + 1}: the key {key.value!r} is given twice"])
-            seen.add(str(key.value))
-            _refuse_twice(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_twice(value, path)
-
-
-def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-    try:
-        node = loader.get_single_node()
-        lines = {}
-        if isinstance(node, yaml.MappingNode):
-            lines = {str(k.value): k.start_mark.line + 1 for k, _ in node.value}
-            _refuse_twice(node, path)
-        return (loader.construct_document(node) if node is not None else None), lines
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise CatalogueError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CatalogueError([f"{path}:1: not YAML: {error}"]) from error
-    finally:
-        loader.dispose()
 
 
 def _from_planner_file(path: Path, class_name: str | None) -> Model:

@@ -1,0 +1,145 @@
+"""Files in and out: what is read is a regular file of bounded size, what is written is there whole or not at all.
+
+Every fault of the operating system is one :class:`BadInputError`, a line that says which file and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from planner.errors import BadInputError
+
+LARGEST = 4 * 2**20  # bytes of a profile or of a model's configuration; the largest of the Hub's hold long label lists
+LARGEST_TABLE = 64 * 2**20  # bytes of a table, which is read row by row
+FRESH = 50_000_000  # ns within which a file may change again without a new time: clocks of file systems tick in ms
+Stamp = tuple[str, int, int, int, int, str]
+
+# Files beside those they will replace, which the end of the process by a signal has to remove.
+_UNFINISHED: set[str] = set()
+
+
+def read_text(path: Path | str, *, most: int = LARGEST, where: str = "") -> str:
+    """UTF-8 text of a regular file, its byte-order mark left out.
+
+    Parameters
+    ----------
+    path : file
+    most : bytes that are read at most
+    where : how errors name the file; its path if empty
+
+    Raises
+    ------
+    BadInputError
+        A file that is missing, unreadable, too large, no text, or no file: a folder, a pipe, a device.
+    """
+    place = where or str(path)
+    data = _read_bytes(path, most, place)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInputError(f"{place}:{line}: not UTF-8 text") from error
+
+
+def _read_bytes(path: Path | str, most: int, place: str) -> bytes:
+    try:
+        # A pipe that nobody writes to must not keep anybody waiting.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadInputError(f"{place}: is a pipe or a device, not a file")
+            data = b"" if status.st_size > most else file.read(most + 1)
+            if max(status.st_size, len(data)) > most:
+                size = f"{max(status.st_size, len(data)) / 2**20:.1f} MiB"
+                raise BadInputError(f"{place}: is too large: {size}; at most {most / 2**20:.0f} MiB are read")
+            return data
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{place}: cannot be read: {reason(error)}") from error
+
+
+def reason(error: OSError | ValueError) -> str:
+    """What the operating system says, in a few words."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a regular file stands there; no for a path that cannot be looked at."""
+    with suppress(OSError, ValueError):
+        return stat.S_ISREG(os.stat(path).st_mode)
+    return False
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether a folder stands there; no for a path that cannot be looked at."""
+    with suppress(OSError, ValueError):
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    return False
+
+
+def stamp(path: Path | str) -> Stamp:
+    """What changes when a file does: where it truly lies, its times, its size, its node, and its content while it is
+    so new that it could change again within a tick of the clock."""
+    place = os.path.realpath(path)
+    try:
+        s = os.stat(place)
+    except OSError:
+        return (place, 0, 0, 0, 0, "")
+    content = ""
+    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH and stat.S_ISREG(s.st_mode) and s.st_size <= LARGEST:
+        content = hashlib.sha256(_read_bytes(place, LARGEST, place)).hexdigest()
+    return (place, s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino, content)
+
+
+@contextmanager
+def replacing(path: Path | str, *, where: str = "") -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` once all of it is on the disk; until then that one stays whole.
+
+    A device or a pipe, which has nothing to keep, is written directly.
+
+    Raises
+    ------
+    BadInputError
+        What the operating system refuses: a full disk, a folder that is gone or may not be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
+        yield from _beside(target)
+    except OSError as error:
+        raise BadInputError(f"{where or path}: cannot be written: {reason(error)}") from error
+
+
+def _beside(target: Path) -> Iterator[BinaryIO]:
+    beside = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part")
+    _UNFINISHED.add(str(beside))
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            beside.chmod(stat.S_IMODE(target.stat().st_mode))
+        beside.replace(target)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+        _UNFINISHED.discard(str(beside))
+
+
+def discard_unfinished() -> None:
+    """Remove what was being written; for the end by a signal, which unwinds nothing."""
+    for beside in tuple(_UNFINISHED):
+        with suppress(OSError):
+            os.unlink(beside)

@@ -1,0 +1,120 @@
+"""What every trial shares: what counts as an answer, and a command run in a child of this process."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.catalogue import loader
+
+ANSWERED, REFUSED = "answered", "refused"
+SECONDS, MEMORY = 2.0, 200 * 2**20  # within which a command refuses what it cannot read
+# Results that are no times or sizes, or may be zero: a part of the memory that nothing fills.
+_MAY_BE_ZERO = ("memory_", "kv_")
+
+
+def fault(kind: str, detail: object = "") -> str:
+    """The verdict of a trial that found something; the kind is what is counted."""
+    return f"FAULT {kind}: {str(detail)[:300]!r}"
+
+
+def believable(row: Mapping[str, object]) -> str:
+    """Empty, or the first result of a row that cannot be: not finite, or a time, a rate or a size that is not more than
+    nothing."""
+    for name, value in row.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        positive = name.endswith(("_s", "_bytes")) or name in ("mfu", "hfu", "tokens_per_s", "model_flops_per_step")
+        if not math.isfinite(value) or value < 0 or (positive and value == 0 and not name.startswith(_MAY_BE_ZERO)):
+            return f"{name} = {value}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: exit code (negative: the signal), what it wrote, seconds and memory beyond the parent's."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    memory: int
+
+    @property
+    def untidy(self) -> str:
+        """Empty, or what a user should never see."""
+        for word in ("Traceback", "Exception ignored", "Error in sys"):
+            if word in self.err:
+                return self.err
+        return ""
+
+
+def child(work: Callable[[], None], folder: Path, *, out: int | None = None) -> Ended:
+    """Run ``work`` as the main program of a forked process, its output into files of ``folder`` (or ``out``)."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        _become(work, folder, out)
+    _, status, used = os.wait4(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    out_text = (folder / "stdout").read_text(errors="replace") if out is None else ""
+    grown = max(used.ru_maxrss - before, 0) * 1024
+    return Ended(code, out_text, (folder / "stderr").read_text(errors="replace"), time.perf_counter() - start, grown)
+
+
+def _become(work: Callable[[], None], folder: Path, out: int | None) -> None:
+    """The child: ends like an interpreter does, with a traceback where an exception is left and a flush at the end."""
+    code = 1
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        os.dup2(os.open(folder / "stdout", flags) if out is None else out, 1)
+        os.dup2(os.open(folder / "stderr", flags), 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        code = _exit_code(work)
+    finally:
+        os._exit(code)
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    try:
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException as error:
+        print(f"Traceback: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        code = 1
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"Exception ignored: {error}", file=sys.stderr)  # noqa: T201
+        code = 120
+    sys.stderr.flush()
+    return code
+
+
+def command(*arguments: object) -> Callable[[], None]:
+    """``planner`` with arguments, as its entry point runs it."""
+
+    def work() -> None:
+        sys.argv = ["planner", *(str(a) for a in arguments)]
+        try:
+            from planner.__main__ import main
+        except ImportError:
+            from planner.cli import main
+        main()
+
+    return work
+
+
+def without_built_in(folder: Path) -> None:
+    """Leave the built-in catalogue out, so that a trial reads its own files only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    loader.built_in = lambda: folder
