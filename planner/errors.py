@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST = 1000  # characters of an error; what was given may be longer
 LONGEST_NAME = 100  # characters of a name that are compared with those that are known
 MOST_FAULTS = 100  # of a file that are told together

@@ -18,12 +18,12 @@ from typing import BinaryIO
 from planner.errors import BadInputError
 
 LARGEST = 4 * 2**20  # bytes of a profile or of a model's configuration; the largest of the Hub's hold long label lists
-LARGEST_TABLE = 64 * 2**20  # bytes of a table, which is read row by row
+LARGEST_TABLE = 16 * 2**20  # bytes of a table
 FRESH = 50_000_000  # ns within which a file may change again without a new time: clocks of file systems tick in ms
 Stamp = tuple[str, int, int, int, int, str]
 
 # Files beside those they will replace, which the end of the process by a signal has to remove.
-_UNFINISHED: set[str] = set()
+_UNFINISHED: set[Path] = set()
 
 
 def read_text(path: Path | str, *, most: int = LARGEST, where: str = "") -> str:
@@ -53,7 +53,7 @@ def _read_bytes(path: Path | str, most: int, place: str) -> bytes:
     try:
         # A pipe that nobody writes to must not keep anybody waiting.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(handle, "rb") as file:
+        with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise BadInputError(f"{place}: is a pipe or a device, not a file")
@@ -66,36 +66,52 @@ def _read_bytes(path: Path | str, most: int, place: str) -> bytes:
         raise BadInputError(f"{place}: cannot be read: {reason(error)}") from error
 
 
-def reason(error: OSError | ValueError) -> str:
+def reason(error: Exception) -> str:
     """What the operating system says, in a few words."""
-    return getattr(error, "strerror", None) or str(error)
+    return str(getattr(error, "strerror", None) or error)
 
 
 def is_file(path: Path | str) -> bool:
     """Whether a regular file stands there; no for a path that cannot be looked at."""
-    with suppress(OSError, ValueError):
-        return stat.S_ISREG(os.stat(path).st_mode)
-    return False
+    return stat.S_ISREG(_mode(path))
 
 
 def is_folder(path: Path | str) -> bool:
     """Whether a folder stands there; no for a path that cannot be looked at."""
-    with suppress(OSError, ValueError):
-        return stat.S_ISDIR(os.stat(path).st_mode)
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_missing(path: Path | str) -> bool:
+    """Whether nothing at all stands there, not even a link that leads nowhere."""
+    try:
+        Path(path).lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
     return False
 
 
-def stamp(path: Path | str) -> Stamp:
-    """What changes when a file does: where it truly lies, its times, its size, its node, and its content while it is
-    so new that it could change again within a tick of the clock."""
-    place = os.path.realpath(path)
+def _mode(path: Path | str) -> int:
+    """Kind and permissions, 0 for a path that cannot be looked at: a name too long, a folder that is locked."""
     try:
-        s = os.stat(place)
-    except OSError:
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def stamp(path: Path | str) -> Stamp:
+    """What changes when a file does: where it stands, its times, its size, its node, and its content while it is so new
+    that it could change again within a tick of the clock."""
+    place = str(Path(path).absolute())
+    try:
+        s = Path(path).stat()
+    except (OSError, ValueError):
         return (place, 0, 0, 0, 0, "")
     content = ""
-    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH and stat.S_ISREG(s.st_mode) and s.st_size <= LARGEST:
-        content = hashlib.sha256(_read_bytes(place, LARGEST, place)).hexdigest()
+    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH:
+        with suppress(BadInputError):
+            content = hashlib.sha256(_read_bytes(place, LARGEST, place)).hexdigest()
     return (place, s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino, content)
 
 
@@ -110,36 +126,36 @@ def replacing(path: Path | str, *, where: str = "") -> Iterator[BinaryIO]:
     BadInputError
         What the operating system refuses: a full disk, a folder that is gone or may not be written.
     """
-    target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
+        target = Path(path).resolve()
+        if _mode(target) and not is_file(target):
             with target.open("wb") as file:
                 yield file
             return
         yield from _beside(target)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError to Python 3.11
         raise BadInputError(f"{where or path}: cannot be written: {reason(error)}") from error
 
 
 def _beside(target: Path) -> Iterator[BinaryIO]:
     beside = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part")
-    _UNFINISHED.add(str(beside))
+    _UNFINISHED.add(beside)
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if target.exists():
-            beside.chmod(stat.S_IMODE(target.stat().st_mode))
+        if _mode(target):
+            beside.chmod(stat.S_IMODE(_mode(target)))
         beside.replace(target)
     finally:
         with suppress(OSError):
             beside.unlink()
-        _UNFINISHED.discard(str(beside))
+        _UNFINISHED.discard(beside)
 
 
 def discard_unfinished() -> None:
     """Remove what was being written; for the end by a signal, which unwinds nothing."""
     for beside in tuple(_UNFINISHED):
         with suppress(OSError):
-            os.unlink(beside)
+            beside.unlink()

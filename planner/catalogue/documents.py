@@ -1,26 +1,36 @@
-"""YAML and JSON of anybody's making, read strictly: a key given twice is refused with its line, and no small text
-makes a large value."""
+"""YAML, JSON and CSV of anybody's making, read strictly: a key given twice is refused with its line, rows stay apart,
+and no small text makes a large value."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from planner.errors import CatalogueError, legible
+from planner.errors import BadInputError, CatalogueError, legible
 
 LARGEST = 200_000  # values of a document, aliases counted as often as they stand
 LONG = 2**18  # characters beyond which a document is counted before it is built
+DELIMITERS = (",", ";", "\t")
+CSV_FAULTS = {
+    "unexpected end of data": "a quote is opened and never closed",
+    "expected after": "text follows a closing quote; a quote inside a quoted cell is written twice",
+    "new-line character": "a carriage return stands outside quotes in a file whose lines end otherwise",
+    "larger than field limit": f"a cell is longer than {csv.field_size_limit():,} characters",
+}
 LONGEST_WORD = 60  # characters of a key in an error
 
 
 def yaml_node(text: str, where: Path | str, faults: list[str]) -> yaml.Node | None:
-    """A YAML document as nodes, which know their lines; None where it is empty. Keys given twice are noted as ``faults``
-    and read once.
+    """A YAML document as nodes, which know their lines; None where it is empty.
+
+    Keys given twice are added to ``faults``.
 
     Raises
     ------
@@ -64,6 +74,29 @@ def json_values(text: str, where: Path | str) -> Any:
         raise CatalogueError([f"{where}:1: not JSON: nested too deeply"]) from error
     except ValueError as error:
         raise CatalogueError([f"{where}:1: not JSON: {_without_advice(error)}"]) from error
+
+
+def csv_rows(text: str, where: Path | str, known: Collection[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV, and its rows with the line that each begins on.
+
+    Cells are divided by commas, semicolons or tabs: by what gives the header most of the ``known`` names. A blank line
+    is no row, and blank cells at the end of a row that the header has no name for are none.
+
+    Raises
+    ------
+    BadInputError
+        Quotes that do not close, a header with a name twice or without one; each with its line.
+    """
+    found = [(len(set(_header(_first(text, d))) & set(known)), d) for d in DELIMITERS]
+    delimiter = max(found, key=lambda pair: pair[0])[1]
+    cut = _cut(text, where, delimiter)
+    line, first = next(cut, (1, []))
+    header = _header(first)
+    for i, name in enumerate(header):
+        if not name or name in header[:i]:
+            raise BadInputError(f"{where}:{line}: " + (f"column {_word(name)} stands twice" if name else
+                                                       f"column {i + 1} has no name"))  # fmt: skip
+    return header, [(at, _without_blanks(cells, len(header))) for at, cells in cut]
 
 
 class _Twice(Exception):
@@ -118,9 +151,9 @@ def _refusing(where: Path | str) -> Iterator[None]:
 def _refuse_long(text: str, where: Path | str) -> None:
     """Count the values of a long document as they are parsed, which holds none of them."""
     if len(text) > LONG:
-        for i, event in enumerate(yaml.parse(text, Loader=_loader())):
+        for i, _ in enumerate(yaml.parse(text, Loader=_loader())):
             if i > LARGEST:
-                raise CatalogueError([f"{where}:{event.start_mark.line + 1}: more than {LARGEST:,} values"])
+                raise CatalogueError([f"{where}:1: more than {LARGEST:,} values"])
 
 
 def _refuse_large(root: yaml.Node | None, where: Path | str) -> None:
@@ -168,6 +201,46 @@ def _twice(root: yaml.Node | None) -> Iterator[tuple[yaml.Node, yaml.Node]]:
                 yield key, seen[name]
             seen.setdefault(name, key)
         waiting.extend(_parts(node))
+
+
+def _lines(text: str) -> io.StringIO:
+    """Lines that end as most do, and where none does so, by a carriage return."""
+    return io.StringIO(text, newline="\n" if "\n" in text else "")
+
+
+def _first(text: str, delimiter: str) -> list[str]:
+    """The first line that is not blank, cut; nothing where it cannot be cut so."""
+    try:
+        return next((cells for cells in csv.reader(_lines(text), delimiter=delimiter) if cells), [])
+    except csv.Error:
+        return []
+
+
+def _header(cells: Sequence[str]) -> list[str]:
+    return [c.strip() for c in _without_blanks(cells, 0)]
+
+
+def _without_blanks(cells: Sequence[str], least: int) -> list[str]:
+    """The cells without blank ones at the end, but for the first ``least``."""
+    kept = list(cells)
+    while len(kept) > least and not kept[-1].strip():
+        kept.pop()
+    return kept
+
+
+def _cut(text: str, where: Path | str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows and the line that each begins on."""
+    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        words = str(error)
+        said = next((ours for theirs, ours in CSV_FAULTS.items() if theirs in words), words)
+        raise BadInputError(f"{where}:{line}: {said}") from error
 
 
 def _said_twice(where: Path | str, key: yaml.Node, first: yaml.Node) -> str:

@@ -72,6 +72,7 @@ LINK_FIELDS = (
 MEMORY_FIELDS = (
     Field("name", "text", "HBM3, L2, ...", required=True),
     Field("kind", "choice", "the device memory comes first", keys=("device", "cache"), required=True),
+    Field("shared", "flag", "unified memory, of which the host keeps a part", default=False),
     Field("marketed", "figure", "capacity as printed", unit="byte", required=True),
     Field("capacity", "figure", "what a program can allocate; caches leave it out", unit="byte"),
     Field("bandwidth", "figure", "peak; required of the device memory", unit="byte/s"),

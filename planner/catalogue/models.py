@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,8 @@ from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
-from planner.errors import BadInputError, CatalogueError, legible, nearest, unknown
-from planner.files import is_file, is_folder, read_text
+from planner.errors import BadInputError, CatalogueError, nearest, unknown
+from planner.files import Stamp, is_file, is_folder, is_missing, read_text, stamp
 
 FOLDER = Path(__file__).parent / "models"
 HEADER_KEYS = (
@@ -79,7 +80,7 @@ def _known(name: str) -> str | None:
     given = name.strip().lower()
     for form in (given, given.rpartition("/")[2]):
         key = form if form in model_aliases() else re.sub(r"[\s_]+", "-", form)
-        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
+        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and is_file(FOLDER / f"{key}.yaml"):
             return key
         if key in model_aliases():
             return model_aliases()[key]
@@ -122,13 +123,24 @@ def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
 def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path | None:
     """The path that is meant; None for a name of the catalogue."""
     text = str(name_or_path)
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):  # the home of a user that does not exist
+        path = path.expanduser()
     if relative_to is not None and not path.is_absolute():
         path = Path(relative_to) / path
     looks_like_path = (
         isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
     )
-    return path if looks_like_path or ("/" in text and path.exists()) else None
+    return path if looks_like_path or ("/" in text and (is_file(path) or is_folder(path))) else None
+
+
+def model_files(name_or_path: str | Path, relative_to: str | Path | None = None) -> tuple[Stamp, ...]:
+    """The files that a model is read from, as they are now; none for a name of the catalogue, which ships."""
+    path = _path_of(name_or_path, relative_to)
+    if path is None:
+        return ()
+    path = path / "config.json" if is_folder(path) else path
+    return tuple(stamp(p) for p in (path, *(path.parent / beside for beside in QUANTISERS_FILES)))
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -142,9 +154,9 @@ def _catalogued(model_id: str, class_name: str | None) -> Model:
 
 
 def _from_path(path: Path, class_name: str | None) -> Model:
-    if path.is_dir():
+    if is_folder(path):
         path = path / "config.json"
-    if not path.is_file():
+    if is_missing(path):
         raise BadInputError(f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due")
     if path.suffix == ".json":
         values = _with_quantization(path, _read(path)[0])
@@ -161,7 +173,7 @@ def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         return values
     for name in QUANTISERS_FILES:
         beside = path.with_name(name)
-        if path.name == "config.json" and beside.is_file():
+        if path.name == "config.json" and is_file(beside):
             found = _read(beside)[0]
             method = "gptq" if name == "quantize_config.json" else "awq" if name == "quant_config.json" else None
             return values | {"quantization_config": ({"quant_method": method} if method else {}) | found}
@@ -170,7 +182,8 @@ def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A mapping and the line of each of its keys."""
-    text, lines = read_text(path), {}
+    text = read_text(path)
+    lines: dict[str, int] = {}
     if path.suffix == ".json":
         values = json_values(text, path)
     else:

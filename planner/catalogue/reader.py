@@ -140,21 +140,44 @@ def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
     return values
 
 
+def read_table(path: Path, item: Field) -> dict[str, Any]:
+    """Read a file that is one table, whose keys are free and whose values are each an ``item``.
+
+    Raises
+    ------
+    CatalogueError
+        Every fault of the file, each as ``file:line: message``.
+    """
+    root, document = _opened(path)
+    values = {} if root is None else _table(root, Field("", "table", item=item), document, "")
+    if document.faults:
+        raise CatalogueError(document.faults)
+    return values
+
+
 def read_document(path: Path, fields: Iterable[Field]) -> tuple[dict[str, Any], Document]:
     """As :func:`read_file`, but the faults are returned with the document and not raised."""
-    document = Document(path)
-    try:
-        root = yaml_node(read_text(path), path, document.faults)
-    except BadInputError as error:
-        document.faults += error.faults if isinstance(error, CatalogueError) else [_placed(str(error), path)]
-        return {}, document
-    if not isinstance(root, yaml.MappingNode):
-        document.faults.append(f"{path}:1: a mapping of fields is due")
+    root, document = _opened(path)
+    if root is None:
         return {}, document
     for key, value in root.value:
         if key.value == "sources" and isinstance(value, yaml.MappingNode):
             document.sources = {str(k.value): str(v.value) for k, v in value.value}
     return _section(root, tuple(fields), document, ""), document
+
+
+def _opened(path: Path) -> tuple[yaml.MappingNode | None, Document]:
+    """The mapping that a file is, None where it is none, and the document with the faults of that."""
+    document = Document(path)
+    try:
+        root = yaml_node(read_text(path), path, document.faults)
+    except BadInputError as error:
+        document.faults += error.faults if isinstance(error, CatalogueError) else [_placed(str(error), path)]
+        return None, document
+    if isinstance(root, yaml.MappingNode):
+        return root, document
+    document.faults.append(f"{path}:1: a mapping of fields is due")
+    return None, document
 
 
 def _placed(message: str, path: Path) -> str:

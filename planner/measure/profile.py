@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from planner.catalogue.documents import csv_rows
 from planner.catalogue.hardware import Accelerator
 from planner.catalogue.loader import load_accelerator
 from planner.errors import BadInputError
+from planner.files import LARGEST_TABLE, is_missing, read_text
 from planner.measure.fit import COLUMNS, Fit, fit_kernels
 
 SIZES = COLUMNS[2:]  # positive numbers: m, n, k, time_us
@@ -30,22 +31,22 @@ def calibrated_profile(path: str, *, dirs: Sequence[str] = ()) -> str:
 
 def read_kernels(path: str) -> list[dict[str, str]]:
     """Rows of a CSV with the columns :data:`planner.measure.fit.COLUMNS`; sizes and times are positive numbers."""
-    source = Path(path)
-    if not source.is_file():
+    if is_missing(path):
         raise BadInputError(f"calibrate: file {path!r} does not exist")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"calibrate: {path}: not readable as UTF-8 text: {error}") from error
-    reader = csv.DictReader(text.splitlines())
-    missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+    header, cells = csv_rows(read_text(path, most=LARGEST_TABLE, where=f"calibrate: {path}"), path, COLUMNS)
+    missing = [c for c in COLUMNS if c not in header]
     if missing:
         raise BadInputError(f"{path}:1: no column {', '.join(missing)}; due: {', '.join(COLUMNS)}")
-    rows = [{c: (row[c] or "").strip() for c in COLUMNS} for row in reader]
+    rows, faults = [], []
+    for line, found in cells:
+        row = {name: cell.strip() for name, cell in zip(header, found, strict=False)}
+        if len(found) != len(header):
+            faults.append(f"{path}:{line}: {len(found)} cells, but the header has {len(header)}")
+        faults += [f"{path}:{line}: {c} {row[c]!r} is not a positive number" for c in SIZES
+                   if c in row and not _positive(row[c])]  # fmt: skip
+        rows.append({c: row.get(c, "") for c in COLUMNS})
     if not rows:
         raise BadInputError(f"{path}: a header and no rows")
-    faults = [f"{path}:{i}: {c} {row[c]!r} is not a positive number" for i, row in enumerate(rows, start=2)
-              for c in SIZES if not _positive(row[c])]  # fmt: skip
     if faults:
         raise BadInputError("; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else ""))
     return rows

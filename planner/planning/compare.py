@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, InternalError, PlannerError
 from planner.planning.plan import Plan, make_plan
 from planner.scenario.names import HardwareDirs
 
@@ -49,3 +49,5 @@ def _one(
         return Compared(name, make_plan(given, top=1, dirs=dirs, folder=folder, today=today))
     except PlannerError as error:
         return Compared(name, None, error)
+    except Exception as error:
+        return Compared(name, None, InternalError(f"{type(error).__name__}: {error}"))

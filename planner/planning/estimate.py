@@ -19,7 +19,9 @@ from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
 from planner.demand.passes import pieces
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, InternalError, PlannerError
+from planner.planning.assumptions import assumed_efficiencies
+from planner.planning.sanity import refuse_impossible
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
 from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
@@ -41,6 +43,8 @@ COLUMNS = (
     *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "starts", "bound", "usd_per_hour",
     "usd_per_million_tokens", "watts", "error",
 )  # fmt: skip
+# What every answer has more than nothing of; other figures may be zero.
+POSITIVE = tuple(c for c in RESULTS if c not in ("kv_cache_tokens", "kv_cache_sequences", "kv_pool_bytes"))
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
 
@@ -110,17 +114,24 @@ def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimat
 def estimate_rows(
     rows: Iterable[Mapping[str, object]], *, dirs: HardwareDirs = (), folder: str | None = None, today: date
 ) -> Iterable[dict[str, object]]:
-    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed."""
+    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed.
+
+    So does one that the planner itself fails at, whatever way; its error begins with ``internal error``.
+    """
     for row in rows:
-        labels = {k: row[k] for k in LABELS if k in row and k != "error"}
         try:
-            if UNREADABLE in row:
-                raise BadInputError(str(row[UNREADABLE]))
-            keys = {k: v for k, v in row.items() if k not in COLUMNS}
-            e = estimate_scenario(keys, dirs=dirs, folder=folder, today=today)
-            yield labels | e.row | {"error": ""}
-        except PlannerError as error:
-            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
+            yield _estimated(row, dirs=dirs, folder=folder, today=today)
+        except Exception as error:
+            fault = error if isinstance(error, PlannerError) else InternalError(f"{type(error).__name__}: {error}")
+            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(fault).split())}
+
+
+def _estimated(row: Mapping[str, object], *, dirs: HardwareDirs, folder: str | None, today: date) -> dict[str, object]:
+    if UNREADABLE in row:
+        raise BadInputError(str(row[UNREADABLE]))
+    labels = {k: row[k] for k in LABELS if k in row and k != "error"}
+    keys = {k: v for k, v in row.items() if k not in COLUMNS}
+    return labels | estimate_scenario(keys, dirs=dirs, folder=folder, today=today).row | {"error": ""}
 
 
 def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
@@ -248,12 +259,23 @@ def _finish(
         "watts": _known(float(rated_watts(cluster, cluster.devices))),
     }
     ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
-    assumed = list(resolved.assumed)
+    assumed = [*resolved.assumed, *assumed_efficiencies(resolved, time)]
     if price is not None:
         assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
     assumed.append(spread.basis)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
+    _refuse_impossible(said, results, time, memory)
     return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
+
+
+def _refuse_impossible(
+    said: Said, results: Mapping[str, object], time: Mapping[str, float], memory: Mapping[str, float]
+) -> None:
+    """No time, size or rate of an answer is anything but a positive number."""
+    whole = {k: v for k, v in results.items() if k in POSITIVE and isinstance(v, float | int)}
+    refuse_impossible(whole, said)
+    shown = {k: v for k, v in results.items() if k not in POSITIVE and isinstance(v, float)}
+    refuse_impossible({**shown, **time, **{f"memory.{k}": v for k, v in memory.items()}}, said, parts=True)
 
 
 def _known(value: float) -> float | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from planner.errors import BadInputError
 from planner.present.tables import plain
-from planner.scenario.keys import KEYS, UNREADABLE
 
 
 def check_writable(path: str) -> Path:
@@ -29,46 +28,6 @@ def write_text(path: str, text: str) -> None:
         target.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInputError(f"-o {path}: {error.strerror}") from error
-
-
-def read_scenarios(path: str) -> list[dict[str, Any]]:
-    """Rows of a CSV, or the list (or ``scenarios:``) of a YAML or JSON file."""
-    source = Path(path)
-    if not source.is_file():
-        raise BadInputError(f"--scenarios: file {path!r} does not exist")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"--scenarios {path}: not readable as UTF-8 text: {error}") from error
-    if source.suffix.lower() in (".yaml", ".yml", ".json"):
-        return _from_yaml(path, text)
-    return _from_csv(path, text)
-
-
-def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(text.splitlines())
-    names = [n.strip() for n in reader.fieldnames or []]
-    if not set(names) & set(KEYS):
-        raise BadInputError(f"{path}:1: no scenario key in the header; a few: {', '.join(list(KEYS)[:12])}")
-    reader.fieldnames = names
-    rows = []
-    for row in reader:
-        extra = row.pop(None, None)
-        rows.append({**row, UNREADABLE: "more cells than the header has"} if extra else row)
-    return rows
-
-
-def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
-    rows = loaded.get("scenarios") if isinstance(loaded, dict) else loaded
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
-        raise BadInputError(f"{path}: a list of scenarios is due, each a mapping of keys")
-    return rows
 
 
 def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:

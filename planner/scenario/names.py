@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from planner.catalogue.class_files import load_class
-from planner.catalogue.hardware import Accelerator, System
-from planner.catalogue.loader import resolve_hardware
-from planner.catalogue.models import known_as, load_model
+from planner.catalogue.loader import resolve_hardware, snapshot
+from planner.catalogue.models import known_as, load_model, model_files
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
 from planner.scenario.keys import Value
@@ -22,25 +21,28 @@ HardwareDirs = tuple[str, ...]
 AS_LISTED = Overrides()
 
 
-@lru_cache(maxsize=256)
-def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
-    """Accelerator and system of a hardware name, cached."""
-    return resolve_hardware(name, dirs or None)
-
-
-@lru_cache(maxsize=256)
 def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Overrides = AS_LISTED) -> Cluster:
     """Devices of a hardware name as a cluster, with the efficiency defaults of its class and the figures ``given``."""
-    chip, system = hardware(name, dirs)
+    return _cluster(name, devices, dirs, given, snapshot(dirs or None))
+
+
+@lru_cache(maxsize=256)
+def _cluster(name: str, devices: int, dirs: HardwareDirs, given: Overrides, _files: Hashable) -> Cluster:
+    """As above; the files that it is read from are part of what is remembered."""
+    chip, system = resolve_hardware(name, dirs or None)
     one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
     return replace(overridden(one, given), devices=devices)
 
 
-@lru_cache(maxsize=512)
 def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
-    """A model by id or path, compressed as asked, cached."""
+    """A model by id or path, compressed as asked."""
     if compression.startswith("student:"):
         name, compression = compression.removeprefix("student:"), "none"
+    return _model(name, folder, compression, model_files(name, folder))
+
+
+@lru_cache(maxsize=512)
+def _model(name: str, folder: str | None, compression: str, _files: Hashable) -> Model:
     return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
 
 

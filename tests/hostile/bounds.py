@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from judge import ANSWERED, MEMORY, REFUSED, SECONDS, child, command, fault
@@ -20,7 +21,7 @@ def _sparse(path: Path) -> None:
 def _bomb(path: Path) -> None:
     levels = "abcdefghijklmnop"
     text = "a: &a [x, x, x, x, x, x, x, x, x]\n"
-    text += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip(levels, levels[1:], strict=False))
+    text += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(levels))
     path.write_text(text)
 
 

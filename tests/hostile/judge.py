@@ -55,13 +55,21 @@ class Ended:
         return ""
 
 
-def child(work: Callable[[], None], folder: Path, *, out: int | None = None) -> Ended:
-    """Run ``work`` as the main program of a forked process, its output into files of ``folder`` (or ``out``)."""
+def child(
+    work: Callable[[], None], folder: Path, *, out: int | None = None, strike: tuple[float, int] | None = None
+) -> Ended:
+    """Run ``work`` as the main program of a forked process, its output into files of ``folder`` (or ``out``).
+
+    ``strike`` is the seconds after which a signal is sent, and the signal.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     pid = os.fork()
     if pid == 0:
         _become(work, folder, out)
+    if strike is not None:
+        time.sleep(strike[0])
+        os.kill(pid, strike[1])  # one that has ended waits to be asked how, so that the id is still its own
     _, status, used = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     out_text = (folder / "stdout").read_text(errors="replace") if out is None else ""
@@ -89,12 +97,12 @@ def _exit_code(work: Callable[[], None]) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException as error:
-        print(f"Traceback: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Traceback: {type(error).__name__}: {error}", file=sys.stderr)
         code = 1
     try:
         sys.stdout.flush()
     except OSError as error:
-        print(f"Exception ignored: {error}", file=sys.stderr)  # noqa: T201
+        print(f"Exception ignored: {error}", file=sys.stderr)
         code = 120
     sys.stderr.flush()
     return code

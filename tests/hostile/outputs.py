@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from judge import ANSWERED, REFUSED, child, command, fault
+from judge import ANSWERED, REFUSED, Ended, child, command, fault
 
 OLD = "the old file\n" * 40
 SCENARIOS = "id,model,hardware,task,devices,batch\n" + "".join(f"{i},gpt2,t4-16gb,decode,1,{i + 1}\n" for i in range(6))
@@ -23,6 +23,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("roofline", "gpt2", "t4-16gb", "--task", "decode", "-o", "out.svg"),
     ("estimate", "gpt2", "t4-16gb", "--task", "decode", "--figure", "out.png"),
 )
+KEPT = ("out.csv.partial", "out.json.partial")  # rows that were done, for the next run
+SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
 TROUBLE = ("none", "full", "full", "kill", "kill", "kill", "interrupt", "terminate", "gone", "locked")
 
 
@@ -54,53 +56,36 @@ def trial(draw: random.Random, folder: Path) -> str:
     arguments = draw.choice(COMMANDS)
     name = next(a for a in arguments if a.startswith("out."))
     due, seconds = _whole(arguments)
-    (folder / "in.csv").write_text(SCENARIOS)
-    target = folder / name
-    target.write_text(OLD)
+    place, talk = folder / "place", folder / "talk"
+    for made in (place, talk):
+        made.mkdir()
+    (place / "in.csv").write_text(SCENARIOS)
+    (place / name).write_text(OLD)
     trouble = draw.choice(TROUBLE)
-    moment = draw.uniform(0.001, 1.1 * seconds)
     size = draw.randint(1, max(len(due) - 1, 2))
 
     def before() -> None:
         if trouble == "full":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        elif trouble in ("kill", "interrupt", "terminate"):
-            which = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}[trouble]
-            _after(moment, which)
         elif trouble == "gone":
-            os.unlink(name)
-            os.rename(folder, folder.with_name("gone"))
+            shutil.rmtree(place)
         elif trouble == "locked":
-            os.unlink(name)
-            os.mkdir(name)
+            (place / name).unlink()
+            (place / name).mkdir()
 
-    outside = folder.with_name("talk")
-    outside.mkdir(exist_ok=True)
-    ended = child(_inside(folder, command(*arguments), before), outside)
-    return _judged(folder, target, ended, due, trouble)
-
-
-def _after(seconds: float, which: int) -> None:
-    """Send a signal to this process after a while, from a child of its own."""
-    parent = os.getpid()
-    if os.fork() == 0:
-        import time
-
-        time.sleep(seconds)
-        os.kill(parent, which)
-        os._exit(0)
+    strike = (draw.uniform(0.001, 1.1 * seconds), SIGNALS[trouble]) if trouble in SIGNALS else None
+    ended = child(_inside(place, command(*arguments), before), talk, strike=strike)
+    verdict = _judged(place / name, ended, due, trouble)
+    for made in (place, talk):
+        shutil.rmtree(made, ignore_errors=True)
+    return verdict
 
 
-def _judged(folder: Path, target: Path, ended: object, due: bytes, trouble: str) -> str:
-    gone = folder.with_name("gone")
-    if gone.exists():
-        shutil.rmtree(gone)
+def _judged(target: Path, ended: Ended, due: bytes, trouble: str) -> str:
     if ended.untidy:
         return fault(f"a traceback under {trouble}", ended.err)
     if trouble in ("gone", "locked"):
-        shutil.rmtree(folder)
-        folder.mkdir()
         return REFUSED if ended.code == 2 else fault(f"exit {ended.code} under {trouble}", ended.err)
     content = target.read_bytes() if target.exists() else b""
     if content not in (OLD.encode(), due):
@@ -110,9 +95,7 @@ def _judged(folder: Path, target: Path, ended: object, due: bytes, trouble: str)
     allowed = {"none": (0,), "full": (0, 2), "kill": (0, -9), "interrupt": (0, 130), "terminate": (0, 143)}[trouble]
     if ended.code not in allowed:
         return fault(f"exit {ended.code} under {trouble}", ended.err)
-    litter = [p.name for p in folder.iterdir() if p.name not in ("in.csv", target.name) and "partial" not in p.name]
+    litter = [p.name for p in target.parent.iterdir() if p.name not in ("in.csv", target.name, *KEPT)]
     if litter and trouble != "kill":
         return fault(f"litter under {trouble}", litter)
-    for p in folder.iterdir():
-        p.unlink()
     return ANSWERED if ended.code == 0 else REFUSED

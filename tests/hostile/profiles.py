@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -26,7 +27,7 @@ HOSTILE = (
     "", "~", "null", "true", "[]", "{}", "''", "9" * 30, "9" * 5000, "0x10", "1_000", "1e", "5.", "١٢",
 )  # fmt: skip
 # What `check` says of figures that are possible: they disagree, or nothing cites a source.
-REMARKS = ("(check ", "cited by nothing", "waived check", "is not the folder", "a multiple of devices_per_node")
+REMARKS = ("(check ", "cited by nothing", "waived check", "is not the folder", "no part of devices_per_node")
 NUMBER = re.compile(r"(?<![\w.\-])\d[\d.]*(?![\w.\-])")
 TASKS = (
     {"task": "train", "model": "gpt2", "devices": 8, "global_batch": 16, "seq_len": 512},
@@ -37,6 +38,8 @@ TASKS = (
 
 def trial(draw: random.Random, folder: Path) -> str:
     """One profile with one to three figures changed, checked and asked for an estimate."""
+    for kind in ("accelerators", "systems", "classes"):
+        shutil.rmtree(folder / kind, ignore_errors=True)
     chip, system, cls = draw.choice(BASES)
     files = {
         folder / "accelerators" / f"{chip}.yaml": ROOT / "hardware" / "accelerators" / f"{chip}.yaml",

@@ -1,8 +1,8 @@
 """Hostile inputs by the thousand: what a user, a disk or a reader can do to the planner, one kind at a time.
 
 ``python tests/hostile/run.py -n 20000`` runs every kind; ``python tests/hostile/run.py tables rows`` some. A trial is
-made from a seed, so that ``--seed 17 -n 1`` repeats the one that is named; its verdict is *answered*, *refused* (with an
-error of the product's own) or a fault. Exit 1 where any trial found a fault.
+made from a seed, so that ``--seed 17 -n 1`` repeats the one that is named; its verdict is *answered*, *refused* (with
+an error of the product's own) or a fault. Exit 1 where any trial found a fault.
 """
 
 from __future__ import annotations

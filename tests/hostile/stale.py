@@ -32,7 +32,7 @@ def trial(draw: random.Random, folder: Path) -> str:
         (place / "model").mkdir(parents=True, exist_ok=True)
         now[place] = _write(place, draw)
     _profile(folder / "hw", rate)
-    here = os.getcwd()
+    here = Path.cwd()
     try:
         for _ in range(draw.randint(2, 5)):
             place = draw.choice(places)

@@ -12,7 +12,7 @@ from pathlib import Path
 from judge import ANSWERED, REFUSED, fault
 
 from planner.errors import PlannerError
-from planner.present.export import read_scenarios
+from planner.present.scenario_file import read_scenarios
 from planner.scenario.keys import UNREADABLE
 
 TEXTS = (
@@ -44,7 +44,8 @@ def _csv(rows: list[dict[str, str]], columns: list[str], draw: random.Random, fo
         cells[0] = [*columns, draw.choice(columns)]
         cells[1:] = [[*c, "9"] for c in cells[1:]]
     out = io.StringIO()
-    quoting = draw.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    returns = any("\r" in cell for row in cells for cell in row)  # which Python's own writer leaves unquoted at times
+    quoting = draw.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)) if not returns else csv.QUOTE_ALL
     csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(cells)
     text = out.getvalue()
     if spoil == "unclosed":

@@ -91,7 +91,8 @@ def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> str
     from pathlib import Path
 
     from planner.planning.estimate import estimate_rows
-    from planner.present.export import check_writable, progress, read_scenarios
+    from planner.present.export import check_writable, progress
+    from planner.present.scenario_file import read_scenarios
 
     rows = read_scenarios(path)
     if output is not None:
