@@ -5,15 +5,13 @@ The verbs are the files of :mod:`planner.present.commands`.
 
 from __future__ import annotations
 
-import os
 import pkgutil
-import sys
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from planner.errors import PlannerError, nearest
+from planner.errors import LONGEST, PlannerError, internal, legible, nearest
 from planner.present import commands
 from planner.present.console import say
 
@@ -39,13 +37,8 @@ def root(version: Annotated[bool, typer.Option("--version", help="print the vers
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line; every error a user can cause is one clear line on stderr and an exit code."""
-    raise SystemExit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code: 0 ok, 1 infeasible, 2 bad input."""
+    """Run one command and return its exit code: 0 ok, 1 infeasible, 2 bad input, 3 a fault of the planner itself."""
     command = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="planner", standalone_mode=False)
@@ -59,19 +52,23 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as error:
         return int(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
+    except OSError as error:
+        say(f"planner: {error.filename or 'output'}: {error.strerror}")
+        return 2
     except Exception as error:
         # A usage error comes from click or from typer's own copy of it, by version; both can word themselves.
-        if not hasattr(error, "format_message"):
-            raise
-        say(f"planner: {_usage(error, arguments)}")
-        return 2
+        if hasattr(error, "format_message"):
+            say(f"planner: {_usage(error, arguments)}")
+            return 2
+        fault = internal(error)
+        say(f"planner: {fault}")
+        return fault.exit_code
 
 
 def _usage(error: Any, arguments: list[str]) -> str:
     """A usage error in one line, with the nearest flags or verbs."""
-    text = " ".join(str(error.format_message()).split()).rstrip(".")
+    text = legible(" ".join(str(error.format_message()).split()).rstrip("."), most=LONGEST)
     context = getattr(error, "ctx", None)
     if context is not None:
         flags = [o for p in context.command.params for o in getattr(p, "opts", []) if o.startswith("--")]

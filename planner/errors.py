@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 LONGEST = 1000  # characters of an error; what was given may be longer
 LONGEST_NAME = 100  # characters of a name that are compared with those that are known
-MOST_FAULTS = 100  # of a file that are told together
+MOST_FAULTS = 40  # of a file that are told together
 
 
 def legible(text: str, *, most: int = 0) -> str:
@@ -59,6 +60,15 @@ class InternalError(PlannerError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"internal error: {message}; please report this")
+
+
+def internal(error: Exception) -> PlannerError:
+    """An exception that nobody meant, as the planner's own: what it says and where in the planner it was raised."""
+    if isinstance(error, PlannerError):
+        return error
+    own = [f for f in traceback.extract_tb(error.__traceback__) if "planner" in f.filename]
+    place = f" at {own[-1].filename.rpartition('planner/')[2]}:{own[-1].lineno}" if own else ""
+    return InternalError(f"{type(error).__name__}{place}: {error}")
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:

@@ -83,7 +83,7 @@ def test_the_wheel_works_where_it_is_unpacked(unpacked: Path, tmp_path: Path) ->
 
 def test_the_command_is_declared(unpacked: Path) -> None:
     entry = (unpacked / "roofline_planner-0.1.0.dist-info" / "entry_points.txt").read_text()
-    assert "planner = planner.cli:main" in entry
+    assert "planner = planner.__main__:main" in entry
     assert (unpacked / "roofline_planner-0.1.0.dist-info" / "licenses" / "LICENSE").is_file()
 
 

@@ -92,10 +92,12 @@ def csv_rows(text: str, where: Path | str, known: Collection[str]) -> tuple[list
     cut = _cut(text, where, delimiter)
     line, first = next(cut, (1, []))
     header = _header(first)
+    seen: set[str] = set()
     for i, name in enumerate(header):
-        if not name or name in header[:i]:
+        if not name or name in seen:
             raise BadInputError(f"{where}:{line}: " + (f"column {_word(name)} stands twice" if name else
                                                        f"column {i + 1} has no name"))  # fmt: skip
+        seen.add(name)
     return header, [(at, _without_blanks(cells, len(header))) for at, cells in cut]
 
 

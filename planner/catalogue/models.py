@@ -22,7 +22,7 @@ from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
-from planner.errors import BadInputError, CatalogueError, nearest, unknown
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, nearest, unknown
 from planner.files import Stamp, is_file, is_folder, is_missing, read_text, stamp
 
 FOLDER = Path(__file__).parent / "models"
@@ -196,10 +196,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 def _from_planner_file(path: Path, class_name: str | None) -> Model:
     values, lines = _read(path)
     allowed = HEADER_KEYS if "config" in values else (*HEADER_KEYS[:-1], *NATIVE_KEYS)
-    faults = []
+    faults: list[str] = []
     for key in values:
-        if key not in allowed:
-            close = nearest(str(key), allowed) or list(allowed)
+        if key not in allowed and len(faults) <= MOST_FAULTS:
+            close = nearest(str(key), allowed) or allowed[:12]
             faults.append(f"{path}:{lines.get(str(key), 1)}: unknown key {key!r}; nearest: {', '.join(close)}")
     faults += _header_faults(path, values, lines)
     if faults:

@@ -17,7 +17,7 @@ import yaml
 
 from planner.catalogue.documents import yaml_node
 from planner.catalogue.hardware import Provenance
-from planner.errors import BadInputError, CatalogueError, nearest
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, nearest
 from planner.files import read_text
 from planner.units import format_quantity, parse_quantity
 
@@ -204,7 +204,7 @@ def _section(node: yaml.Node, fields: tuple[Field, ...], document: Document, whe
     for name, (key, value) in pairs.items():
         if name in known:
             values[name] = _read(value, known[name], document, f"{where}{name}")
-        else:
+        elif len(document.faults) <= MOST_FAULTS:
             close = nearest(name, known)
             hint = f"nearest: {', '.join(close)}" if close else f"allowed: {', '.join(known)}"
             document.fault(key, f"unknown key {where + name!r}; {hint}")

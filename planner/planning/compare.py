@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from planner.errors import BadInputError, InternalError, PlannerError
+from planner.errors import BadInputError, PlannerError, internal
 from planner.planning.plan import Plan, make_plan
 from planner.scenario.names import HardwareDirs
 
@@ -47,7 +47,5 @@ def _one(
 ) -> Compared:  # fmt: skip
     try:
         return Compared(name, make_plan(given, top=1, dirs=dirs, folder=folder, today=today))
-    except PlannerError as error:
-        return Compared(name, None, error)
     except Exception as error:
-        return Compared(name, None, InternalError(f"{type(error).__name__}: {error}"))
+        return Compared(name, None, internal(error))

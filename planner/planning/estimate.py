@@ -19,7 +19,7 @@ from planner.cost.training import training_step
 from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
 from planner.demand.passes import pieces
-from planner.errors import BadInputError, InternalError, PlannerError
+from planner.errors import BadInputError, internal
 from planner.planning.assumptions import assumed_efficiencies
 from planner.planning.sanity import refuse_impossible
 from planner.planning.uncertainty import Interval, interval
@@ -122,8 +122,8 @@ def estimate_rows(
         try:
             yield _estimated(row, dirs=dirs, folder=folder, today=today)
         except Exception as error:
-            fault = error if isinstance(error, PlannerError) else InternalError(f"{type(error).__name__}: {error}")
-            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(fault).split())}
+            told = " ".join(str(internal(error)).split())
+            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": told}
 
 
 def _estimated(row: Mapping[str, object], *, dirs: HardwareDirs, folder: str | None, today: date) -> dict[str, object]:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from judge import ANSWERED, MEMORY, REFUSED, SECONDS, child, command, fault
+from judge import ANSWERED, MEMORY, REFUSED, SECONDS, child, command, fault, warm
 
-LONGEST = 4000  # characters of an error
+LONGEST = 20_000  # characters of an error
 
 
 def _sparse(path: Path) -> None:
@@ -144,7 +144,7 @@ def _judged(ended: object, what: str) -> str:
         return fault(f"a traceback: {what}", ended.err[-300:])
     if ended.seconds > SECONDS:
         return fault(f"{ended.seconds:.0f} s: {what}", said)
-    if ended.memory > MEMORY - 90 * 2**20:  # the parent holds what every command imports
+    if ended.memory > MEMORY - 80 * 2**20:  # what every command imports is the parent's
         return fault(f"{ended.memory >> 20} MiB: {what}", said)
     if any(ord(c) < 32 and c not in "\n\t" for c in ended.err + ended.out):
         return fault(f"control characters: {what}", said)
@@ -155,3 +155,8 @@ def _judged(ended: object, what: str) -> str:
     if ended.code in (1, 2) and said:
         return REFUSED
     return fault(f"exit {ended.code}: {what}", said)
+
+
+def prepare(_: Path) -> None:
+    """Every trial is a forked child."""
+    warm()

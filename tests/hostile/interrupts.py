@@ -11,8 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-from judge import ANSWERED, child, command, fault
+from judge import ANSWERED, child, command, fault, warm
 from outputs import SCENARIOS
+
+import planner.__main__ as entry
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("estimate", "gpt2", "t4-16gb", "--task", "decode"),
@@ -38,16 +40,15 @@ def trial(draw: random.Random, folder: Path) -> str:
 
 
 def _interrupted(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> str:
-    moment = draw.uniform(0.0005, 0.08)
-    run = command(*arguments)
+    """The moment counts from when the entry point has prepared itself, which is its first act."""
+    moment = draw.choice((draw.uniform(1e-6, 1e-3), draw.uniform(1e-6, 0.03), draw.uniform(1e-6, 0.3)))
+    guard = entry._guard
 
     def work() -> None:
         os.chdir(folder)
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        ready = command  # the entry point guards itself first; the moment counts from there
-        del ready
-        signal.setitimer(signal.ITIMER_REAL, moment, 0.0)
-        run()
+        entry._guard = lambda: (guard(), signal.setitimer(signal.ITIMER_REAL, moment, 0.0))
+        command(*arguments)()
 
     ended = child(work, folder)
     if ended.untidy:
@@ -96,8 +97,7 @@ def _closed(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> st
 
 def _fresh(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> str:
     """An interpreter of its own, interrupted once the package's first line has run."""
-    code = "import planner, os; os.write(2, b'up\\n'); import sys; from planner.{} import main; main()"
-    code = code.format("__main__" if (Path(__file__).parents[2] / "planner" / "__main__.py").exists() else "cli")
+    code = "import planner.__main__ as p, os; p._guard(); os.write(2, b'up\\n'); p.main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -110,3 +110,8 @@ def _fresh(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> str
         return fault("a traceback in a fresh process", err.decode()[-300:])
     usual = 2 if "nothing-like-it" in arguments else 0
     return ANSWERED if process.returncode in (130, usual) else fault(f"exit {process.returncode} in a fresh process")
+
+
+def prepare(_: Path) -> None:
+    """Every trial is a forked child."""
+    warm()

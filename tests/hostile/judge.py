@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import math
 import os
 import resource
@@ -9,9 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-
-from planner.catalogue import loader
 
 ANSWERED, REFUSED = "answered", "refused"
 SECONDS, MEMORY = 2.0, 200 * 2**20  # within which a command refuses what it cannot read
@@ -113,16 +115,20 @@ def command(*arguments: object) -> Callable[[], None]:
 
     def work() -> None:
         sys.argv = ["planner", *(str(a) for a in arguments)]
-        try:
-            from planner.__main__ import main
-        except ImportError:
-            from planner.cli import main
+        from planner.__main__ import main
+
         main()
 
     return work
 
 
-def without_built_in(folder: Path) -> None:
-    """Leave the built-in catalogue out, so that a trial reads its own files only."""
-    folder.mkdir(parents=True, exist_ok=True)
-    loader.built_in = lambda: folder
+def warm() -> None:
+    """Import what commands do, so that a forked child need not, and keep the collector off what all children share."""
+    for name in ("planner.cli", "planner.present.figures", "planner.planning.compare", "planner.measure.profile",
+                 "planner.catalogue.check", "planner.present.resume", "rich.table", "rich.console"):  # fmt: skip
+        import_module(name)
+    from planner.cli import run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(["roofline", "gpt2", "t4-16gb", "--task", "decode"])
+    gc.freeze()

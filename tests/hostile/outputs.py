@@ -11,7 +11,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from judge import ANSWERED, REFUSED, Ended, child, command, fault
+from judge import ANSWERED, REFUSED, Ended, child, command, fault, warm
+
+import planner.__main__ as entry
 
 OLD = "the old file\n" * 40
 SCENARIOS = "id,model,hardware,task,devices,batch\n" + "".join(f"{i},gpt2,t4-16gb,decode,1,{i + 1}\n" for i in range(6))
@@ -65,6 +67,7 @@ def trial(draw: random.Random, folder: Path) -> str:
     size = draw.randint(1, max(len(due) - 1, 2))
 
     def before() -> None:
+        entry._guard()  # what a process does first, and a signal must not come before
         if trouble == "full":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -99,3 +102,8 @@ def _judged(target: Path, ended: Ended, due: bytes, trouble: str) -> str:
     if litter and trouble != "kill":
         return fault(f"litter under {trouble}", litter)
     return ANSWERED if ended.code == 0 else REFUSED
+
+
+def prepare(_: Path) -> None:
+    """Every trial is a forked child."""
+    warm()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.errors import BadInputError, InfeasibleError
+from planner.errors import BadInputError, InfeasibleError, InternalError
 from planner.present.console import (
     HARDWARE_HELP,
     MODEL_HELP,
@@ -47,7 +47,10 @@ def estimate(
         return
     if model is not None or scenario:
         raise BadInputError("--scenarios: takes its keys from the file; leave MODEL, HARDWARE and the flags out")
-    put(_file(scenarios, output, fmt, dirs))
+    text, fault = _file(scenarios, output, fmt, dirs)
+    put(text)
+    if fault:
+        raise InternalError(fault)
 
 
 def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
@@ -85,23 +88,37 @@ def _draw(e: Estimate, path: str) -> str:
     return str(save(memory_figure({layout_text(e): e.memory}, capacity=e.capacity, **titles(e)), path))
 
 
-def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> str:
-    """A file of scenarios in, a row each out, in order; bad rows carry their error."""
-    from datetime import date
+def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
+    """A file of scenarios in, a row each out, in order; bad rows carry their error. Beside the text, how many rows the
+    planner itself failed at."""
     from pathlib import Path
 
-    from planner.planning.estimate import estimate_rows
     from planner.present.export import check_writable, progress
     from planner.present.scenario_file import read_scenarios
 
     rows = read_scenarios(path)
     if output is not None:
         check_writable(output)
-    results = estimate_rows(rows, dirs=dirs, folder=str(Path(path).resolve().parent), today=date.today())
-    done = list(progress(results, len(rows), "estimating"))
+    done = list(progress(_estimated(rows, output, dirs, str(Path(path).resolve().parent)), len(rows), "estimating"))
     failed = sum(bool(r["error"]) for r in done)
     say(f"{len(done) - failed} of {len(done)} scenarios estimated" + (f", {failed} with an error" if failed else ""))
-    return _answered(done, _columns([*rows, *done]), output, fmt)
+    crashed = sum(str(r["error"]).startswith("internal error") for r in done)
+    return _answered(done, _columns([*rows, *done]), output, fmt), f"in {crashed} rows" if crashed else ""
+
+
+def _estimated(
+    rows: Sequence[Mapping[str, Any]], output: str | None, dirs: tuple[str, ...], folder: str
+) -> Iterable[Mapping[str, Any]]:
+    """Answers as they come; where they go to a file, those of a run that was cut short are taken up."""
+    from datetime import date
+
+    from planner.planning.estimate import estimate_rows
+    from planner.present.resume import resumed
+
+    def estimated(some: Iterable[Mapping[str, object]]) -> Iterable[Mapping[str, object]]:
+        return estimate_rows(some, dirs=dirs, folder=folder, today=date.today())
+
+    return estimated(rows) if output is None else resumed(rows, output, estimated, dirs=dirs, folder=folder)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -115,12 +132,10 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _answered(done: Sequence[Mapping[str, Any]], columns: Sequence[str], output: str | None, fmt: str) -> str:
     """The rows as text, or a line that says where they were written."""
-    from planner.present.export import write_csv, write_text
+    from planner.present.export import write_text
+    from planner.present.resume import finished
     from planner.present.tables import render, to_csv, to_json
 
-    if output is not None and fmt in ("csv", "table"):
-        write_csv(output, done, columns)
-        return f"{output}: {len(done)} rows"
     if fmt == "json":
         text = to_json([{"id": i, **r} for i, r in enumerate(done)])
     else:
@@ -128,4 +143,5 @@ def _answered(done: Sequence[Mapping[str, Any]], columns: Sequence[str], output:
     if output is None:
         return text
     write_text(output, text)
+    finished(output)
     return f"{output}: {len(done)} rows"
