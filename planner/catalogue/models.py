@@ -22,7 +22,7 @@ from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
-from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, nearest, unknown
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, legible, nearest, unknown
 from planner.files import Stamp, is_file, is_folder, is_missing, read_text, stamp
 
 FOLDER = Path(__file__).parent / "models"
@@ -39,6 +39,7 @@ HEADER_KEYS = (
 _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 # Files that AutoGPTQ, AutoAWQ and ModelOpt write beside config.json.
 QUANTISERS_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+LONGEST_TEXT = 500  # characters of a name or a note that are shown
 _PATH_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -154,6 +155,17 @@ def _catalogued(model_id: str, class_name: str | None) -> Model:
 
 
 def _from_path(path: Path, class_name: str | None) -> Model:
+    """A model of a file of the user's, whose names can be shown whatever stands in them."""
+    m = _read_path(path, class_name)
+    return replace(m, id=_shown(m.id), name=_shown(m.name), source=_shown(m.source), notes=tuple(map(_shown, m.notes)),
+                   assumed=tuple(map(_shown, m.assumed)))  # fmt: skip
+
+
+def _shown(text: str) -> str:
+    return legible(text, most=LONGEST_TEXT)
+
+
+def _read_path(path: Path, class_name: str | None) -> Model:
     if is_folder(path):
         path = path / "config.json"
     if is_missing(path):

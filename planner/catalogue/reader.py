@@ -17,10 +17,11 @@ import yaml
 
 from planner.catalogue.documents import yaml_node
 from planner.catalogue.hardware import Provenance
-from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, nearest
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, legible, nearest
 from planner.files import read_text
 from planner.units import format_quantity, parse_quantity
 
+LONGEST_TEXT = 4000  # characters of a text of a profile
 BASES = ("measured", "datasheet", "derived", "assumed")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DUE = {
@@ -278,6 +279,10 @@ def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any
     tag, text = node.tag.removeprefix(_TAG), str(node.value)
     if spec.kind in ("quantity", "integer", "number"):
         return _number(node, tag, text, spec, document, where)
+    if spec.kind in ("text", "source") and (len(text) > LONGEST_TEXT or not text.isprintable()):
+        document.fault(node, f"{where}: {legible(text, most=60)!r} is longer than {LONGEST_TEXT:,} characters or holds "
+                             "characters that cannot be printed")  # fmt: skip
+        return None
     if spec.kind in ("text", "source") and tag in ("str", "int", "float"):
         return text if spec.kind == "text" else document.source(text, node)
     if spec.kind == "flag" and tag == "bool":

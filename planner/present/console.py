@@ -11,6 +11,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from planner.errors import legible
+
 MODEL_HELP, HARDWARE_HELP = "model id, config.json or YAML", "system or accelerator id"
 
 
@@ -21,6 +23,7 @@ def _known_format(name: str) -> str:
 
 
 Format = Annotated[str, typer.Option("--format", help="table, csv, json or markdown", callback=_known_format)]
+SafeCsv = Annotated[bool, typer.Option("--safe-csv", help="in CSV, an apostrophe before what looks like a formula")]
 Dirs = Annotated[list[str] | None, typer.Option("--hardware-dir", help="folder of your own hardware profiles")]
 Output = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of stdout")]
 ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
@@ -71,8 +74,8 @@ def named(model: str | None, hardware: str | None, scenario: Mapping[str, Any] |
 
 
 def say(text: str) -> None:
-    """Talk, to stderr."""
-    typer.echo(text, err=True)
+    """Talk, to stderr; what a user's names hold that no terminal should obey is escaped."""
+    typer.echo("\n".join(legible(line) for line in text.split("\n")), err=True)
 
 
 def put(text: str, output: str | None = None) -> None:
@@ -98,4 +101,4 @@ def looks(fmt: str, title: str = "") -> dict[str, Any]:
 
 def assumed_lines(notes: Sequence[str]) -> list[str]:
     """What was assumed, a line each, under a heading."""
-    return ["Assumed:", *(f"  {n}" for n in notes)] if notes else []
+    return ["Assumed:", *(f"  {legible(n)}" for n in notes)] if notes else []

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from planner.errors import unknown
+from planner.errors import legible, unknown
 from planner.units import format_gib, format_quantity
 
 FORMATS = ("table", "csv", "json", "markdown")
@@ -48,15 +48,23 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(k for r in rows for k in r))
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
-    """Rows as CSV, missing cells empty."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None, *, safe: bool = False) -> str:
+    """Rows as CSV, missing cells empty; ``safe`` puts an apostrophe before text that a spreadsheet would run."""
     names = list(columns or columns_of(rows))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for r in rows:
-        writer.writerow({k: "" if plain(r.get(k)) is None else plain(r[k]) for k in names})
+        writer.writerow({k: _cell(plain(r.get(k)), safe) for k in names})
     return out.getvalue()
+
+
+def _cell(value: Any, safe: bool) -> Any:
+    """A cell of a CSV. Spreadsheets take text that begins so for a formula
+    (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    if safe and isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def to_markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
@@ -104,7 +112,7 @@ def display(column: str, value: Any) -> str:
         if isinstance(value, int):
             return f"{value:,}" if abs(value) >= 10_000 else str(value)
         return f"{value:,.4g}"
-    return str(value)
+    return legible(str(value))
 
 
 def heading(column: str) -> str:

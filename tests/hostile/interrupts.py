@@ -31,7 +31,7 @@ FRESH = 0.01  # of the trials start an interpreter, whose imports are interrupte
 def trial(draw: random.Random, folder: Path) -> str:
     """A command that is interrupted or loses its reader."""
     (folder / "in.csv").write_text(SCENARIOS)
-    arguments = draw.choice(COMMANDS)
+    arguments = draw.choices(COMMANDS, weights=(6, 6, 3, 3, 1, 6, 6))[0]
     if draw.random() < FRESH:
         return _fresh(draw, folder, arguments)
     if draw.random() < 0.5:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import io
 import math
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+
+import planner.__main__ as entry
 
 ANSWERED, REFUSED = "answered", "refused"
 SECONDS, MEMORY = 2.0, 200 * 2**20  # within which a command refuses what it cannot read
@@ -66,9 +70,15 @@ def child(
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
+    (folder / "stdout").write_text("")
+    reader, talk = os.pipe()  # which no limit on the size of files cuts short
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     pid = os.fork()
     if pid == 0:
-        _become(work, folder, out)
+        entry._guard()  # what a process does first; a signal that comes before waits
+        _become(work, folder, out, talk)
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    os.close(talk)
     if strike is not None:
         time.sleep(strike[0])
         os.kill(pid, strike[1])  # one that has ended waits to be asked how, so that the id is still its own
@@ -76,16 +86,18 @@ def child(
     code = os.waitstatus_to_exitcode(status)
     out_text = (folder / "stdout").read_text(errors="replace") if out is None else ""
     grown = max(used.ru_maxrss - before, 0) * 1024
-    return Ended(code, out_text, (folder / "stderr").read_text(errors="replace"), time.perf_counter() - start, grown)
+    seconds = time.perf_counter() - start
+    with os.fdopen(reader, "rb") as said:
+        return Ended(code, out_text, said.read(2**20).decode(errors="replace"), seconds, grown)
 
 
-def _become(work: Callable[[], None], folder: Path, out: int | None) -> None:
+def _become(work: Callable[[], None], folder: Path, out: int | None, talk: int) -> None:
     """The child: ends like an interpreter does, with a traceback where an exception is left and a flush at the end."""
     code = 1
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        os.dup2(os.open(folder / "stdout", flags) if out is None else out, 1)
-        os.dup2(os.open(folder / "stderr", flags), 2)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        os.dup2(os.open(folder / "stdout", os.O_WRONLY | os.O_TRUNC) if out is None else out, 1)
+        os.dup2(talk, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         code = _exit_code(work)
     finally:
@@ -127,8 +139,11 @@ def warm() -> None:
     for name in ("planner.cli", "planner.present.figures", "planner.planning.compare", "planner.measure.profile",
                  "planner.catalogue.check", "planner.present.resume", "rich.table", "rich.console"):  # fmt: skip
         import_module(name)
+    import typer.main
+
     from planner.cli import run
 
+    typer.main.get_command = functools.cache(typer.main.get_command)  # the flags of all verbs, made once
     with contextlib.redirect_stdout(io.StringIO()):
         run(["roofline", "gpt2", "t4-16gb", "--task", "decode"])
     gc.freeze()

@@ -14,6 +14,7 @@ from planner.present.console import (
     Dirs,
     Format,
     Output,
+    SafeCsv,
     assumed_lines,
     looks,
     named,
@@ -34,26 +35,27 @@ def estimate(
     output: Output = None,
     figure: Annotated[str | None, typer.Option("--figure", help="draw memory or waterfall figure to this file")] = None,
     fmt: Format = "table",
+    safe_csv: SafeCsv = False,
     hardware_dir: Dirs = None,
     scenario: dict[str, Any] | None = None,
 ) -> None:
     """Estimate one layout, or a file of scenarios."""
     dirs = tuple(hardware_dir or ())
     if scenarios is None:
-        text, fault = _one(named(model, hardware, scenario), figure, fmt, dirs)
+        text, fault = _one(named(model, hardware, scenario), figure, fmt, dirs, safe_csv)
         put(text, output)
         if fault:
             raise InfeasibleError(fault)
         return
     if model is not None or scenario:
         raise BadInputError("--scenarios: takes its keys from the file; leave MODEL, HARDWARE and the flags out")
-    text, fault = _file(scenarios, output, fmt, dirs)
+    text, fault = _file(scenarios, output, fmt, dirs, safe_csv)
     put(text)
     if fault:
         raise InternalError(fault)
 
 
-def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
+def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...], safe: bool) -> tuple[str, str]:
     """The answer, and why the engine does not start where it does not."""
     from datetime import date
 
@@ -68,7 +70,7 @@ def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str
     if fmt == "json":
         return to_json([{"id": e.inputs["model"], **estimate_json(e)}]), fault
     if fmt == "csv":
-        return to_csv([e.row | {"error": ""}]), fault
+        return to_csv([e.row | {"error": ""}], safe=safe), fault
     return "\n".join([
         answer(e), "", render(time_rows(e), fmt, **looks(fmt, "Time")), "",
         render(memory_rows(e), fmt, **looks(fmt, "Memory of the fullest device")), "", *assumed_lines(e.assumed),
@@ -88,7 +90,7 @@ def _draw(e: Estimate, path: str) -> str:
     return str(save(memory_figure({layout_text(e): e.memory}, capacity=e.capacity, **titles(e)), path))
 
 
-def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
+def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...], safe: bool) -> tuple[str, str]:
     """A file of scenarios in, a row each out, in order; bad rows carry their error. Beside the text, how many rows the
     planner itself failed at."""
     from pathlib import Path
@@ -103,7 +105,7 @@ def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> tup
     failed = sum(bool(r["error"]) for r in done)
     say(f"{len(done) - failed} of {len(done)} scenarios estimated" + (f", {failed} with an error" if failed else ""))
     crashed = sum(str(r["error"]).startswith("internal error") for r in done)
-    return _answered(done, _columns([*rows, *done]), output, fmt), f"in {crashed} rows" if crashed else ""
+    return _answered(done, _columns([*rows, *done]), output, fmt, safe), f"in {crashed} rows" if crashed else ""
 
 
 def _estimated(
@@ -130,7 +132,9 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*[k for k in KEYS if k in inputs], *[k for k in inputs if k not in KEYS], *COLUMNS]
 
 
-def _answered(done: Sequence[Mapping[str, Any]], columns: Sequence[str], output: str | None, fmt: str) -> str:
+def _answered(
+    done: Sequence[Mapping[str, Any]], columns: Sequence[str], output: str | None, fmt: str, safe: bool
+) -> str:
     """The rows as text, or a line that says where they were written."""
     from planner.present.export import write_text
     from planner.present.resume import finished
@@ -139,7 +143,7 @@ def _answered(done: Sequence[Mapping[str, Any]], columns: Sequence[str], output:
     if fmt == "json":
         text = to_json([{"id": i, **r} for i, r in enumerate(done)])
     else:
-        text = to_csv(done, columns).rstrip("\n") if fmt in ("csv", "table") else render(done, fmt, columns)
+        text = to_csv(done, columns, safe=safe).rstrip("\n") if fmt in ("csv", "table") else render(done, fmt, columns)
     if output is None:
         return text
     write_text(output, text)

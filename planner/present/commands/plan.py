@@ -13,6 +13,7 @@ from planner.present.console import (
     HardwareArgument,
     ModelArgument,
     Output,
+    SafeCsv,
     assumed_lines,
     looks,
     named,
@@ -34,6 +35,7 @@ def plan(
     top: Annotated[int, typer.Option("--top", min=1, max=1000, help="rows to show")] = 10,
     output: Output = None,
     fmt: Format = "table",
+    safe_csv: SafeCsv = False,
     hardware_dir: Dirs = None,
     scenario: dict[str, Any] | None = None,
 ) -> None:
@@ -47,21 +49,21 @@ def plan(
     with searching() as report:
         found = make_plan(named(model, hardware, scenario), compress=compress, top=top,
                           dirs=tuple(hardware_dir or ()), today=date.today(), progress=report)  # fmt: skip
-    text = _text(found, fmt)
+    text = _text(found, fmt, safe_csv)
     if text:
         put(text, output)
     if found.best is None:
         raise InfeasibleError(infeasible(found))
 
 
-def _text(found: Plan, fmt: str) -> str:
+def _text(found: Plan, fmt: str, safe: bool) -> str:
     from planner.present import plans
     from planner.present.tables import render, to_csv, to_json
 
     if fmt == "json":
         return to_json(plans.plan_json(found))
     if fmt == "csv":
-        return to_csv(plans.plan_rows(found.rows)) if found.rows else ""
+        return to_csv(plans.plan_rows(found.rows), safe=safe) if found.rows else ""
     others = plans.alternative_rows(found)
     parts = _best(found, fmt)
     if others:
