@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).with_name("hostile")))
 
-from planner.catalogue import loader
+from planner.catalogue import engines, loader
 from planner.catalogue.documents import csv_rows, json_values, yaml_values
-from planner.errors import BadInputError, InternalError, legible
+from planner.errors import BadInputError, CatalogueError, InternalError, legible
 from planner.files import read_text, replacing
 from planner.planning import estimate as planning
 from planner.planning.sanity import refuse_impossible
 
 SEEDS = st.integers(0, 2**32)
-FAST = {"profiles": 150, "stale": 40, "tables": 600, "rows": 120, "outputs": 12, "bounds": 25, "interrupts": 15}
+FAST = {"profiles": 150, "configs": 100, "stale": 40, "tables": 600, "rows": 120, "outputs": 12, "bounds": 25,
+        "interrupts": 15}  # fmt: skip
 
 
 @pytest.fixture
@@ -138,6 +139,29 @@ def test_every_assumed_efficiency_is_listed(cli: Cli) -> None:
            "optimizer reaches", "collectives over scale_out links reach of the bandwidth: all_gather 80%")  # fmt: skip
     assert all(words in shown for words in due)
     assert "matmul reaches 75%" not in shown.replace("grouped_matmul", "")  # bf16 matmuls were measured
+
+
+def test_two_names_of_the_hardware_that_differ_are_refused(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("model,hardware,accelerator,task\n" + "".join(
+        f"gpt2,dgx-h100,{a},decode\n" for a in ("A100-SXM4-80GB", "h100-sxm5-80gb", "our new box", "")))  # fmt: skip
+    errors = [r["error"] for r in json.loads(cli("estimate", "--scenarios", path, "--format", "json").out)]
+    assert "a100-sxm4-80gb given beside hardware dgx-h100, which is of h100-sxm5-80gb" in errors[0]
+    assert not any(errors[1:])
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("step_overhead: 250 us", "step_overhead: -250 us"), ("fraction: 0.92", "fraction: 92"),
+    ("fraction: 0.92", "fraction: .nan"), ("share_of: device", "share_of: devices"),
+    ("allocates: pool", "alocates: pool"), ("token_budget: 8192", "token_budget: 0"), ("workspace: 0.14 GiB", "workspace: 0.14"),
+])  # fmt: skip
+def test_an_engine_that_cannot_be_is_refused_with_its_line(tmp_path: Path, old: str, new: str) -> None:
+    text = engines.FILE.read_text()
+    assert old in text
+    path = tmp_path / "engines.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(CatalogueError, match=rf"engines.yaml:{text[: text.index(old)].count(chr(10)) + 1}: |missing"):
+        engines.read_engines(path)
 
 
 # Files

@@ -86,16 +86,23 @@ def check_hardware(dirs: loader.Dirs = None) -> list[str]:
     """Every fault of every accelerator and system file, as ``file:line: message``, sorted."""
     faults: list[str] = list(loader.alias_clashes(dirs))
     accelerators, systems = loader.entries("accelerators", dirs), loader.entries("systems", dirs)
-    for entry in accelerators.values():
+    for entry in _own(accelerators, dirs):
         values, document = read_document(entry.path, ACCELERATOR_FIELDS)
         faults += document.faults or [*_accelerator(values, document, systems)]
-    for entry in systems.values():
+    for entry in _own(systems, dirs):
         values, document = read_document(entry.path, SYSTEM_FIELDS)
         faults += document.faults or [*_system(values, document, accelerators)]
-    for entry in loader.entries("classes", dirs).values():
+    for entry in _own(loader.entries("classes", dirs), dirs):
         values, document = read_document(entry.path, CLASS_FIELDS)
         faults += document.faults or [*_class(values, document)]
     return sorted([*faults, *_unknown_files(dirs)])
+
+
+def _own(entries: Mapping[str, loader.Entry], dirs: loader.Dirs) -> Iterator[loader.Entry]:
+    """The files to check: those of the folders, whose neighbours in the built-in catalogue are not read again."""
+    ours = loader.built_in()
+    whole = not dirs or any(Path(folder).resolve() == ours for folder in dirs)
+    return (e for e in entries.values() if whole or ours not in e.path.parents)
 
 
 def _class(values: Values, document: Document) -> Iterator[str]:

@@ -26,7 +26,7 @@ from planner.planning.sanity import refuse_impossible
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
 from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
-from planner.scenario.names import HardwareDirs
+from planner.scenario.names import HardwareDirs, refuse_other_chip
 from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
@@ -102,6 +102,7 @@ def estimate_scenario(
     """
     scenario = parse_scenario(given, where=where)
     resolved, x = resolve(scenario, dirs=dirs, folder=folder)
+    refuse_other_chip(given, resolved.cluster.accelerator.id, dirs)
     return estimate_resolved(resolved, x, today=today)
 
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from planner.catalogue.class_files import load_class
-from planner.catalogue.loader import resolve_hardware, snapshot
+from planner.catalogue.loader import load_accelerator, resolve_hardware, snapshot
 from planner.catalogue.models import known_as, load_model, model_files
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
-from planner.scenario.keys import Value
+from planner.errors import BadInputError
+from planner.scenario.keys import Value, is_missing
 from planner.scenario.stored import model_name
 from planner.supply.cluster import Cluster
 from planner.supply.overrides import Overrides, overridden
@@ -52,3 +53,23 @@ def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]
     if compression.startswith("student:"):
         compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
     return {"model": known_as(model_name(given), folder), "compression": compression}
+
+
+def refuse_other_chip(given: Mapping[str, object], chip: str, dirs: HardwareDirs) -> None:
+    """Refuse an ``accelerator`` beside the hardware that is another chip than the hardware's ``chip``; one that is the
+    name of none is a label.
+
+    Raises
+    ------
+    BadInputError
+        Two names of the hardware that mean different chips.
+    """
+    said = given.get("accelerator")
+    if is_missing(said) or str(said).strip().lower() == chip:
+        return
+    try:
+        other = load_accelerator(str(said), dirs or None).id
+    except BadInputError:
+        return
+    if other != chip:
+        raise BadInputError(f"accelerator: {other} given beside hardware {given['hardware']}, which is of {chip}")

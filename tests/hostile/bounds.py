@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from judge import ANSWERED, MEMORY, REFUSED, SECONDS, child, command, fault, warm
+from judge import ANSWERED, MEMORY, PATIENCE, REFUSED, SECONDS, child, command, fault, warm
 
 LONGEST = 20_000  # characters of an error
 
@@ -142,8 +142,8 @@ def _judged(ended: object, what: str) -> str:
     said = ended.err.rstrip("\n")
     if ended.untidy:
         return fault(f"a traceback: {what}", ended.err[-300:])
-    if ended.seconds > SECONDS:
-        return fault(f"{ended.seconds:.0f} s: {what}", said)
+    if ended.busy > SECONDS or ended.seconds > PATIENCE:
+        return fault(f"{ended.busy:.1f} s computing in {ended.seconds:.0f} s: {what}", said)
     if ended.memory > MEMORY - 80 * 2**20:  # what every command imports is the parent's
         return fault(f"{ended.memory >> 20} MiB: {what}", said)
     if any(ord(c) < 32 and c not in "\n\t" for c in ended.err + ended.out):

@@ -20,7 +20,8 @@ from pathlib import Path
 import planner.__main__ as entry
 
 ANSWERED, REFUSED = "answered", "refused"
-SECONDS, MEMORY = 2.0, 200 * 2**20  # within which a command refuses what it cannot read
+SECONDS, MEMORY = 2.0, 200 * 2**20  # of computing, and bytes, within which a command refuses what it cannot read
+PATIENCE = 20.0  # seconds after which it is taken to hang, on a busy machine
 # Results that are no times or sizes, or may be zero: a part of the memory that nothing fills.
 _MAY_BE_ZERO = ("memory_", "kv_")
 
@@ -44,12 +45,14 @@ def believable(row: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: exit code (negative: the signal), what it wrote, seconds and memory beyond the parent's."""
+    """How a child ended: exit code (negative: the signal), what it wrote, seconds it ran and those it computed, and
+    memory beyond the parent's."""
 
     code: int
     out: str
     err: str
     seconds: float
+    busy: float
     memory: int
 
     @property
@@ -88,7 +91,9 @@ def child(
     grown = max(used.ru_maxrss - before, 0) * 1024
     seconds = time.perf_counter() - start
     with os.fdopen(reader, "rb") as said:
-        return Ended(code, out_text, said.read(2**20).decode(errors="replace"), seconds, grown)
+        return Ended(
+            code, out_text, said.read(2**20).decode(errors="replace"), seconds, used.ru_utime + used.ru_stime, grown
+        )
 
 
 def _become(work: Callable[[], None], folder: Path, out: int | None, talk: int) -> None:
