@@ -153,7 +153,8 @@ def test_two_names_of_the_hardware_that_differ_are_refused(cli: Cli, tmp_path: P
 @pytest.mark.parametrize(("old", "new"), [
     ("step_overhead: 250 us", "step_overhead: -250 us"), ("fraction: 0.92", "fraction: 92"),
     ("fraction: 0.92", "fraction: .nan"), ("share_of: device", "share_of: devices"),
-    ("allocates: pool", "alocates: pool"), ("token_budget: 8192", "token_budget: 0"), ("workspace: 0.14 GiB", "workspace: 0.14"),
+    ("allocates: pool", "alocates: pool"), ("token_budget: 8192", "token_budget: 0"),
+    ("workspace: 0.14 GiB", "workspace: 0.14"),
 ])  # fmt: skip
 def test_an_engine_that_cannot_be_is_refused_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = engines.FILE.read_text()

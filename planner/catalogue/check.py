@@ -64,7 +64,8 @@ def check_catalogue(folders: Sequence[str] = ()) -> Checked:
     dirs = list(folders) or None
     models = [] if folders else model_ids()
     faults = [*check_hardware(dirs), *_model_faults(models), *([] if folders else _engine_faults())]
-    return Checked(len(loader.accelerator_ids(dirs)), len(loader.system_ids(dirs)), len(models), tuple(faults))
+    accelerators, systems = (len([*_own(loader.entries(k, dirs), dirs)]) for k in ("accelerators", "systems"))
+    return Checked(accelerators, systems, len(models), tuple(faults))
 
 
 def _model_faults(names: Sequence[str]) -> Iterator[str]:
