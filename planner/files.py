@@ -5,9 +5,7 @@ Every fault of the operating system is one :class:`BadInputError`, a line that s
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -111,6 +109,8 @@ def stamp(path: Path | str) -> Stamp:
     content = ""
     if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < FRESH:
         with suppress(BadInputError):
+            import hashlib  # seldom needed, and slow to import
+
             content = hashlib.sha256(_read_bytes(place, LARGEST, place)).hexdigest()
     return (place, s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino, content)
 
@@ -138,7 +138,7 @@ def replacing(path: Path | str, *, where: str = "") -> Iterator[BinaryIO]:
 
 
 def _beside(target: Path) -> Iterator[BinaryIO]:
-    beside = target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part")
+    beside = target.with_name(f".{target.name[:80]}.{os.urandom(4).hex()}.part")
     _UNFINISHED.add(beside)
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:

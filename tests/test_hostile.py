@@ -6,15 +6,18 @@ Each kind gets a few seconds here, and twenty thousand inputs with ``python test
 from __future__ import annotations
 
 import json
+import operator
 import random
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from conftest import Cli
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,11 +25,13 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).with_name("hostile")))
 
 from planner.catalogue import engines, loader
+from planner.catalogue.check import check_hardware
 from planner.catalogue.documents import csv_rows, json_values, yaml_values
 from planner.errors import BadInputError, CatalogueError, InternalError, legible
 from planner.files import read_text, replacing
 from planner.planning import estimate as planning
 from planner.planning.sanity import refuse_impossible
+from planner.present.catalogue import figure_rows
 
 SEEDS = st.integers(0, 2**32)
 FAST = {"profiles": 150, "configs": 100, "stale": 40, "tables": 600, "rows": 120, "outputs": 12, "bounds": 25,
@@ -131,6 +136,32 @@ def test_real_chips_pass_and_slips_do_not(cli: Cli, tmp_path: Path, changes: lis
     (tmp_path / "h100-sxm5-80gb.yaml").write_text(text)
     ran = cli("check", tmp_path)
     assert (ran.code, words in ran.err) == (2 if words else 0, True), ran.err
+
+
+def _paths(value: object, prefix: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """Where every field of a profile stands, sections and the fields in them."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if prefix[:1] not in (("sources",), ("prices",), ("conflicts",)):
+            yield (*prefix, key)
+            yield from _paths(inner, (*prefix, key))
+
+
+def test_a_profile_without_any_one_field_is_refused_or_read(tmp_path: Path) -> None:
+    source = loader.built_in() / "accelerators" / "nvidia" / "h100-sxm5-80gb.yaml"
+    whole = yaml.safe_load(source.read_text())
+    seen = set()
+    for path in _paths(whole):
+        profile = yaml.safe_load(source.read_text())
+        *above, last = path
+        reduce(operator.getitem, above, profile).pop(last)
+        (tmp_path / source.name).write_text(yaml.safe_dump(profile, sort_keys=False))
+        try:
+            accelerator, _ = loader.resolve_hardware(source.stem, [tmp_path])
+            seen.add(bool(figure_rows(accelerator)))
+        except CatalogueError:
+            seen.add(False)
+            assert check_hardware([tmp_path]), path
+    assert seen == {True, False}
 
 
 def test_every_assumed_efficiency_is_listed(cli: Cli) -> None:
