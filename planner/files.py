@@ -51,15 +51,19 @@ def _read_bytes(path: Path | str, most: int, place: str) -> bytes:
     try:
         # A pipe that nobody writes to must not keep anybody waiting.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as file:
+        try:
             status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                raise BadInputError(f"{place}: is a folder, not a file")
             if not stat.S_ISREG(status.st_mode):
                 raise BadInputError(f"{place}: is a pipe or a device, not a file")
-            data = b"" if status.st_size > most else file.read(most + 1)
-            if max(status.st_size, len(data)) > most:
-                size = f"{max(status.st_size, len(data)) / 2**20:.1f} MiB"
+            if status.st_size > most:
+                size = f"{status.st_size / 2**20:.1f} MiB"
                 raise BadInputError(f"{place}: is too large: {size}; at most {most / 2**20:.0f} MiB are read")
-            return data
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                return file.read(most)
+        finally:
+            os.close(handle)
     except (OSError, ValueError) as error:
         raise BadInputError(f"{place}: cannot be read: {reason(error)}") from error
 

@@ -103,7 +103,7 @@ def _own(entries: Mapping[str, loader.Entry], dirs: loader.Dirs) -> Iterator[loa
     """The files to check: those of the folders, whose neighbours in the built-in catalogue are not read again."""
     ours = loader.built_in()
     whole = not dirs or any(Path(folder).resolve() == ours for folder in dirs)
-    return (e for e in entries.values() if whole or ours not in e.path.parents)
+    return (e for e in entries.values() if whole or not e.path.is_relative_to(ours))
 
 
 def _class(values: Values, document: Document) -> Iterator[str]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +50,7 @@ class Entry:
         return any(names.equal(names.words(n), given) for n in (self.id, *self.aliases))
 
 
+@cache
 def built_in() -> Path:
     """The catalogue that comes with the planner: the checkout's ``hardware/``, or the wheel's copy."""
     package = Path(__file__).resolve().parents[1]

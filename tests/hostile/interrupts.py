@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -61,38 +60,35 @@ def _closed(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> st
     """The reader takes some bytes, or none, and goes."""
     reader, writer = os.pipe()
     taken = draw.choice((0, 0, 1, 100, 5000))
-
-    def read() -> None:
-        left = taken
-        while left > 0:
-            got = os.read(reader, left)
-            if not got:
-                break
-            left -= len(got)
-        os.close(reader)
-
-    thread = threading.Thread(target=read)
-    if taken == 0:
-        os.close(reader)
-    else:
-        thread.start()
+    taker = _taker(reader, writer, taken)
+    os.close(reader)
+    run = command(*arguments)
 
     def work() -> None:
         os.chdir(folder)
-        if taken:
-            os.close(reader)
-        command(*arguments)()
+        run()
 
     ended = child(work, folder, out=writer)
     os.close(writer)
-    if taken:
-        thread.join()
+    os.waitpid(taker, 0)
     if ended.untidy:
         return fault("a traceback at a closed pipe", ended.err)
     usual = 2 if "nothing-like-it" in arguments else 0
     if ended.code not in (0, 141, -signal.SIGPIPE, usual):
         return fault(f"exit {ended.code} at a closed pipe", ended.err)
     return ANSWERED
+
+
+def _taker(reader: int, writer: int, taken: int) -> int:
+    """A process that reads so many bytes of a pipe and goes."""
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        while taken > 0:
+            got = os.read(reader, taken)
+            taken -= len(got) or taken
+        os._exit(0)
+    return pid
 
 
 def _fresh(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> str:
