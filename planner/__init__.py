@@ -10,9 +10,10 @@ Everything is imported when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # what a type checker takes for true; `typing` is imported when something needs it
 if TYPE_CHECKING:
+    from typing import Any
+
     from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, summary
 
 __version__ = "0.1.0"

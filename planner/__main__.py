@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
+
+TYPE_CHECKING = False  # before the signals are prepared for, as little as can be is imported
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main() -> None:
