@@ -94,6 +94,12 @@ def is_missing(path: Path | str) -> bool:
     return False
 
 
+def is_replaced(path: Path | str) -> bool:
+    """Whether what is written there takes a file's place, or makes one; no for a device or a pipe, which takes it as
+    it comes."""
+    return not _mode(path) or is_file(path)
+
+
 def _mode(path: Path | str) -> int:
     """Kind and permissions, 0 for a path that cannot be looked at: a name too long, a folder that is locked."""
     try:
@@ -132,7 +138,7 @@ def replacing(path: Path | str, *, where: str = "") -> Iterator[BinaryIO]:
     """
     try:
         target = Path(path).resolve()
-        if _mode(target) and not is_file(target):
+        if not is_replaced(target):
             with target.open("wb") as file:
                 yield file
             return

@@ -114,13 +114,16 @@ def _estimated(
     """Answers as they come; where they go to a file, those of a run that was cut short are taken up."""
     from datetime import date
 
+    from planner.files import is_replaced
     from planner.planning.estimate import estimate_rows
     from planner.present.resume import resumed
 
     def estimated(some: Iterable[Mapping[str, object]]) -> Iterable[Mapping[str, object]]:
         return estimate_rows(some, dirs=dirs, folder=folder, today=date.today())
 
-    return estimated(rows) if output is None else resumed(rows, output, estimated, dirs=dirs, folder=folder)
+    if output is None or not is_replaced(output):
+        return estimated(rows)
+    return resumed(rows, output, estimated, dirs=dirs, folder=folder)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
