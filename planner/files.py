@@ -137,12 +137,11 @@ def replacing(path: Path | str, *, where: str = "") -> Iterator[BinaryIO]:
         What the operating system refuses: a full disk, a folder that is gone or may not be written.
     """
     try:
-        target = Path(path).resolve()
-        if not is_replaced(target):
-            with target.open("wb") as file:
+        if not is_replaced(path):
+            with Path(path).open("wb") as file:
                 yield file
             return
-        yield from _beside(target)
+        yield from _beside(Path(path).resolve())
     except (OSError, ValueError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError to Python 3.11
         raise BadInputError(f"{where or path}: cannot be written: {reason(error)}") from error
 

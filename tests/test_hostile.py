@@ -291,6 +291,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"new")
 
 
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    for path in (tmp_path / "link", "/dev/null"):
+        with replacing(path) as file:
+            file.write(b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640 and Path("/dev/null").is_char_device()
+
+
 def test_what_no_terminal_should_obey_is_escaped(cli: Cli, tmp_path: Path) -> None:
     assert legible("a\x1b[31m\u202eb\ud800") == "a\\x1b[31m\\u202eb\\ud800"
     assert legible("x" * 5000, most=100) == "x" * 70 + " … " + "x" * 20
