@@ -214,5 +214,3 @@ def _system(values: Values, document: Document, accelerators: Mapping[str, Any])
     line = up["bandwidth"].line
     if up["domain"] % values["devices_per_node"] and values["devices_per_node"] % up["domain"]:
         yield f"{path}:{line}: scale_up.domain {up['domain']} is no multiple and no part of devices_per_node"
-    if up["per_peer"] and up["per_peer"].value > up["bandwidth"].value:
-        yield f"{path}:{line}: scale_up.per_peer exceeds the whole bandwidth"

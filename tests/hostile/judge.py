@@ -100,9 +100,9 @@ def _become(work: Callable[[], None], folder: Path, out: int | None, talk: int) 
     """The child: ends like an interpreter does, with a traceback where an exception is left and a flush at the end."""
     code = 1
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         os.dup2(os.open(folder / "stdout", os.O_WRONLY | os.O_TRUNC) if out is None else out, 1)
         os.dup2(talk, 2)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         code = _exit_code(work)
     finally:
@@ -152,3 +152,5 @@ def warm() -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         run(["roofline", "gpt2", "t4-16gb", "--task", "decode"])
     gc.freeze()
+    # A shell has what it runs in the background ignore interrupts, and the children would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
