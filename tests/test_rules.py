@@ -55,6 +55,8 @@ BROKEN: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
                  ("tp 8 x cp 8 does not divide 32", "allowed: ring, all_gather")),
     "sp_tokens": ({**TRAIN, "tp": 8, "seq_len": 4100}, ("tp 8 does not divide seq_len 4100 / cp 1 = 4100",)),
     "micro_batch": ({**TRAIN, "global_batch": 12}, ("global_batch 12 does not divide into dp 8 x micro_batch 1",)),
+    "vpp_rounds": ({**TRAIN, "pp": 4, "vpp": 2, "tp": 2, "global_batch": 18, "micro_batch": 1},
+                   ("rounds of pp 4", "18 do not divide into 4", "allowed nearby: 10, 12, 15, 16, 20 micro-batches")),
     "dp_sequences": ({**DECODE, "batch": 6}, ("dp 8 for batch 6: 2 replicas would stand idle", "dp at most 6")),
     "host_link": ({**TRAIN, "hardware": "tpu-v5p-pod", "offload": "optimizer"}, ("no host link", "activations")),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.cost.layouts import Ints, Layouts
-from planner.cost.schedules import Schedule
+from planner.cost.schedules import SCHEDULES, Schedule, rounds
 from planner.errors import BadInputError
 
 Bools = NDArray[np.bool_]
@@ -130,6 +130,11 @@ def chunks_allowed(schedule: Schedule | None, vpp: Ints) -> Bools:
 
 def _micro_batches_allowed(schedule: Schedule | None, x: Layouts) -> Bools:
     return np.ones(len(x), dtype=bool) if schedule is None else schedule.runs_micro_batches(x.micro_batches, x.pp)
+
+
+def _rounds_allowed(schedule: Schedule | None, x: Layouts) -> Bools:
+    """Several chunks are interleaved where the schedule follows the layout."""
+    return (schedule or SCHEDULES["interleaved"]).runs_rounds(x.micro_batches, x.pp, x.vpp)
 
 
 def _stages_allowed(schedule: Schedule | None, pp: Ints) -> Bools:
@@ -253,6 +258,15 @@ def _idle_words(r: Row, c: Case) -> str:
             f"allowed: dp at most {c.sequences}, or {key} at least {r['dp']}")  # fmt: skip
 
 
+def _rounds_words(r: Row, c: Case) -> str:
+    pp, m = int(r["pp"]), int(r["global_batch"]) // (int(r["dp"]) * int(r["micro_batch"]))
+    tried = np.arange(max(m - 2 * pp, 1), m + pp + 1)
+    near = tried[tried % rounds(tried, np.array(pp)) == 0]
+    return (f"vpp {r['vpp']}: model chunks take turns in equal rounds of pp {pp} micro-batches or more, and {m} do not "
+            f"divide into {m // pp}; allowed nearby: {_listed([int(v) for v in near])} micro-batches "
+            f"(global_batch / (dp·micro_batch)), or vpp 1")  # fmt: skip
+
+
 def _named(c: Case) -> Schedule:
     assert c.schedule is not None  # no law of schedules is broken where none was named
     return c.schedule
@@ -314,4 +328,6 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
                        f"{r['micro_batch']}; allowed: multiples of {int(r['dp']) * int(r['micro_batch'])}"),
          "batch that does not divide into micro-batches"),
+    Rule("vpp_rounds", TRAIN, lambda x, c: ~_rounds_allowed(c.schedule, x), _rounds_words,
+         "micro-batches that interleaved chunks cannot deal into equal rounds"),
 )  # fmt: skip

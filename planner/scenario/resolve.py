@@ -17,7 +17,7 @@ from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
 from planner.cost.runs import InferenceRun, TrainingRun
-from planner.cost.schedules import SCHEDULES, Schedule
+from planner.cost.schedules import SCHEDULES, Schedule, rounds
 from planner.demand.cache import with_expanded_latents
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
@@ -170,6 +170,11 @@ def layout_notes(resolved: Resolved, x: Layouts) -> list[str]:
     if isinstance(resolved.run, TrainingRun) and int(held_zero_stage(x, resolved.run)[0]) != stage:
         kept = "weights and gradients" if stage == 3 else "gradients"
         notes.append(f"zero_stage {stage} under a pipeline keeps {kept} whole, as 1 does")
+    pp, m = int(x.pp[0]), int(x.micro_batches[0])
+    if resolved.schedule is not None and resolved.schedule.in_rounds and x.vpp[0] > 1 and m % pp:
+        size = m // int(rounds(x.micro_batches, x.pp)[0])
+        flag = "Megatron-LM: --microbatch-group-size-per-virtual-pipeline-stage" if m > pp else "Megatron-LM refuses it"
+        notes.append(f"chunks take turns every {size} micro-batches ({flag})")
     return notes
 
 
