@@ -24,6 +24,7 @@ from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, layout_notes, resolve_run, settle, with_notes
 
+LEFT_OUT = "search: every layout but vpp that deals layers unevenly, and etp that does not divide tp"
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
 
 
@@ -233,6 +234,8 @@ def _conclude(
     assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
     if compress:
         assumed.append(NO_EVIDENCE)
+    if original.task == "train" and original.cluster.devices > 1:
+        assumed.append(LEFT_OUT)
     searched = {"micro_batch", "zero_stage", "sequence_parallel", "recompute", "global_batch"}
     assumed = [a for a in dict.fromkeys(assumed) if a.split(" = ")[0] not in searched or a in notes]
     return Plan(

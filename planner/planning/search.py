@@ -13,15 +13,16 @@ from planner.cost.constants import RECOMPUTE
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.memory import device_capacity
-from planner.cost.rules import RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
+from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
 from planner.scenario.complete import runs, told
+from planner.scenario.defaults import default_framework
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved
 
-CHUNK = 8192
+CHUNK = 65536
 # What candidates that a search leaves out are called when they are counted.
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",
@@ -66,82 +67,98 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     """All combinations of the searched keys for a number of devices, in chunks; what is given is held.
 
     Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, etp
-    every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every power of two that divides the
-    batch of a rank.
+    every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every divisor of the batch of a rank.
     """
-    n, task, case = resolved.cluster.devices, resolved.task, resolved.case
+    task = resolved.task
     given = told(given, task)
     train = task == "train"
-    batch = int(given.get("global_batch", 1)) if train else 1
-    longest_cp = max(1, min(n, case.tokens // 2048)) if train or task in ("prefill", "forward") else 1
+    batch = int(given.get("global_batch", 1)) if train else 0
     grids: dict[str, list[int]] = {
         "zero_stage": _choices(given, "zero_stage", [0, 1, 2, 3] if train else [0]),
         "sequence_parallel": _choices(given, "sequence_parallel", [0, 1] if train else [0]),
         "recompute": [RECOMPUTE.index(str(given["recompute"]))] if "recompute" in given else
                      ([0, 1, 2] if train else [0]),
-        "micro_batch": _choices(given, "micro_batch", [m for m in (1, 2, 4, 8, 16, 32) if m <= batch] or [1]),
-        "ep": _choices(given, "ep", [e for e in divisors_of(max(case.sizes.experts, 1)) if e <= n]),
+        "ep": _choices(given, "ep", divisors_of(max(resolved.case.sizes.experts, 1))),
     }  # fmt: skip
-    chunk: list[dict[str, object]] = []
-    rows = 0
+    chunk: list[dict[str, int]] = []
     inner = int(np.prod([len(v) for v in grids.values()]))
-    for tp in _choices(given, "tp", divisors_of(n)):
-        for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
-            for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
-                dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
-                shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
-                for etp, vpp in product(shares, _choices(given, "vpp", _chunks(case, pp) if train else [1])):
-                    chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp})
-                    rows += inner
-                    if rows >= CHUNK:
-                        yield _product(chunk, grids, batch if train else None)
-                        chunk, rows = [], 0
+    for outer in _outer(resolved.case, given, batch):
+        chunk.append(outer)
+        if len(chunk) * inner >= CHUNK:
+            yield _product(chunk, grids, batch)
+            chunk = []
     if chunk:
-        yield _product(chunk, grids, batch if train else None)
+        yield _product(chunk, grids, batch)
+
+
+def _outer(case: Case, given: Mapping[str, Value], batch: int) -> Iterator[dict[str, int]]:
+    """Combinations of the keys whose choices depend on one another; ``batch`` is the step's in training, else 0."""
+    n = case.devices  # stages outermost: rows that share a pipeline are priced together
+    for pp in _choices(given, "pp", divisors_of(max(n // int(given.get("tp", 1)), 1))):
+        for vpp in _choices(given, "vpp", _chunks(case, pp) if batch else [1]):
+            for tp in _choices(given, "tp", divisors_of(max(n // pp, 1))):
+                shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
+                for cp in _choices(given, "cp", _context_sizes(case, max(n // (tp * pp), 1))):
+                    dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
+                    whole = batch // dp if batch % dp == 0 else 1  # else no micro-batch divides it, as a law says
+                    for etp, size in product(shares, _choices(given, "micro_batch", divisors_of(max(whole, 1)))):
+                        yield {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp, "micro_batch": size}
+
+
+def _context_sizes(case: Case, ranks: int) -> list[int]:
+    """Divisors of the ranks that cut a sequence into equal parts, two a rank; 1 where a step reads one token."""
+    if case.task in ONE_TOKEN:
+        return [1]
+    return [c for c in divisors_of(ranks) if c == 1 or case.tokens % (2 * c) == 0]
 
 
 def _chunks(case: Case, pp: int) -> list[int]:
     """Model chunks a stage that deal the layers evenly and that the schedule allows."""
     layers = case.sizes.layers
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
-    tried = np.array([v for v in divisors_of(max(per_stage, 1)) if v <= 16])
+    tried = np.array(divisors_of(max(per_stage, 1)))
     fewest = 1 if case.schedule is None else case.schedule.chunks[0]
     return [int(v) for v in tried[chunks_allowed(case.schedule, tried)]] or [fewest]
 
 
-def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:
+def _product(outer: list[dict[str, int]], grids: Mapping[str, list[int]], batch: int) -> Layouts:
     """Outer rows times the grid of the inner keys."""
     mesh = np.meshgrid(*grids.values(), indexing="ij")
     inner = {k: m.ravel() for k, m in zip(grids, mesh, strict=True)}
     size = len(next(iter(inner.values())))
     columns = {k: np.repeat(np.array([o[k] for o in outer], dtype=np.int64), size) for k in outer[0]}
     columns |= {k: np.tile(v, len(outer)) for k, v in inner.items()}
-    columns["global_batch"] = columns["dp"] * columns["micro_batch"] if batch is None else np.full_like(
-        columns["dp"], batch)  # fmt: skip
+    columns["global_batch"] = np.full_like(columns["dp"], batch) if batch else columns["dp"] * columns["micro_batch"]
     return layouts(**columns)
 
 
-def admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
+def admissible(x: Layouts, resolved: Resolved, found: Found, given: Mapping[str, Value]) -> Layouts:
     """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
+    case = resolved.case
     law = first_broken(x, case)
     for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
         found.count(RULES[i].name, int(count))
     alive = law == len(RULES)
     if not alive.any():
         found.law = found.law or refusal(x, case)
-    again = alive & _said_before(x, case, given)
+    again = alive & _said_before(x, resolved, given)
     found.count("same_as_another", int(again.sum()))
     return x.take(np.flatnonzero(alive & ~again))
 
 
-def _said_before(x: Layouts, case: Case, given: Mapping[str, Value]) -> Bools:
-    """Rows that are the same as a plainer one but for a key that was not ``given``."""
+def _said_before(x: Layouts, resolved: Resolved, given: Mapping[str, Value]) -> Bools:
+    """Rows that are the same as a plainer one but for a key that was not ``given``; a ZeRO stage that another framework
+    runs is not."""
     same = np.zeros(len(x), dtype=bool)
     if "sequence_parallel" not in given:
         same |= (x.sequence_parallel > 0) & (x.tp == 1)
-    if "zero_stage" not in given:
-        undivided = (x.dp * x.cp == 1) & ((case.sizes.experts == 0) | (x.expert_dp <= 1))
-        same |= ((x.zero_stage > 0) & undivided) | ((x.zero_stage == 2) & (x.pp > 1))
+    if "zero_stage" not in given and resolved.task == "train":
+        execution = resolved.cluster.efficiency.execution
+        plain = default_framework(execution, 0)
+        alike = np.array(["framework" in given or default_framework(execution, z) == plain for z in range(4)])
+        undivided = (x.dp * x.cp == 1) & ((resolved.case.sizes.experts == 0) | (x.expert_dp <= 1))
+        same |= (x.zero_stage > 0) & undivided & alike[x.zero_stage]
+        same |= (x.zero_stage == 2) & (x.pp > 1)
     return same
 
 
@@ -166,12 +183,12 @@ def search(
 ) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
-    capacity, case = device_capacity(resolved.cluster, resolved.run), resolved.case
+    capacity = device_capacity(resolved.cluster, resolved.run)
     heap: list[tuple[float, float, int, dict[str, int]]] = []
     serial = 0
     for x in candidates(resolved, given):
         found.considered += len(x)
-        ok = admissible(x, case, found, given)
+        ok = admissible(x, resolved, found, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
             fits = memory <= capacity

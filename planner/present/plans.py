@@ -17,14 +17,22 @@ Rows = list[dict[str, Any]]
 
 
 def layout_text(e: Estimate) -> str:
-    """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``."""
-    row = e.inputs
+    """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``.
+
+    All is said that an estimate would choose or take otherwise if it were not given.
+    """
+    row, x = e.inputs, e.layout
+    dp, tp, experts = int(x.dp[0]), int(x.tp[0]), e.resolved.case.sizes.experts
     parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "etp", "vpp") if int(row.get(k) or 1) > 1]
     if e.resolved.task == "train":
         parts.append(f"micro-batch {row['micro_batch']}")
-        parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] else []
-        parts += ["sequence parallel"] if row["sequence_parallel"] else []
-        parts += [f"{row['recompute']} recompute"] if row["recompute"] != "none" else []
+        parts += ["etp 1"] if experts and tp > 1 and row["ep"] == row["etp"] == 1 else []
+        parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] or dp > 1 else []
+        parts += [f"{'' if row['sequence_parallel'] else 'not '}sequence parallel"] if tp > 1 else []
+        again = (
+            f" of {row['recompute_modules']}" if row["recompute"] == "selective" and row["recompute_modules"] else ""
+        )
+        parts += [f"{'no' if row['recompute'] == 'none' else row['recompute']} recompute{again}"]
     return ", ".join(parts) or "one device"
 
 

@@ -15,17 +15,12 @@ from planner.scenario.keys import Value
 BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
 
 
-def default_framework(execution: Execution, zero_stage: int, attention: str = "flash") -> Framework:
-    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
-
-    Unfused attention beside ZeRO 1 or 2 is taken for DeepSpeed's pipeline engine, as in BLOOM's and GPT-NeoX's runs: an
-    assumption, which the estimate says.
-    """
+def default_framework(execution: Execution, zero_stage: int) -> Framework:
+    """TPUs and Trainium run what XLA compiles; elsewhere FSDP, ZeRO 3, is PyTorch's and the other stages Megatron-LM's,
+    whoever chose the stage."""
     if execution.compiled:
         return framework("jax")
-    if zero_stage == 3:
-        return framework("torch")
-    return framework("megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron")
+    return framework("torch" if zero_stage == 3 else "megatron")
 
 
 def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
