@@ -141,7 +141,9 @@ def context_exchange(d: Dense, r: Row, core: float) -> tuple[float, float]:
     if r.cp == 1:
         return 0.0, 0.0
     if r.context_exchange == "all_to_all":  # queries, keys, values, and the outputs back
-        parts = (d.query / r.tp, kv / 2, kv / 2, d.query / r.tp)
+        one = d.key_value / 2 / d.kv_heads  # of fewer heads than ranks, each rank gets a copy of one
+        kv = one * max(d.kv_heads / min(r.tp, d.kv_heads), r.cp)
+        parts = (d.query / r.tp, kv, kv, d.query / r.tp)
         once = sum(collective("all_to_all", held * p, r.cp, r.tp) for p in parts)
         return once, once
     if r.context_exchange == "all_gather":
@@ -169,7 +171,8 @@ def repeated(d: Dense, r: Row, one: list[Kernel], tp: float, last: float, cp: fl
     if r.recompute == "none":
         return Repeated([], 0.0, 0.0, everything)
     if r.recompute == "selective":
-        return Repeated([k for k in one if k.kind == "core"], 0.0, 0.0, everything)  # flash attention keeps no scores
+        # The core sends keys and values itself; flash attention keeps no scores.
+        return Repeated([k for k in one if k.kind == "core"], cp, 0.0, everything)
     kernels, exchange, both = one, tp + cp, 2 * experts
     if r.framework in ("torch", "jax"):
         skipped = max(i for i, k in enumerate(one) if k.kind == "matmul")

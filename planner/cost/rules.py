@@ -273,7 +273,8 @@ def _named(c: Case) -> Schedule:
 
 
 def _cp_heads_words(r: Row, c: Case) -> str:
-    split = [h for h in c.sizes.heads if h % (int(r["tp"]) * int(r["cp"]))]
+    ranks = int(r["tp"]) * int(r["cp"])
+    split = [h for h in c.sizes.heads if h % ranks] or [k for k in c.sizes.kv_heads if k % ranks and ranks % k]
     return (f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {r['tp']} x cp {r['cp']} "
             f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
 
@@ -319,7 +320,7 @@ RULES: tuple[Rule, ...] = (
     Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
-         & _splits(c.sizes.heads, x.tp * x.cp), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
+         & (_splits(c.sizes.heads, x.tp * x.cp) | _splits_kv(c.sizes.kv_heads, x.tp * x.cp)), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
     Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
          lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
                        f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}; allowed: false"),

@@ -123,6 +123,12 @@ def _row_parts(masks: _Masks, w: Work) -> Array:
     return _one_plus(groups, masks.expert) * routed * _one_plus(np.where(split, w.tp, 1.0), masks.sequence)
 
 
+def expert_load(table: OpTable, w: Work) -> Array:
+    """Rows of the busiest expert rank over the mean, shape (n, op): of what runs where the experts are."""
+    masks = _masks(table)
+    return 1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed_width)
+
+
 def _touched(copies: Array, rows: Array) -> Array:
     """Different experts that rows visit, D·(1 − (1 − 1/D)^rows) of D for even routing, shape (n, op); 1 of 1."""
     return np.where(copies > 1, copies * (1.0 - (1.0 - 1.0 / np.maximum(copies, 1.0)) ** rows), 1.0)
@@ -207,8 +213,8 @@ def op_costs(
     act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _row_parts(masks, w)
-    imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
-    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * imbalance
+    load = expert_load(table, w)
+    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * load
     column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
@@ -221,8 +227,8 @@ def op_costs(
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
     flops += tokens * t["extra_flops"] / vector_div
     read = t["read"] + t["unfused"] * unfused
-    inputs += tokens * read / vector_div * wide * masks.vector
-    outputs += tokens * t["write"] / vector_div * wide * masks.vector
+    inputs += tokens * read / vector_div * load * wide * masks.vector
+    outputs += tokens * t["write"] / vector_div * load * wide * masks.vector
     cache = np.zeros_like(flops)
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
@@ -295,7 +301,7 @@ def saved_bytes(
         masks.expert + masks.routed > 0, routed_div, np.where(w.sequence_parallel > 0, w.tp, 1.0)[:, None]
     )
     kept = tokens * (t["saved"] * width + t["mask"]) / tp
-    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div
+    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div * expert_load(table, w)
     if attention == "eager" and not recompute_core:
         keys = keys_seen(table, w, masked=False)
         per_score = t["saved_scores"] * width + t["mask_scores"]
