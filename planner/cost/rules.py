@@ -320,7 +320,8 @@ RULES: tuple[Rule, ...] = (
     Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
-         & (_splits(c.sizes.heads, x.tp * x.cp) | _splits_kv(c.sizes.kv_heads, x.tp * x.cp)), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
+         & (_splits(c.sizes.heads, x.tp * x.cp) | _splits_kv(c.sizes.kv_heads, x.tp * x.cp)), _cp_heads_words,
+         "tp·cp that does not divide the heads exchanged"),
     Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
          lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
                        f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}; allowed: false"),

@@ -126,7 +126,7 @@ def _row_parts(masks: _Masks, w: Work) -> Array:
 def expert_load(table: OpTable, w: Work) -> Array:
     """Rows of the busiest expert rank over the mean, shape (n, op): of what runs where the experts are."""
     masks = _masks(table)
-    return 1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed_width)
+    return np.asarray(1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed_width))
 
 
 def _touched(copies: Array, rows: Array) -> Array:
