@@ -64,8 +64,8 @@ def _spared(op: Op, run: TrainingRun) -> bool:
 def selective_time(table: OpTable, times: Array, experts: Array, context: Array, run: TrainingRun) -> Array:
     """Forward time that selective recomputation repeats, shape (n,) [s].
 
-    ``times`` (n, op) of the forward pass; ``experts`` and ``context`` (n,) of the exchanges that stand inside ``moe`` and
-    inside the attention core (Transformer Engine's ``DotProductAttention`` sends keys and values itself,
+    ``times`` (n, op) of the forward pass; ``experts`` and ``context`` (n,) of the exchanges inside ``moe`` and
+    the attention core (Transformer Engine's ``DotProductAttention`` sends keys and values itself,
     https://github.com/NVIDIA/TransformerEngine), which are repeated with them.
     """
     again = times @ np.array([repeated_share(op, run) for op in table.ops])
