@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.doubt import fit_chance
 from planner.cost.layouts import layouts
-from planner.cost.memory import device_capacity
 from planner.cost.rules import lawful
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
-from planner.planning.plan import make_plan
-from planner.planning.search import evaluate
+from planner.planning.plan import Plan, make_plan
+from planner.planning.search import RANK_ERROR, chances, evaluate
 from planner.present.plans import answer
 from planner.scenario.keys import parse_scenario
 from planner.scenario.resolve import resolve_run
@@ -70,6 +70,11 @@ def every_layout(scenario: Mapping[str, Any], layers: int, experts: int) -> Any:
     return layouts(**columns, global_batch=batch if train else columns["dp"])
 
 
+def fastest(plan: Plan) -> float:
+    """Of the rows that a plan keeps: a leaner one may stand before it."""
+    return min(float(e.results["step_time_s"]) for e in plan.rows)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("scenario", CASES, ids=lambda c: "-".join(f"{v}" for v in c.values()))
 def test_the_best_of_a_search_is_the_best_of_every_lawful_layout(scenario: dict[str, Any]) -> None:
     parsed = parse_scenario(scenario)
@@ -81,14 +86,15 @@ def test_the_best_of_a_search_is_the_best_of_every_lawful_layout(scenario: dict[
             x = x.take(np.flatnonzero(getattr(x, key) == value))
     x = lawful(x, resolved.case)
     seconds, memory = evaluate(resolved, x)
-    fits = memory <= device_capacity(resolved.cluster, resolved.run)
+    fits = chances(resolved, x, memory) >= resolved.run.headroom
     assert fits.any()
     i = int(np.argmin(np.where(fits, seconds, np.inf)))
     plan = make_plan(scenario, today=TODAY)
     assert plan.best is not None
     again = estimate_scenario({**plan.best.inputs, **x.row(i)}, today=TODAY)
     assert float(again.results["step_time_s"]) == pytest.approx(seconds[i], rel=1e-9)
-    assert float(plan.best.results["step_time_s"]) == pytest.approx(seconds[i], rel=1e-9), x.row(i)
+    assert fastest(plan) == pytest.approx(seconds[i], rel=1e-9), x.row(i)
+    assert float(plan.best.results["step_time_s"]) <= seconds[i] * (1.0 + RANK_ERROR)
     if "memory_capacity" in scenario:
         assert not fits.all()
 
@@ -108,10 +114,10 @@ def test_estimates_one_by_one_find_nothing_faster() -> None:
             e = estimate_scenario({**scenario, **keys}, today=TODAY)
         except BadInputError:
             continue
-        if e.results["fits"]:
+        if fit_chance(e.resolved.run, float(e.results["memory_peak_bytes"]), e.capacity) >= e.resolved.run.headroom:
             best = min(best, float(e.results["step_time_s"]))  # type: ignore[arg-type]
     plan = make_plan(scenario, today=TODAY)
-    assert plan.best is not None and float(plan.best.results["step_time_s"]) == pytest.approx(best, rel=1e-9)
+    assert fastest(plan) == pytest.approx(best, rel=1e-9)
 
 
 def typed_back(e: Estimate, sentence: str) -> dict[str, Any]:
