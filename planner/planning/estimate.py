@@ -13,13 +13,11 @@ from planner.cost.doubt import fit_chance, verdict
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
-from planner.cost.passes import inference_work, training_work
+from planner.cost.points import kernel_bound
 from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
 from planner.cost.serving_memory import Serving
 from planner.cost.training import training_step
-from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
-from planner.demand.passes import pieces
 from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
@@ -143,7 +141,7 @@ def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Est
         "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices,
         "model_flops_per_step": model_flops, "mfu": model_flops / available, "hfu": hardware_flops / available,
-        "bound": bound(time),
+        "bound": bound(time, Job(d, cluster, x, run), stage=int(step.bottleneck[0])),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
@@ -180,7 +178,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
-        **_cache_room(x, run, shown.held), "bound": bound(time),
+        **_cache_room(x, run, shown.held), "bound": bound(time, Job(d, cluster, x, run)),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
@@ -202,33 +200,16 @@ def matmul_peak(resolved: Resolved) -> float:
     return peak_flops(chip, precision.compute) * sparse
 
 
-def bound(time: Mapping[str, float]) -> str:
-    """What a step spends most of: attention, matmul groups, communication, bubble, launches … by ledger family."""
+def bound(time: Mapping[str, float], job: Job, *, stage: int = 0) -> str:
+    """What a step spends most of, by ledger family; where that is kernels, what limits theirs on a ``stage``."""
     families: dict[str, float] = {}
     for name, seconds in time.items():
-        family = {"forward": "compute", "backward": "compute", "recompute": "compute", "comm": "communication",
+        family = {"forward": "kernels", "backward": "kernels", "recompute": "kernels", "comm": "communication",
                   "pipeline": "bubble", "host": "host",
                   "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
         families[family] = families.get(family, 0.0) + seconds
-    return max(families, key=lambda k: families[k]) if families else "nothing"
-
-
-def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
-    """Whether kernels are limited by FLOP/s or by bandwidth: the larger of the two ideal times of one pass."""
-    d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
-    decode = isinstance(run, InferenceRun) and run.phase == "decode"
-    if isinstance(run, TrainingRun):
-        w = training_work(x, run)
-    else:
-        w = inference_work(x, run, phase=run.phase, context=None, sequences=np.ceil(run.batch / x.dp))
-    flops = moved = 0.0
-    for piece in pieces(d, w, decode=decode):
-        if piece.section.role == "layer":
-            c = op_costs(piece.section.table, piece.work, resolved.precision)
-            flops += float(c.flops.sum()) * piece.section.count
-            moved += float(c.bytes_moved.sum()) * piece.section.count
-    peak = peak_flops(chip, resolved.precision.compute)
-    return "compute" if flops / peak >= moved / chip.bandwidth else "memory"
+    most = max(families, key=lambda k: families[k])
+    return kernel_bound(job, stage=stage) if most == "kernels" else most
 
 
 def _finish(
@@ -240,8 +221,6 @@ def _finish(
     chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
     hourly = float(usd_per_hour(price, cluster.devices))
-    if results["bound"] == "compute":
-        results["bound"] = _kernel_bound(resolved, x)
     results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
     results |= {
         "fits": verdict(chance),
