@@ -71,6 +71,7 @@ INFERENCE = [
         ("mixtral-8x7b", {"tp": 2, "ep": 2, "batch": 16}),
         ("transformer-big", {"devices": 1, "batch": 4, "input_len": 128}),
         ("llama-3.1-70b", {"devices": 8, "tp": 2, "pp": 4, "batch": 32}),
+        ("llama-3.1-8b", {"devices": 2, "dp": 2, "batch": 8, "engine": "vllm"}),
     )
 ]
 

@@ -100,7 +100,26 @@ def test_dp_beside_devices_is_refused_by_what_it_does_not_make() -> None:
         estimated({**TRAIN, "dp": 4, "tp": 4})
 
 
+def test_an_engine_does_not_train() -> None:
+    with pytest.raises(BadInputError, match=r"engine: vllm given for task train; .* training has framework"):
+        estimated({**TRAIN, "engine": "vllm"})
+    assert estimated({**TRAIN, "engine": "ideal"}).results == estimated(TRAIN).results
+
+
 # Searches
+
+
+def test_a_law_that_no_layout_escapes_is_said_and_not_that_nothing_fits(cli: Cli) -> None:
+    """15 devices make no even number of stages, whatever else tp and the batch break."""
+    ran = cli("plan", "llama-3.1-8b", "dgx-h100", "--devices", 15, "--global-batch", 30, "--seq-len", 2048,
+              "--schedule", "dualpipe")  # fmt: skip
+    assert ran.code == 2 and "schedule dualpipe needs an even number of stages" in ran.err
+    assert "nothing fits" not in ran.err
+
+
+def test_a_search_without_a_lawful_layout_does_not_blame_memory(cli: Cli) -> None:
+    ran = cli("plan", "llama-3.1-8b", "dgx-h100", "--devices", 33, "--global-batch", 32, "--seq-len", 2048)
+    assert ran.code == 1 and "no layout can be: of" in ran.err and "nothing fits" not in ran.err
 
 
 @pytest.mark.parametrize("schedule", ["gpipe", "dualpipe", "zb-h1", "1f1b", "interleaved"])

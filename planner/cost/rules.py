@@ -150,6 +150,12 @@ def first_broken(x: Layouts, case: Case) -> Ints:
     return found
 
 
+def unavoidable(x: Layouts, case: Case) -> dict[int, str]:
+    """Laws that every row breaks, by their place in :data:`RULES`, in their words on the first row."""
+    broken = [i for i, r in enumerate(RULES) if case.task in r.tasks and r.broken(x, case).all()]
+    return {i: RULES[i].words(x.row(0), case) for i in broken}
+
+
 def lawful(x: Layouts, case: Case) -> Layouts:
     """The rows that break no law."""
     return x.take(np.flatnonzero(first_broken(x, case) == len(RULES)))

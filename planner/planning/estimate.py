@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import fit_chance, verdict
-from planner.cost.inference import inference_pass, serving
+from planner.cost.inference import inference_pass, prefill_share, serving
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
 from planner.cost.points import kernel_bound
@@ -169,6 +169,9 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         tokens = output_rate = run.batch / tpot
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
     if resolved.task == "serve" and tpot is not None:
+        prefills = float(prefill_share(x, run)[0])
+        if run.engine.step_overhead:
+            time["engine"] += prefills * run.engine.step_overhead
         time["prefill of arriving requests"] = tpot - sum(time.values())
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     available = seconds * cluster.devices * matmul_peak(resolved)

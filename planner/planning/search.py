@@ -14,7 +14,7 @@ from planner.cost.doubt import fit_chance
 from planner.cost.inference import inference_pass, serving
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.memory import device_capacity
-from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
+from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, unavoidable
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
@@ -42,8 +42,7 @@ class Found:
 
     ``best`` layouts that fit, fastest first, with ``seconds`` and ``memory``; ``refused`` counts by reason;
     ``instead`` the fastest where a leaner one is preferred; ``miss`` the layout that came nearest to fitting, with its
-    memory; ``by_tp`` the fastest of every tp; ``law`` what a law said of the first candidate of a chunk of which it
-    left none.
+    memory; ``by_tp`` the fastest of every tp; ``laws`` that every candidate breaks, with what they say of the first.
     """
 
     best: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
@@ -52,7 +51,7 @@ class Found:
     fitting: int = 0
     miss: tuple[float, dict[str, int]] | None = None
     by_tp: dict[int, tuple[float, float, dict[str, int]]] = field(default_factory=dict)
-    law: str = ""
+    laws: dict[int, str] | None = None
     instead: tuple[float, float, dict[str, int]] | None = None
 
     def count(self, reason: str, rows: int) -> None:
@@ -60,10 +59,14 @@ class Found:
         if rows:
             self.refused[reason] = self.refused.get(reason, 0) + rows
 
+    def common(self, laws: Mapping[int, str]) -> None:
+        """Of the laws that every candidate broke so far, keep those that all of some more break too."""
+        self.laws = {k: v for k, v in (laws if self.laws is None else self.laws).items() if k in laws}
+
     @property
     def refusal(self) -> str:
-        """Where one law alone refuses every candidate, what it says of the first; else empty."""
-        return self.law if len(self.refused) == 1 and self.miss is None else ""
+        """Where one law refuses every candidate, what it says of the first; else empty."""
+        return next(iter(self.laws.values()), "") if self.laws else ""
 
 
 def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[int]:
@@ -146,8 +149,7 @@ def admissible(x: Layouts, resolved: Resolved, found: Found, given: Mapping[str,
     for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
         found.count(RULES[i].name, int(count))
     alive = law == len(RULES)
-    if not alive.any():
-        found.law = found.law or refusal(x, case)
+    found.common({} if alive.any() else unavoidable(x, case))
     again = alive & _said_before(x, resolved, given)
     found.count("same_as_another", int(again.sum()))
     return x.take(np.flatnonzero(alive & ~again))

@@ -178,7 +178,8 @@ def choice_rows(choices: Sequence[Choice]) -> Rows:
 def infeasible(plan: Plan) -> str:
     """Why nothing fits: which constraint removed how many, and the nearest miss with what would make it fit."""
     tally = "; ".join(f"{r['refused']:,} {r['reason']}" for r in refusal_rows(plan.refused))
-    text = f"nothing fits: of {plan.considered:,} layouts, {tally}"
+    what = "nothing fits" if plan.miss is not None else "no layout can be"
+    text = f"{what}: of {plan.considered:,} layouts, {tally}"
     if plan.miss is not None:
         e = plan.miss
         need, have = _f(e.results["memory_peak_bytes"]), e.capacity

@@ -213,6 +213,9 @@ def resolve_run(
             raise BadInputError(f"{key}: missing; a scenario needs a model and hardware")
     assumed = Assumed()
     task = str(given.get("task", "train"))
+    if task == "train" and given.get("engine", "ideal") != "ideal":
+        raise BadInputError(f"engine: {given['engine']} given for task train; engines serve, training has framework; "
+                            "allowed for task: prefill, decode, serve, forward")  # fmt: skip
     for key in given:
         if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
