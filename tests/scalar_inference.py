@@ -143,9 +143,9 @@ def flops(d: Dense, r: Served, *, decode: bool) -> float:
 def serving(d: Dense, r: Served) -> tuple[float, float]:
     """Time to first token and time an output token, in the steady state.
 
-    Each of the C requests of a replica is replaced once in as many steps as it has output tokens, so a step pays for
-    C/output_len prefills. One that arrives waits half a step, then for its own prefill.
+    Each of the C requests of the fullest replica is replaced once in as many steps as it has output tokens, so a step
+    pays for C/output_len prefills. One that arrives waits half a step, then for its own prefill.
     """
     one = sum(pass_time(d, replace(r, batch=r.dp), decode=False).values())
-    step = sum(pass_time(d, r, decode=True).values()) + r.batch / r.dp / r.output_len * one
+    step = sum(pass_time(d, r, decode=True).values()) + r.sequences / r.output_len * one
     return one + step / 2, step

@@ -188,7 +188,7 @@ def _inference_points(job: Job, run: InferenceRun, phase: str, *, batch: float |
 def _inference_kernels(job: Job, run: InferenceRun, phase: str, *, batch: float | None = None) -> Iterator[Point]:
     x = job.layout
     sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
-    w = inference_work(x, run, phase=phase, context=None, sequences=sequences)
+    w = inference_work(x, run, phase=phase, sequences=sequences)
     for k in inference_kernels(job.demand, job.cluster, w, run, phase=phase):
         yield from _kernel_points(k, job.cluster, _direction(phase), float(k.piece.section.count))
 

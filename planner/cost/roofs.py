@@ -38,13 +38,10 @@ class Roof:
     dtype: str = ""
 
 
-def roofs(job: Job, *, phase: str | None = None) -> list[Roof]:
-    """Ceilings over a job's points: what a long run holds for training and prefill, what a burst reaches for decode.
-
-    ``phase`` is the pass of inference that is drawn, the answering one by default.
-    """
+def roofs(job: Job) -> list[Roof]:
+    """Ceilings over a job's points: what a long run holds for training and prefill, what a burst reaches for decode."""
     run = job.run
-    burst = isinstance(run, InferenceRun) and (phase or run.phase) == "decode"
+    burst = isinstance(run, InferenceRun) and run.phase == "decode"
     return device_roofs(job.cluster, run.precision, sustained=not burst)
 
 

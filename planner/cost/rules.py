@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.cost.constants import TASKS
 from planner.cost.layouts import Ints, Layouts
 from planner.cost.schedules import SCHEDULES, Schedule, rounds
 from planner.errors import BadInputError
@@ -22,7 +23,6 @@ from planner.errors import BadInputError
 Bools = NDArray[np.bool_]
 Row = Mapping[str, int | str | bool]
 
-EVERY = ("train", "prefill", "decode", "serve", "forward")
 TRAIN = ("train",)
 ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequence
 INFERENCE = ("prefill", *ONE_TOKEN, "forward")
@@ -296,14 +296,14 @@ RULES: tuple[Rule, ...] = (
     Rule("schedule_vpp", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
          "model chunks that the schedule does not run"),
-    Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
+    Rule("devices", TASKS, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
     Rule("dp_sequences", INFERENCE, lambda x, c: (x.dp > c.sequences) & (c.sequences > 0), _idle_words,
          "dp beyond the sequences, which leaves replicas idle"),
-    Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
+    Rule("tp_heads", TASKS, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
          _heads_words, "tp that does not divide the attention heads"),
-    Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
+    Rule("tp_width", TASKS, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
          "tp that does not divide the MLP width"),
-    Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
+    Rule("pp_layers", TASKS, lambda x, c: x.pp > c.sizes.layers,
          lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
          "more stages than layers"),
     Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
@@ -316,14 +316,14 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: (f"schedule {_named(c).name} needs {_named(c).said_micro_batches}; pp is {r['pp']}, "
                        f"global_batch {r['global_batch']}, dp {r['dp']}, micro_batch {r['micro_batch']}"),
          "too few micro-batches for the schedule"),
-    Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
+    Rule("ep_experts", TASKS, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
-    Rule("etp_width", EVERY,
+    Rule("etp_width", TASKS,
          lambda x, c: (x.etp > 1) & ((c.sizes.experts == 0) | _splits(c.sizes.expert_widths, x.etp)),
          _etp_width_words, "etp that does not divide the expert width"),
-    Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % (x.etp * x.ep) != 0, _ep_ranks_words,
+    Rule("ep_ranks", TASKS, lambda x, c: (x.dp * x.cp * x.tp) % (x.etp * x.ep) != 0, _ep_ranks_words,
          "etp x ep that does not divide dp·cp·tp"),
-    Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
+    Rule("cp_tokens", TASKS, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
          & (_splits(c.sizes.heads, x.tp * x.cp) | _splits_kv(c.sizes.kv_heads, x.tp * x.cp)), _cp_heads_words,

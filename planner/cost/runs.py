@@ -93,6 +93,11 @@ class InferenceRun:
     headroom: float = HEADROOM
 
     @property
+    def mean_context(self) -> float:
+        """Cached tokens that a decode step reads on average: in the middle of the output."""
+        return self.input_len + self.output_len / 2.0
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest sequence that must have room."""
         return self.max_model_len or self.input_len + self.output_len

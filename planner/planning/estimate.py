@@ -158,10 +158,9 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     if resolved.task in ("decode", "serve"):
         shown = inference_pass(d, cluster, x, run, phase="decode")
         tpot = seconds = float(shown.total_time[0])
-        context = run.input_len + run.output_len / 2
-        flops = forward_flops(d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)[
-            "model"
-        ]
+        flops = forward_flops(
+            d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=run.mean_context
+        )["model"]
         if resolved.task == "serve":
             steady = serving(d, cluster, x, run)
             ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from planner.cost.constants import RECOMPUTE
+from planner.cost.constants import RECOMPUTE, TASKS
 from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
@@ -23,7 +23,6 @@ ECHOED = ("accelerator",)  # stands beside the keys of an answer and says nothin
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 Value = str | int | float | bool
-TASKS = ("train", "prefill", "decode", "serve", "forward")
 
 
 @dataclass(frozen=True)
