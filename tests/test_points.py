@@ -178,6 +178,22 @@ def test_roofs_hold_the_catalogue_values_and_mark_what_the_run_uses():
     assert [r.value for r in found if r.kind == "link"] == [450e9, 50e9]
 
 
+def test_serving_is_drawn_under_the_roofs_of_both_its_passes():
+    """Decode steps are bursts; the prefills between them are held to the power limit, as a prefill alone is."""
+    keys = {"model": "llama-3.1-8b", "hardware": "dgx-b200", "devices": 8, "tp": 8}
+    serve, decode, prefill = (
+        {r.name: r.achievable for r in roofs(estimate(**keys, **work).job) if r.kind == "compute"}
+        for work in (
+            {"task": "serve", "concurrency": 8},
+            {"task": "decode", "batch": 8},
+            {"task": "prefill", "batch": 8},
+        )
+    )
+    assert decode["bf16"] > prefill["bf16"]
+    assert (serve["bf16"], serve["bf16 in prefill"]) == (decode["bf16"], prefill["bf16"])
+    assert set(serve) - set(decode) == {"bf16 in prefill"}
+
+
 def test_sparse_weights_live_under_the_sparse_roof():
     e = estimate(task="prefill", model="llama-3.1-8b", hardware=H100, sparsity="2:4", batch=4)
     ceilings = {r.dtype: r for r in roofs(e.job)}

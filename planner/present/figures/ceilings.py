@@ -51,7 +51,8 @@ def draw_roofs(axes: Axes, roofs: Sequence[Roof], frame: Frame, board: Board) ->
         ink, width = (INK, 1.7) if roof.main else (FAINT, 0.9)
         start = (roof.value / memory.value, roof.value)
         _line(axes, frame, board, start, (10**frame.x1, roof.value), ink=ink, width=width)
-        if roof.main and roof.achievable:
+    for roof in roofs:
+        if roof.kind == "compute" and roof.main and roof.achievable and math.log10(roof.value) > frame.y0:
             start = (roof.achievable / (memory.achievable or memory.value), roof.achievable)
             end = (10**frame.x1, roof.achievable)
             _line(axes, frame, board, start, end, ink=MUTED, width=1.0, dashed=True)
