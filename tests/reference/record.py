@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from compare import TOTAL_ONLY, outcome, rows
+from compare import outcome, rows
 
 from planner.catalogue.huggingface import supported_types
 
@@ -41,16 +41,12 @@ def truth(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
             config = {k: v for k, v in row["config"].items() if k != "architectures"}
             key = json.dumps(config)
             group = grouped.setdefault(key, {"form": row["form"], "config": config, "counts": {}})
-            group["counts"][row["class"]] = _kept(row) if KEPT[result] == "exact" else "refused"
+            group["counts"][row["class"]] = row["count"] if KEPT[result] == "exact" else "refused"
     checked = [
         {"model_type": t, "class": n, "outcome": "exact" if found == {"exact"} else "refused"}
         for (t, n), found in classes.items()
     ]
     return list(grouped.values()), checked
-
-
-def _kept(row: dict[str, Any]) -> list[int]:
-    return row["count"][:1] if row["type"] in TOTAL_ONLY else row["count"]
 
 
 def main() -> None:
