@@ -79,8 +79,14 @@ def facts_of(model_type: str) -> Facts:
         str(entry["class"]), entry["defaults"], entry.get("kinds", NOTHING), entry.get("names", NOTHING),
         entry.get("sections", NOTHING), tuple(entry.get("builds", ())), str(entry.get("main") or ""),
         entry.get("of_section", NOTHING), entry.get("labels", 2), entry.get("ties", "root"),
-        frozenset(_harmless().get(model_type, ())),
+        _harmless_of(model_type),
     )  # fmt: skip
+
+
+def _harmless_of(model_type: str) -> frozenset[str]:
+    """Fields of a type, and those that change nothing in any type; none where none of its fields were tried."""
+    own = _harmless().get(model_type, ())
+    return frozenset((*own, *(_harmless().get("*", ()) if own else ())))
 
 
 @lru_cache(maxsize=1)

@@ -133,7 +133,9 @@ def _part(model: Model, part: str) -> Model:
     if part == "decoder":
         stack = _without_encoder(stack)
     table = None if part == "tower" else model.embedding
-    if table is not None:  # untied, encoder and decoder hold a table each beside the shared one, an encoder alone its own
+    if (
+        table is not None
+    ):  # untied, encoder and decoder hold a table each beside the shared one, an encoder alone its own
         table = replace(table, extra_parameters=table.extra_parameters // 2 if part == "encoder" else 0)
     return replace(model, stacks=(stack,), embedding=table)
 

@@ -90,8 +90,8 @@ def deepseek_v4(c: Config) -> Model:
             HCA: "compressed attention",
         }[kind]
         built[kind] = layer(_v4_attention(c, kind), moe, "rms", hidden, name=f"{words} + experts", hyper=streams)
-    head = streams * streams * hidden + streams + 1
-    return decoder(c, [built[k] for k in kinds], other_parameters=head)
+    last = (("hyper.head", streams * hidden, streams, 1.0),)
+    return decoder(c, [built[k] for k in kinds], other_parameters=streams + 1, stack_more={"output_matmuls": last})
 
 
 def _v4_kinds(c: Config, n: int) -> list[str]:
