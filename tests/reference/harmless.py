@@ -18,7 +18,6 @@ from compare import rows
 
 from planner.catalogue.families.facts import facts_of
 
-
 EVERYWHERE = re.compile(r"_token_id$|_eps(ilon)?$|^use_cache$|^initializer_range$")
 ENOUGH = 20
 
