@@ -2,7 +2,8 @@
 
 ``python tests/reference/flops.py FOLDER [--write] [TYPE ...]`` takes the third form that ``collect.py`` wrote of a type
 with the changes of :data:`CHANGES`, builds the class with weights, and runs a pass of each of :data:`TOKENS` with eager
-attention. ``--write`` keeps what was counted in ``tests/data/reference_flops.jsonl.gz``.
+attention. ``--write`` keeps what was counted in ``tests/data/reference_flops.jsonl.gz``, beside what it holds of other
+types.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def main() -> None:
     """Print each type, the counter's FLOPs, the planner's, and how far apart they are; write what was counted."""
     folder, *wanted = sys.argv[1:]
     write = "--write" in wanted
-    kept = []
+    kept = written()
     for model_type in [w for w in wanted if w != "--write"] or supported_types():
         row = row_of(Path(folder), model_type)
         try:
@@ -175,12 +176,20 @@ def main() -> None:
             print(f"{model_type:28} {type(error).__name__}: {str(error)[:90]!r}", flush=True)
             continue
         if row and (model_type not in DIFFERS or off <= 1e-3):
-            kept.append(row)
-    if write:
-        version = {"_version": transformers.__version__, "_differs": DIFFERS}
-        lines = "\n".join(json.dumps(r) for r in (version, *kept))
-        TARGET.write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
-        print(len(kept), "types written")
+            kept[model_type] = row
+        if write and row:
+            version = {"_version": transformers.__version__, "_differs": DIFFERS}
+            lines = "\n".join(json.dumps(r) for r in (version, *(kept[t] for t in sorted(kept))))
+            TARGET.write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
+    print(len(kept), "types kept")
+
+
+def written() -> dict[str, dict[str, Any]]:
+    """What was counted before, by type; nothing where another version of transformers was asked."""
+    if not TARGET.exists():
+        return {}
+    version, *found = map(json.loads, gzip.decompress(TARGET.read_bytes()).decode().splitlines())
+    return {r["config"]["model_type"]: r for r in found} if version["_version"] == transformers.__version__ else {}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ ADAPTERS: Mapping[str, Callable[[Config], Model]] = {
     "mellum": decoders.mellum,
     "minimax_m3": minimax.minimax_m3,
     "minimax_m3_vl_text": minimax.minimax_m3_text,
-    "moshi": decoders.moshi,
+    "moshi": audio_text.moshi,
     "sarvam_mla": latent.build,
     "jetmoe": routed.jetmoe,
     "longcat_flash": routed.longcat_flash,
