@@ -60,6 +60,11 @@ def outcome(row: dict[str, Any]) -> tuple[str, str]:
     return ("exact" if ours == expected else "wrong"), f"{ours} for {expected}"
 
 
+def form_of(row: dict[str, Any]) -> str:
+    """The form of a row, classes other than that of the type's usual task apart."""
+    return str(row["form"]) if row.get("main", True) else f"{row['form']}, other classes"
+
+
 def label(row: dict[str, Any]) -> str:
     """One line that names a row."""
     change = f" {'.'.join(map(str, row['path']))} = {row['value']!r:.60}" if "path" in row else ""
@@ -111,8 +116,7 @@ def main() -> None:
         mine = by_type.setdefault(model_type, Counter())
         for row in rows(path):
             result, why = outcome(row)
-            form = row["form"] if row.get("main", True) else f"{row['form']}, other classes"
-            table[form, result] += 1
+            table[form_of(row), result] += 1
             mine[result] += 1
             if result in show:
                 print(f"{result}: {label(row)}: {why:.200}")
