@@ -46,6 +46,7 @@ START: Mapping[str, Values] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"], "num_hidden_layers": 5},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1},
     "deepseek_v2": {"num_experts_per_tok": 3},
+    "chameleon": {"vocabulary_map": {"<image>": 1, "IMGIMGAZ": 2, "IMGIMGBZ": 3}},
 }
 
 
