@@ -15,7 +15,7 @@ def validate(
 ) -> None:
     """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
     from planner.present import validation
-    from planner.validation.published import compare_all, compare_inference
+    from planner.validation.published import compare_all, compare_inference, compare_memory
 
     compared = compare_all()
     for c in compared:
@@ -23,4 +23,4 @@ def validate(
             say(f"refused: {c.case.id} {c.case.name}: {c.error}")
     if figure is not None:
         say(f"figure: {validation.draw(compared, figure)}")
-    put(validation.text(compared, compare_inference(), fmt=fmt, looks=looks))
+    put(validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks))
