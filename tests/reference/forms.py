@@ -20,12 +20,12 @@ BASE = {
     "rope_parameters", "rope_scaling", "_commit_hash", "_attn_implementation", "_attn_implementation_internal",
 }  # fmt: skip
 _LAYERS = re.compile(r"^(num_hidden_layers|n_layers?|num_layers|depth|(en|de)coder_layers|num_decoder_layers|"
-                     r"num_global_layers|encoder_num_hidden_layers|num_encoder_layers)$")  # fmt: skip
+                     r"num_global_layers|num_blocks|encoder_num_hidden_layers|num_encoder_layers)$")  # fmt: skip
 _LISTS = re.compile(r"layer_types|layers_block_type|block_types|indexer_types|per_layer_config|mlp_layer_types|"
                     r"attention_layers|no_rope_layers|moe_layers$")  # fmt: skip
 # name -> value in the third and in the fourth form
 SIZES: tuple[tuple[str, int, int], ...] = (
-    (r"^(hidden_size|n_embd|d_model|embed_dim|hidden_dim|dim|emb_dim|out_hidden_size|projection_dim)$", 192, 384),
+    (r"^(hidden_size|n_embd|d_model|embed(ding)?_dim|hidden_dim|dim|emb_dim|out_hidden_size|projection_dim)$", 192, 384),
     (r"(num_attention_heads|n_heads?|num_heads|attention_heads)$", 6, 8),
     (r"(num_key_value_heads|num_kv_heads|kv_n_heads|n_head_kv|num_query_groups)$", 2, 4),
     (r"^(head_dim|d_kv|attention_head_dim)$", 32, 40),
