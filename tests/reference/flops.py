@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import transformers
 from compare import rows
+from forms import merged
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
@@ -86,17 +87,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
 
 def runnable(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with room for positions, no cache, and sizes that fit each other where a pass needs it."""
-    out = _room(copy.deepcopy(values))
-    _merge(out, changes)
-    return out
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, new in changes.items():
-        if isinstance(new, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], new)
-        else:
-            values[key] = copy.deepcopy(new)
+    return merged(_room(copy.deepcopy(values)), changes)
 
 
 def _room(values: dict[str, Any]) -> dict[str, Any]:

@@ -69,11 +69,9 @@ def xlstm(c: Config, **up: Any) -> Model:
         chunk_flops=2.0 * chunk * (qk + v),
         extra_parameters=2 * heads, tensor_parallel_heads=heads, norm_parameters=v,
     )  # fmt: skip
-    c.ignore("norm_reduction_force_float32", "max_inference_chunksize", "weight_mode")
-    model = built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, tie=False, **up)
-    if c.flag("add_out_norm", True):
-        return model
-    return replace(model, stacks=(*model.stacks[:-1], replace(model.text, final_norm="none")))
+    # The class builds the last norm whatever ``add_out_norm`` says.
+    c.ignore("norm_reduction_force_float32", "max_inference_chunksize", "weight_mode", "add_out_norm")
+    return built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, tie=False, **up)
 
 
 def olmo_hybrid(c: Config, **up: Any) -> Model:
