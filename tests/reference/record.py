@@ -46,7 +46,7 @@ def truth(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, str]], dic
             if result not in KEPT or (row["form"] == "mutated" and zlib.crc32(name.encode()) % SHARE):
                 continue
             config = {k: v for k, v in row["config"].items() if k != "architectures"}
-            key = json.dumps(config)
+            key = json.dumps([form_of(row), config])
             group = grouped.setdefault(key, {"form": form_of(row), "config": config, "counts": {}})
             group["counts"][row["class"]] = row["count"] if KEPT[result] == "exact" else "refused"
     checked = [
