@@ -12,7 +12,7 @@ from planner.catalogue.families.head_table import DECODER, FIELDS, NEEDS, REMOTE
 from planner.catalogue.schema import Attention, Head, Layer, Model, Stack
 from planner.errors import nearest
 
-_ENDING = re.compile(r"(Decoder$|V3$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
+_ENDING = re.compile(r"(Decoder$|V3$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder|MT)?Model(?:WithProjection)?)$")
 
 
 def ending(class_name: str) -> str:
