@@ -113,7 +113,9 @@ def test_the_documented_table_is_what_the_rows_came_to() -> None:
             forms[group["form"]]["refused" if expected == "refused" else "exact"] += 1
     for form, tally in kept["forms"].items():
         assert not {"wrong", "crashed"} & set(tally)
-        assert forms[form]["exact"] == tally["exact"] or (form == "mutated" and forms[form]["exact"] < tally["exact"])
+        # Of mutations a part is kept; who ties what comes to the same configuration now and then, which is one row.
+        least = 1 if form == "mutated" else tally["exact"] * (0.995 if form.endswith("tied") else 1.0)
+        assert least <= forms[form]["exact"] <= tally["exact"]
     assert set(forms) == set(kept["forms"])
 
 

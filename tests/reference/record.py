@@ -36,6 +36,8 @@ def truth(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, str]], dic
     for path in sorted(folder.glob("*.jsonl.gz")):
         model_type = path.name.removesuffix(".jsonl.gz")
         for row in rows(path):
+            if row["config"].get("model_type") != model_type:  # a second name of a type: GPT-SW3 writes gpt2
+                continue
             result = outcome(row)[0]
             forms[form_of(row)][result] += 1
             if model_type not in known:
