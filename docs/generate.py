@@ -1,10 +1,10 @@
 """Everything in the repository that is made from the code, made by one command.
 
 ``python docs/generate.py`` writes what is stale; ``--check`` writes nothing, names it and exits with 1. Names limit
-either to some parts: ``intervals``, ``accuracy``, ``samples``, ``keys``, ``gallery``. In a text a part stands between
-``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same up to one in the last place that is
-printed, and lines of a drawing up to a twentieth of a point: processors differ in the last bit of a sum. Where another
-release of matplotlib drew the gallery, its words and figures are compared and its lines are not.
+either to some parts: ``intervals``, ``accuracy``, ``samples``, ``keys``, ``reference``, ``gallery``. In a text a part
+stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same up to one in the last place
+that is printed, and lines of a drawing up to a twentieth of a point: processors differ in the last bit of a sum. Where
+another release of matplotlib drew the gallery, its words and figures are compared and its lines are not.
 
 The gallery is kept as SVG. Its PNGs are drawn beside them and left out of the repository, because their bytes change
 with every release of the drawing library and nobody can read what changed.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import re
 import runpy
 import shlex
@@ -32,7 +33,8 @@ from planner.scenario.keys import KEYS, TASKS, Key
 from planner.validation.published import Compared, compare_all, compare_inference, compare_memory
 
 ROOT = Path(__file__).resolve().parents[1]
-README, GLOSSARY = ROOT / "README.md", ROOT / "docs" / "glossary.md"
+README, GLOSSARY, ACCURACY = ROOT / "README.md", ROOT / "docs" / "glossary.md", ROOT / "docs" / "accuracy.md"
+REFERENCE = ROOT / "tests" / "data" / "reference_table.json"
 INTERVALS = ROOT / "planner" / "validation" / "intervals.yaml"
 PLOTS, GALLERY = ROOT / "plots", ROOT / "plots" / "gallery"
 WIDTH, CUT, ROWS = 120, 117, 3  # of a text; where a table is cut, and after how many rows
@@ -124,6 +126,25 @@ def values(key: Key) -> str:
     return {"bool": "`true`, `false`"}.get(key.kind, "text")
 
 
+def reference() -> Made:
+    """The table of parameter counts against the reference implementation."""
+    yield ACCURACY, between(ACCURACY.read_text(encoding="utf-8"), "reference", reference_table())
+
+
+def reference_table() -> str:
+    """Outcomes by kind of type and by form, as ``tests/reference/record.py`` left them."""
+    kept = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    total = sum(sum(tally.values()) for tally in kept["forms"].values())
+    heading = f"transformers {kept['transformers']}, torch {kept['torch']}, {kept['date']}: {total:,} comparisons."
+    columns = ("exact", "refused", "both refuse", "answered alone", "wrong", "crashed")
+    parts = [heading]
+    for first, rows in (("types whose class is in both written forms", "kinds"), ("form", "forms")):
+        parts += ["", f"| {first} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+        for name, tally in kept[rows].items():
+            parts.append(f"| {name} | {' | '.join(f'{tally.get(c, 0):,}' for c in columns)} |")
+    return "\n".join(parts)
+
+
 def gallery() -> Made:
     """The drawings of ``plots/plot_*.py``, drawn beside the gallery first."""
     sys.path.insert(0, str(PLOTS))
@@ -141,7 +162,8 @@ def gallery() -> Made:
 
 # In order: the samples are answered with the intervals.
 PARTS: dict[str, Callable[[], Made]] = {
-    "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys, "gallery": gallery,
+    "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys, "reference": reference,
+    "gallery": gallery,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,17 @@ def test_check_tells_all_faults_of_a_folder(cli: Cli, tmp_path: Path) -> None:
     ran = cli("check", tmp_path)
     assert ran.code == 2
     assert "mine-1gb.yaml:1" in ran.err and len(ran.err.strip().splitlines()) >= 2
+
+
+def test_the_summary_of_a_large_configuration_is_quick(cli: Cli, tmp_path: Path) -> None:
+    kinds = ["linear_attention", "linear_attention", "linear_attention", "full_attention"] * 250
+    config = {"model_type": "qwen3_5_moe_text", "num_hidden_layers": 1000, "layer_types": kinds, "num_experts": 512}
+    made = write(tmp_path, "config.json", json.dumps(config))
+    cli("summary", "gpt2")
+    for model in (made, "gemma-4-31b", "llama-3.2-90b-vision", "nemotron-3-ultra-550b-a55b"):
+        took = []
+        for _ in range(3):  # the best of three: other processes run beside the tests
+            start = time.perf_counter()
+            assert cli("summary", model).code == 0
+            took.append(time.perf_counter() - start)
+        assert min(took) < 0.3

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import planner
@@ -176,8 +176,20 @@ def scenarios(draw: st.DrawFn) -> dict[str, object]:
     return base | {k: draw(st.sampled_from(values(k))) for k in ("devices", *keys)}
 
 
+@settings(max_examples=25)
 @given(scenario=scenarios())
 def test_any_answer_put_in_again_gives_itself(scenario: dict[str, object]) -> None:
+    gives_itself(scenario)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=200)
+@given(scenario=scenarios())
+def test_any_of_many_answers_put_in_again_gives_itself(scenario: dict[str, object]) -> None:
+    gives_itself(scenario)
+
+
+def gives_itself(scenario: dict[str, object]) -> None:
     try:
         e = estimated(scenario)
     except PlannerError:

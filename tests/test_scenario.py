@@ -222,9 +222,20 @@ def scenarios(draw: st.DrawFn) -> dict[str, object]:
     return {k: draw(NAMES.get(k, likely(k))) for k in ("model", "hardware", *keys)}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenario=scenarios())
 def test_any_scenario_is_estimated_or_refused(scenario: dict[str, object]) -> None:
+    answered_or_refused(scenario)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=600, deadline=None)
+@given(scenario=scenarios())
+def test_any_of_many_scenarios_is_estimated_or_refused(scenario: dict[str, object]) -> None:
+    answered_or_refused(scenario)
+
+
+def answered_or_refused(scenario: dict[str, object]) -> None:
     (row,) = estimate_rows([scenario], today=TODAY)
     assert "\n" not in str(row["error"])
     if not row["error"]:

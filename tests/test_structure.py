@@ -189,6 +189,11 @@ def test_files_are_short() -> None:
     assert set(LONG_FILES) <= set(long), "gone: take these off LONG_FILES"
 
 
+def test_a_file_of_families_is_shorter_still() -> None:
+    families = PACKAGE / "catalogue" / "families"
+    assert [p.name for p in families.glob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) >= 250] == []
+
+
 # Verbs
 
 

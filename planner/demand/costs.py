@@ -225,7 +225,7 @@ def op_costs(
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
-    flops += tokens * t["extra_flops"] / vector_div
+    flops += (tokens * t["extra_flops"] + w.tokens[:, None] * chunk_rest(table, w)) / vector_div
     read = t["read"] + t["unfused"] * unfused
     inputs += tokens * read / vector_div * load * wide * masks.vector
     outputs += tokens * t["write"] / vector_div * load * wide * masks.vector
@@ -234,6 +234,31 @@ def op_costs(
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
         flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
     return Costs(flops, weights, inputs, outputs, cache)
+
+
+PAIRED_TOKENS = 2048  # tokens of a pass within which each chunk's state is taken to every other chunk
+
+
+def chunk_rest(table: OpTable, w: Work) -> Array:
+    """FLOPs a token of each scan beyond those of full chunks, shape (n, op) [FLOP/token]; below 0 where it does less.
+
+    Of L tokens in chunks of C, chunked scans fill the last one up: L tokens cost as much as C·⌈L/C⌉ (state space
+    duality and gated delta nets in Hugging Face transformers 5.24.0). Lightning attention pairs the tokens of a chunk
+    and leaves a last one of r tokens short: (⌊L/C⌋·C² + r²)/(L·C) of ``chunk_flops``. States pass from the start and
+    each of c chunks to each, (c + 1)² products as that code has them; kernels pass them on one by one, so beyond
+    :data:`PAIRED_TOKENS` the rate a token stays. Decoding has no chunks.
+    """
+    t = table.columns
+    if not (t["chunk"] > 1).any():
+        return np.zeros((len(w.q_len), len(table.ops)))
+    length, chunk = np.maximum(w.q_len / w.cp, 1.0)[:, None], t["chunk"][None, :]
+    full = np.floor(length / chunk)
+    short = (full * chunk**2 + (length - full * chunk) ** 2) / (length * chunk)
+    filled = np.ceil(length / chunk) * chunk / length
+    rest = np.where(t["chunk_flops"] > 0, t["chunk_flops"] * (short - 1.0), t["score_flops"] * (filled - 1.0))
+    paired = np.minimum(length, PAIRED_TOKENS)
+    rest = rest + t["pass_flops"] * (np.ceil(paired / chunk) + 1.0) ** 2 / paired
+    return np.where((w.decode[:, None] > 0) | (chunk <= 1), 0.0, rest)
 
 
 def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:
