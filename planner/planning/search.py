@@ -28,6 +28,7 @@ REASONS = {rule.name: rule.tally for rule in RULES} | {
     "memory": "more memory than a device has",
 }
 Progress = Callable[[int, int], None]
+Held = Mapping[str, Value | tuple[Value, ...]]  # a scenario whose searched keys may hold several values
 
 
 @dataclass
@@ -58,12 +59,17 @@ class Found:
         return self.law if len(self.refused) == 1 and self.miss is None else ""
 
 
-def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[int]:
-    return [int(given[key])] if key in given else values
+def _choices(given: Held, key: str, values: list[int]) -> list[int]:
+    if key not in given:
+        return values
+    held = given[key]
+    several = held if isinstance(held, tuple) else (held,)
+    return [RECOMPUTE.index(str(v)) if key == "recompute" else int(v) for v in several]
 
 
-def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layouts]:
-    """All combinations of the searched keys for a number of devices, in chunks; what is given is held.
+def candidates(resolved: Resolved, given: Held) -> Iterator[Layouts]:
+    """All combinations of the searched keys for a number of devices, in chunks; what is given is held, to one value or
+    to a tuple of them.
 
     Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, etp
     every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every power of two that divides the
@@ -72,13 +78,12 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     n, task, case = resolved.cluster.devices, resolved.task, resolved.case
     given = told(given, task)
     train = task == "train"
-    batch = int(given.get("global_batch", 1)) if train else 1
+    batch = _choices(given, "global_batch", [1])[0] if train else 1
     longest_cp = max(1, min(n, case.tokens // 2048)) if train or task in ("prefill", "forward") else 1
     grids: dict[str, list[int]] = {
         "zero_stage": _choices(given, "zero_stage", [0, 1, 2, 3] if train else [0]),
         "sequence_parallel": _choices(given, "sequence_parallel", [0, 1] if train else [0]),
-        "recompute": [RECOMPUTE.index(str(given["recompute"]))] if "recompute" in given else
-                     ([0, 1, 2] if train else [0]),
+        "recompute": _choices(given, "recompute", [0, 1, 2] if train else [0]),
         "micro_batch": _choices(given, "micro_batch", [m for m in (1, 2, 4, 8, 16, 32) if m <= batch] or [1]),
         "ep": _choices(given, "ep", [e for e in divisors_of(max(case.sizes.experts, 1)) if e <= n]),
     }  # fmt: skip
@@ -88,9 +93,10 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     for tp in _choices(given, "tp", divisors_of(n)):
         for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
             for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
-                dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
+                replicas = _choices(given, "dp", [max(n // (tp * pp * cp), 1)])
                 shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
-                for etp, vpp in product(shares, _choices(given, "vpp", _chunks(case, pp) if train else [1])):
+                chunks = _choices(given, "vpp", _chunks(case, pp) if train else [1])
+                for dp, etp, vpp in product(replicas, shares, chunks):
                     chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp})
                     rows += inner
                     if rows >= CHUNK:
@@ -121,7 +127,7 @@ def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], bat
     return layouts(**columns)
 
 
-def admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
+def admissible(x: Layouts, case: Case, found: Found, given: Held) -> Layouts:
     """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
     law = first_broken(x, case)
     for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
@@ -134,7 +140,7 @@ def admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value])
     return x.take(np.flatnonzero(alive & ~again))
 
 
-def _said_before(x: Layouts, case: Case, given: Mapping[str, Value]) -> Bools:
+def _said_before(x: Layouts, case: Case, given: Held) -> Bools:
     """Rows that are the same as a plainer one but for a key that was not ``given``."""
     same = np.zeros(len(x), dtype=bool)
     if "sequence_parallel" not in given:
@@ -161,9 +167,7 @@ def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
     return one.total_time, one.peak_memory
 
 
-def search(
-    resolved: Resolved, given: Mapping[str, Value], *, keep: int = 10, progress: Progress | None = None
-) -> Found:
+def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progress | None = None) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
     capacity, case = device_capacity(resolved.cluster, resolved.run), resolved.case

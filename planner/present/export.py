@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError
-from planner.present.tables import plain
 from planner.scenario.keys import KEYS, UNREADABLE
 
 
@@ -27,6 +25,15 @@ def write_text(path: str, text: str) -> None:
     target = check_writable(path)
     try:
         target.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"-o {path}: {error.strerror}") from error
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write bytes to a file."""
+    target = check_writable(path)
+    try:
+        target.write_bytes(data)
     except OSError as error:
         raise BadInputError(f"-o {path}: {error.strerror}") from error
 
@@ -69,29 +76,3 @@ def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise BadInputError(f"{path}: a list of scenarios is due, each a mapping of keys")
     return rows
-
-
-def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    """Write rows as they come; returns how many."""
-    target = check_writable(path)
-    count = 0
-    with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: "" if plain(row.get(k)) is None else plain(row[k]) for k in columns})
-            count += 1
-    return count
-
-
-def progress(rows: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-    """Pass rows on, with a bar on stderr where that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(rows, total=total, description=label, console=Console(stderr=True), transient=True)
