@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError, unknown
-from planner.present.console import looks, put
+from planner.present.console import looks, put, say
 from planner.present.tables import FORMATS, columns_of, plain, render, to_csv, to_json
 
 ENDS = {".csv": "csv", ".json": "json", ".md": "markdown", ".markdown": "markdown", ".parquet": "parquet",
@@ -60,6 +60,8 @@ def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str]
         put(render(rows, fmt, columns), output)
     else:
         put(to_csv(rows, columns), output)
+    if output not in (None, "-"):
+        say(f"{output}: {len(rows)} rows")
 
 
 def put_parquet(rows: Rows, columns: Sequence[str], output: str) -> None:
