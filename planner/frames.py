@@ -16,3 +16,18 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
     from pandas import DataFrame
 
     return DataFrame(list(rows), columns=list(columns) if columns is not None else None)
+
+
+def of_one_type(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Frame:
+    """Rows as a DataFrame whose columns hold one type each, as typed files need: numbers where most values are numbers
+    (what a bad row has instead is missing; its error says it), else text."""
+    from pandas import to_numeric
+    from pandas.api.types import infer_dtype
+
+    table = frame(rows, columns)
+    for name in table.columns:
+        if infer_dtype(table[name], skipna=True).startswith("mixed"):
+            numbers = to_numeric(table[name], errors="coerce")
+            most = numbers.notna().sum() * 2 >= table[name].notna().sum()
+            table[name] = numbers if most else table[name].map(lambda v: None if v is None else str(v))
+    return table

@@ -20,7 +20,8 @@ def values_of(name: str, value: object) -> list[object]:
     if key is None or not isinstance(value, str) or key.name == "recompute_modules" or key.kind == "text":
         return [value]
     parts = [p.strip() for p in value.split(",")] if "," in value else [value]
-    return [v for p in parts for v in (_range(name, p) if ".." in p and key.kind in ("int", "float") else [p])]
+    found = [v for p in parts for v in (_range(name, p) if ".." in p and key.kind in ("int", "float") else [p])]
+    return [int(v) if key.kind == "int" and isinstance(v, str) and v.isdecimal() else v for v in found]
 
 
 def _range(name: str, text: str) -> Iterable[int]:

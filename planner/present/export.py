@@ -48,11 +48,12 @@ def read_scenarios(path: str) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"--scenarios {path}: not readable as UTF-8 text: {error}") from error
     if source.suffix.lower() in (".yaml", ".yml", ".json"):
-        return _from_yaml(path, text)
-    return _from_csv(path, text)
+        return from_yaml(path, text)
+    return from_csv(path, text)
 
 
-def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
+def from_csv(path: str, text: str) -> list[dict[str, Any]]:
+    """Rows of CSV text; ``path`` names it in errors."""
     reader = csv.DictReader(text.splitlines())
     names = [n.strip() for n in reader.fieldnames or []]
     if not set(names) & set(KEYS):
@@ -65,7 +66,8 @@ def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
+def from_yaml(path: str, text: str) -> list[dict[str, Any]]:
+    """Rows of YAML or JSON text; ``path`` names it in errors."""
     import yaml
 
     try:

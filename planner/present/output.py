@@ -66,23 +66,29 @@ def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str]
 
 def put_parquet(rows: Rows, columns: Sequence[str], output: str) -> None:
     """Rows as a Parquet file, which takes pandas with pyarrow."""
-    from planner.frames import frame
+    from planner.frames import of_one_type
     from planner.present.export import write_bytes
 
     data = io.BytesIO()
     try:
-        frame([{c: plain(r.get(c)) for c in columns} for r in rows], columns).to_parquet(data, index=False)
+        of_one_type([{c: plain(r.get(c)) for c in columns} for r in rows], columns).to_parquet(data, index=False)
     except ImportError:
         raise BadInputError(f"-o {output}: Parquet takes pyarrow: pip install 'roofline-planner[parquet]'") from None
     write_bytes(output, data.getvalue())
 
 
-def piped() -> str:
-    """All of standard input as text."""
+def scenario_rows(path: str) -> list[dict[str, Any]]:
+    """Rows of a file of scenarios, or of standard input (``-``): CSV, or YAML or JSON where it begins like them."""
+    from planner.present import export
+
+    if path != "-":
+        return export.read_scenarios(path)
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(f"--scenarios -: not readable as UTF-8 text: {error}") from None
+    listed = text.lstrip().startswith(("[", "{", "- ", "scenarios:"))
+    return (export.from_yaml if listed else export.from_csv)("-", text)
 
 
-__all__ = ["FORMATS", "format_of", "piped", "put_parquet", "put_rows"]
+__all__ = ["FORMATS", "format_of", "put_list", "put_parquet", "put_rows", "scenario_rows", "text_format"]

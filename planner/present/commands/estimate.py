@@ -104,10 +104,10 @@ def _file(args: Namespace, fmt: str) -> int:
 
     from planner.planning.columns import FIXED
     from planner.planning.estimate import own_columns, unknown_columns
-    from planner.present.export import check_writable, read_scenarios
-    from planner.present.output import put_rows
+    from planner.present.export import check_writable
+    from planner.present.output import put_rows, scenario_rows
 
-    rows = read_scenarios(args.scenarios)
+    rows = scenario_rows(args.scenarios)
     strange = unknown_columns(rows)
     if strange:
         text = f"{args.scenarios}: {'; '.join(strange)}"
