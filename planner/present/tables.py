@@ -8,7 +8,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from planner.errors import unknown
 from planner.present.formatting import column_text
@@ -18,7 +18,14 @@ WIDE = 200  # columns of a table that goes to a file or a pipe
 NARROWEST = 18  # columns that running text is folded to, before a column is left out
 GAP = "  "
 Row = Mapping[str, Any]
-Text = tuple[str, list[str]]  # heading and cells of a column
+
+
+class Text(NamedTuple):
+    """A column as text; numbers, which stand to the right, are never folded."""
+
+    heading: str
+    cells: list[str]
+    numeric: bool
 
 
 def check_format(name: str) -> str:
@@ -66,14 +73,14 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
 
 def _texts(rows: Sequence[Row], names: Sequence[str]) -> list[Text]:
     """Heading and cells of every column."""
-    return [column_text(n, [plain(r.get(n)) for r in rows]) for n in names]
+    return [Text(*column_text(n, [plain(r.get(n)) for r in rows]), _is_numeric(n, rows)) for n in names]
 
 
 def to_markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
     """Rows as a Markdown table of display text."""
     texts = _texts(rows, list(columns or columns_of(rows)))
-    body = zip(*(cells for _, cells in texts), strict=True)
-    lines = [[h for h, _ in texts], ["---"] * len(texts), *body]
+    body = zip(*(t.cells for t in texts), strict=True)
+    lines = [[t.heading for t in texts], ["---"] * len(texts), *body]
     return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in line)} |" for line in lines)
 
 
@@ -86,8 +93,7 @@ def to_table(rows: Sequence[Row], columns: Sequence[str] | None = None, *, title
     """
     room = width or WIDE
     names = list(columns or columns_of(rows))
-    said = [(n, t) for n, t in zip(names, _texts(rows, names), strict=True) if any(t[1]) or n == names[0]]
-    texts, numeric = [t for _, t in said], [_is_numeric(n, rows) for n, _ in said]
+    texts = [t for i, t in enumerate(_texts(rows, names)) if i == 0 or any(t.cells)]
     kept = len(texts)
     while kept > 2 and _widths(texts[:kept], room) is None:
         kept -= 1
@@ -95,9 +101,9 @@ def to_table(rows: Sequence[Row], columns: Sequence[str] | None = None, *, title
     head = [f"\x1b[1m{title}\x1b[0m" if color else title, ""] if title else []
     if widths is None:
         return "\n".join([*head, *_blocks(texts, room)])
-    lines = [*head, *_lines(texts[:kept], widths, numeric)]
+    lines = [*head, *_lines(texts[:kept], widths)]
     if kept < len(texts):
-        left_out = ", ".join(h.partition(" [")[0] for h, _ in texts[kept:])
+        left_out = ", ".join(t.heading.partition(" [")[0] for t in texts[kept:])
         lines += textwrap.wrap(f"… and {left_out} in a wider window, or with --format csv", room)
     return "\n".join(lines)
 
@@ -109,8 +115,8 @@ def _is_numeric(name: str, rows: Sequence[Row]) -> bool:
 
 def _widths(texts: Sequence[Text], room: int) -> list[int] | None:
     """A width for every column so that all have room, running text folded as little as can be; None where none do."""
-    widths = [max(map(len, (*cells, *_folded_heading(h)))) for h, cells in texts]
-    least = [_least(h, cells) for h, cells in texts]
+    widths = [_natural(t) for t in texts]
+    least = [_least(t) for t in texts]
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - room
     while excess > 0:
         slack = [w - m for w, m in zip(widths, least, strict=True)]
@@ -122,13 +128,17 @@ def _widths(texts: Sequence[Text], room: int) -> list[int] | None:
     return widths
 
 
-def _least(heading: str, cells: Sequence[str]) -> int:
+def _natural(text: Text) -> int:
+    return max(map(len, (*text.cells, *_folded_heading(text.heading))))
+
+
+def _least(text: Text) -> int:
     """The narrowest a column may be: running text is folded between words, a number or a name never."""
-    natural = max(map(len, (*cells, *_folded_heading(heading))))
-    running = any(" " in c and len(c) > NARROWEST for c in cells)
-    if not running or natural <= NARROWEST:
+    natural = _natural(text)
+    running = any(" " in c and len(c) > NARROWEST for c in text.cells)
+    if text.numeric or not running or natural <= NARROWEST:
         return natural
-    words = max((len(w) for c in cells for w in c.split()), default=0)
+    words = max((len(w) for c in text.cells for w in c.split()), default=0)
     return min(natural, max(NARROWEST, min(words, 2 * NARROWEST)))
 
 
@@ -139,18 +149,20 @@ def _folded_heading(heading: str) -> list[str]:
     return [*lines, bracket.strip() + unit] if unit and unit != "%]" else [*lines[:-1], f"{lines[-1]}{bracket}{unit}"]
 
 
-def _lines(texts: Sequence[Text], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
+def _lines(texts: Sequence[Text], widths: Sequence[int]) -> list[str]:
     """Heading, rule and rows as lines of text."""
 
     def row(cells: Sequence[Sequence[str]], *, foot: bool = False) -> list[str]:
         high = max(map(len, cells))
         padded = [[""] * (high - len(c)) + list(c) if foot else [*c, *[""] * (high - len(c))] for c in cells]
-        columns = list(zip(padded, widths, numeric, strict=False))
-        return [GAP.join(c[i].rjust(w) if n else c[i].ljust(w) for c, w, n in columns).rstrip() for i in range(high)]
+        columns = list(zip(padded, widths, texts, strict=True))
+        return [
+            GAP.join(c[i].rjust(w) if t.numeric else c[i].ljust(w) for c, w, t in columns).rstrip() for i in range(high)
+        ]
 
     rule = "─" * (sum(widths) + len(GAP) * (len(widths) - 1))
-    out = [*row([_folded_heading(h) for h, _ in texts], foot=True), rule]
-    for cells in zip(*(c for _, c in texts), strict=True):
+    out = [*row([_folded_heading(t.heading) for t in texts], foot=True), rule]
+    for cells in zip(*(t.cells for t in texts), strict=True):
         out += row([textwrap.wrap(c, w, break_on_hyphens=False) or [""] for c, w in zip(cells, widths, strict=True)])
     return out
 
@@ -158,10 +170,12 @@ def _lines(texts: Sequence[Text], widths: Sequence[int], numeric: Sequence[bool]
 def _blocks(texts: Sequence[Text], room: int) -> list[str]:
     """A block of ``heading  value`` lines a row."""
     lines: list[str] = []
-    for i in range(len(texts[0][1])):
-        for heading, cells in texts:
-            if cells[i]:
-                lines += textwrap.wrap(f"{heading}: {cells[i]}", room, subsequent_indent="  ", break_on_hyphens=False)
+    for i in range(len(texts[0].cells)):
+        for t in texts:
+            if t.cells[i]:
+                lines += textwrap.wrap(
+                    f"{t.heading}: {t.cells[i]}", room, subsequent_indent="  ", break_on_hyphens=False
+                )
         lines.append("")
     return lines[:-1]
 
