@@ -1,10 +1,10 @@
 """Everything in the repository that is made from the code, made by one command.
 
 ``python docs/generate.py`` writes what is stale; ``--check`` writes nothing, names it and exits with 1. Names limit
-either to some parts: ``intervals``, ``accuracy``, ``samples``, ``keys``, ``columns``, ``gallery``. In a text a part
-stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same up to one in the last place
-that is printed, and lines of a drawing up to a twentieth of a point: processors differ in the last bit of a sum. Where
-another release of matplotlib drew the gallery, its words and figures are compared and its lines are not.
+either to some parts: ``chips``, ``intervals``, ``accuracy``, ``samples``, ``keys``, ``columns``, ``gallery``. In a text
+a part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same up to one in the last
+place that is printed, and lines of a drawing up to a twentieth of a point: processors differ in the last bit of a sum.
+Where another release of matplotlib drew the gallery, its words and figures are compared and its lines are not.
 
 The gallery is kept as SVG. Its PNGs are drawn beside them and left out of the repository, because their bytes change
 with every release of the drawing library and nobody can read what changed.
@@ -26,15 +26,16 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from planner.catalogue.intervals import interval_table
+from planner.catalogue.intervals import interval_table, measured_chips
 from planner.cli import run
 from planner.planning.columns import BESIDE, LAST, RESULT_COLUMNS
-from planner.present.validation import interval_yaml, readme_section
+from planner.present.validation import chips_yaml, interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
-from planner.validation.published import Compared, compare_all, compare_inference
+from planner.validation.published import Compared, cases, compare_all, compare_inference, inference_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GLOSSARY = ROOT / "README.md", ROOT / "docs" / "glossary.md"
+CHIPS = ROOT / "planner" / "validation" / "chips.yaml"
 INTERVALS = ROOT / "planner" / "validation" / "intervals.yaml"
 PLOTS, GALLERY = ROOT / "plots", ROOT / "plots" / "gallery"
 WIDTH, ROWS = 120, 3  # of a text; rows of a table
@@ -68,6 +69,11 @@ def intervals() -> Made:
     """The table that intervals are read from."""
     training, inference = compared()
     yield INTERVALS, interval_yaml([*training, *inference])
+
+
+def chips() -> Made:
+    """The chips that published runs are of."""
+    yield CHIPS, chips_yaml([*cases(), *inference_cases()])
 
 
 def accuracy() -> Made:
@@ -164,7 +170,7 @@ def gallery() -> Made:
 
 # In order: the samples are answered with the intervals.
 PARTS: dict[str, Callable[[], Made]] = {
-    "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys,
+    "chips": chips, "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys,
     "columns": columns, "gallery": gallery,
 }  # fmt: skip
 
@@ -215,6 +221,7 @@ def stale(names: list[str], *, write: bool) -> list[str]:
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(made, encoding="utf-8")
                 interval_table.cache_clear()
+                measured_chips.cache_clear()
     return found
 
 

@@ -210,6 +210,18 @@ def resolve_hardware(name: str, dirs: Dirs = None) -> tuple[Accelerator, System]
     raise _unknown("hardware", name, {**accelerators, **systems})
 
 
+def variants(name: str, dirs: Dirs = None) -> tuple[str, ...]:
+    """Other accelerators that a name could be of, where an alias decides; none where it is an id."""
+    known = entries("accelerators", dirs)
+    if name.strip().lower() in known:
+        return ()
+    given = names.words(name)
+    chip = _match(name, known)[0]
+    alike = (i for i in known if names.contains(own := names.words(i), given) and not names.contradicts(own, given)
+             and not names.another(own, given))  # fmt: skip
+    return tuple(i for i in alike if chip is not None and i != chip.id)
+
+
 def _whole(name: str, known: Mapping[str, Entry]) -> Entry | None:
     """The entry whose id or alias is this very name, remarks in parentheses included."""
     if name.strip().lower() in known:
