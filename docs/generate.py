@@ -26,12 +26,19 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from planner.catalogue.intervals import interval_table, measured_chips
+from planner.catalogue.intervals import read_again
 from planner.cli import run
 from planner.planning.columns import BESIDE, LAST, RESULT_COLUMNS
 from planner.present.validation import chips_yaml, interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
-from planner.validation.published import Compared, cases, compare_all, compare_inference, inference_cases
+from planner.validation.published import (
+    Compared,
+    cases,
+    compare_all,
+    compare_inference,
+    compare_memory,
+    inference_cases,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GLOSSARY = ROOT / "README.md", ROOT / "docs" / "glossary.md"
@@ -60,15 +67,15 @@ def between(text: str, name: str, made: str) -> str:
 
 
 @cache
-def compared() -> tuple[list[Compared], list[Compared]]:
-    """The published runs beside their predictions: training, inference."""
-    return compare_all(), compare_inference()
+def compared() -> tuple[list[Compared], list[Compared], list[Compared]]:
+    """The published runs beside their predictions: training, inference, memory."""
+    return compare_all(), compare_inference(), compare_memory()
 
 
 def intervals() -> Made:
     """The table that intervals are read from."""
-    training, inference = compared()
-    yield INTERVALS, interval_yaml([*training, *inference])
+    training, inference, peaks = compared()
+    yield INTERVALS, interval_yaml([*training, *inference], peaks)
 
 
 def chips() -> Made:
@@ -220,8 +227,7 @@ def stale(names: list[str], *, write: bool) -> list[str]:
             if write:
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(made, encoding="utf-8")
-                interval_table.cache_clear()
-                measured_chips.cache_clear()
+                read_again()
     return found
 
 

@@ -46,7 +46,9 @@ RESULT_COLUMNS = (
     Column("kv_pool_bytes", "byte", "the pool for the KV cache on the device with the least room"),
     Column("memory_peak_bytes", "byte", "what the fullest device holds"),
     *(Column(f"memory_{p}_bytes", "byte", f"the memory term `{p}`") for p in MEMORY_PARTS),
-    Column("fits", "", "whether the peak is within the capacity of a device"),
+    Column("fits", "", "`yes`, `tight` or `no`: whether the peak fits a device, with a chance of 95 %, between, or "
+           "below 5 %"),
+    Column("fits_chance", "share", "the chance that it fits, by how far published peaks lay from their prediction"),
     Column("starts", "", "whether one sequence of `max_model_len` has room, without which an engine does not start"),
     Column("bound", "", "what the step spends most of, as below"),
     Column("usd_per_hour", "USD/h", "dated price of a device times the devices"),

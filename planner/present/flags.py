@@ -22,7 +22,7 @@ OUTPUT_HELP = "write here, as .csv, .json, .md or .parquet say; - is stdout"
 GROUPS = {
     "workload": ("task", "seq_len", "encoder_len", "input_len", "output_len", "batch", "concurrency", "global_batch"),
     "layout": ("devices", "dp", "tp", "pp", "cp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "sequence_parallel",
-               "recompute", "recompute_modules", "schedule", "offload", "context_exchange"),
+               "recompute", "recompute_modules", "schedule", "offload", "context_exchange", "headroom"),
     "formats": ("compute_dtype", "weight_dtype", "quantization", "activation_dtype", "kv_dtype", "grad_dtype",
                 "sparsity", "compression"),
     "training": ("optimizer", "lora_rank", "attention", "loss", "framework", "compiled", "overlap_dp", "overlap_tp",

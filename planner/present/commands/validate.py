@@ -18,7 +18,7 @@ def validate(args: Namespace) -> None:
     """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
     from planner.present import validation
     from planner.present.output import text_format
-    from planner.validation.published import compare_all, compare_inference
+    from planner.validation.published import compare_all, compare_inference, compare_memory
 
     fmt = text_format(args.fmt, args.output)
     compared = compare_all()
@@ -27,4 +27,4 @@ def validate(args: Namespace) -> None:
             say(f"refused: {c.case.id} {c.case.name}: {c.error}")
     if args.figure is not None:
         say(f"figure: {validation.draw(compared, args.figure)}")
-    put(validation.text(compared, compare_inference(), fmt=fmt, looks=looks), args.output)
+    put(validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks), args.output)
