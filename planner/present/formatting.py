@@ -24,7 +24,8 @@ UNITS = (
 MONEY = {"USD/h": "rent", "USD/Mtoken": "cost"}
 YEARS = ("year",)
 FIGURES = 3  # significant digits of the largest value of a column
-MOST = 2000  # what the largest value of a column may read as
+MOST = 2_000  # what the largest value of a column may read as
+MOST_RATE = 10_000  # and of a rate: chips differ more than the terms of a sum
 MORE = 2  # decimals beyond those, for values that would read as zero
 
 
@@ -67,7 +68,11 @@ def _scale(numbers: Sequence[float], unit: str) -> tuple[float, str]:
     """The prefix of the value in the middle, unless the largest then has too many digits; else that of the largest."""
     middle = sorted(numbers)[len(numbers) // 2]
     factor, name = scale(middle, unit)
-    return (factor, name) if middle and max(numbers) / factor < MOST else scale(max(numbers), unit)
+    return (
+        (factor, name)
+        if middle and max(numbers) / factor < (MOST_RATE if unit.endswith("/s") else MOST)
+        else scale(max(numbers), unit)
+    )
 
 
 def _is_number(value: Any) -> bool:

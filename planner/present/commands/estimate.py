@@ -13,7 +13,7 @@ from planner.present.flags import Parser, answer_flags, names, scenario_flags, s
 if TYPE_CHECKING:
     from planner.planning.estimate import Estimate
 
-SWEPT = ("step_time_s", "interval_s", "tokens_per_s", "mfu", "memory_peak_bytes", "fits", "usd_per_million_tokens",
+SWEPT = ("step_time_s", "interval_s", "tokens_per_s", "fits", "memory_peak_bytes", "mfu", "usd_per_million_tokens",
          "bound", "error")  # fmt: skip
 EXAMPLES = (
     "planner estimate llama-3.1-8b h100-sxm5-80gb --task decode --batch 32",
