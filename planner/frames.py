@@ -18,16 +18,19 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
     return DataFrame(list(rows), columns=list(columns) if columns is not None else None)
 
 
-def of_one_type(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Frame:
-    """Rows as a DataFrame whose columns hold one type each, as typed files need: numbers where most values are numbers
-    (what a bad row has instead is missing; its error says it), else text."""
+def of_one_type(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], types: Mapping[str, str]) -> Frame:
+    """Rows as a DataFrame whose columns hold one type each, as typed files need: ``types`` says ``number``, ``flag`` or
+    ``text`` by name, so that every file of answers has the same; what a bad row has instead is missing. Of other columns, those of mixed types become text."""
     from pandas import to_numeric
     from pandas.api.types import infer_dtype
 
     table = frame(rows, columns)
     for name in table.columns:
-        if infer_dtype(table[name], skipna=True).startswith("mixed"):
-            numbers = to_numeric(table[name], errors="coerce")
-            most = numbers.notna().sum() * 2 >= table[name].notna().sum()
-            table[name] = numbers if most else table[name].map(lambda v: None if v is None else str(v))
+        kind = types.get(name) or ("text" if infer_dtype(table[name], skipna=True).startswith("mixed") else "")
+        if kind == "number":
+            table[name] = to_numeric(table[name], errors="coerce").astype("float64")
+        elif kind == "flag":
+            table[name] = table[name].map(lambda v: v if isinstance(v, bool) else None).astype("boolean")
+        elif kind == "text":
+            table[name] = table[name].map(lambda v: None if v is None else str(v)).astype("string")
     return table

@@ -53,6 +53,8 @@ def test_what_is_no_scenario_is_refused(scenario: object) -> None:
     ("change", "key", "given", "allowed"),
     [
         ({"hardware": "dgx-h10"}, "hardware", "dgx-h10", ()),
+        ({"hardware": "h101-sxm5-80gb"}, "hardware", "h101-sxm5-80gb", ()),
+        ({"hardware": "gh200"}, "hardware", "gh200", ("gh200-144gb", "gh200-96gb")),
         ({"model": "gpt-9"}, "model", "gpt-9", ()),
         ({"task": "dream"}, "task", "dream", ("train", "prefill", "decode", "serve", "forward")),
         ({"devices": -1}, "devices", -1, ()),

@@ -116,3 +116,15 @@ def test_columns_are_the_same_whatever_the_task(cli: Cli) -> None:
     headers = {cli("estimate", "gpt2", "dgx-h100", "--task", t, "--format", "csv").out.splitlines()[0]
                for t in ("train", "prefill", "decode", "serve")}  # fmt: skip
     assert headers == {",".join(FIXED)}
+
+
+def test_columns_of_parquet_have_the_same_types_whatever_the_rows(cli: Cli, tmp_path: Path) -> None:
+    import pandas as pd
+
+    types = []
+    for name, rows in (("a", "decode,gpt2,dgx-h100,8\n"), ("b", "train,gpt2,dgx-h100,2\nx,gpt2,dgx-h100,many\n")):
+        (tmp_path / f"{name}.csv").write_text(f"task,model,hardware,devices\n{rows}")
+        assert cli("estimate", "--scenarios", tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}.parquet").code == 0
+        types.append(pd.read_parquet(tmp_path / f"{name}.parquet").dtypes)
+    assert types[0].equals(types[1])
+    assert types[0]["step_time_s"] == types[0]["devices"] == "float64" and types[0]["starts"] == "boolean"

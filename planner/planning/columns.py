@@ -62,3 +62,11 @@ LAST = (
 )
 COLUMNS = tuple(c.name for c in RESULT_COLUMNS)
 FIXED = (*KEYS, *(c.name for c in BESIDE), *(c for c in COLUMNS if c != "error"), *(c.name for c in LAST), "error")
+
+
+def column_types() -> dict[str, str]:
+    """``number``, ``flag`` or ``text`` of every fixed column, for files that have types."""
+    kinds = {"int": "number", "float": "number", "bool": "flag"}
+    keys = {k.name: kinds.get(k.kind, "text") for k in KEYS.values()}
+    results = {c.name: "number" if c.unit else "text" for c in (*BESIDE, *RESULT_COLUMNS, *LAST)}
+    return keys | results | {"starts": "flag"}

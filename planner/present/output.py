@@ -65,13 +65,16 @@ def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str]
 
 
 def put_parquet(rows: Rows, columns: Sequence[str], output: str) -> None:
-    """Rows as a Parquet file, which takes pandas with pyarrow."""
+    """Rows as a Parquet file, which takes pandas with pyarrow; fixed columns have fixed types."""
     from planner.frames import of_one_type
+    from planner.planning.columns import FIXED, column_types
     from planner.present.export import write_bytes
 
+    types = column_types() if set(FIXED) <= set(columns) else {}
     data = io.BytesIO()
     try:
-        of_one_type([{c: plain(r.get(c)) for c in columns} for r in rows], columns).to_parquet(data, index=False)
+        table = of_one_type([{c: plain(r.get(c)) for c in columns} for r in rows], columns, types)
+        table.to_parquet(data, index=False)
     except ImportError:
         raise BadInputError(f"-o {output}: Parquet takes pyarrow: pip install 'roofline-planner[parquet]'") from None
     write_bytes(output, data.getvalue())
