@@ -19,8 +19,11 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 
 def of_one_type(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], types: Mapping[str, str]) -> Frame:
-    """Rows as a DataFrame whose columns hold one type each, as typed files need: ``types`` says ``number``, ``flag`` or
-    ``text`` by name, so that every file of answers has the same; what a bad row has instead is missing. Of other columns, those of mixed types become text."""
+    """Rows as a DataFrame whose columns hold one type each, as typed files need.
+
+    ``types`` says ``number``, ``flag`` or ``text`` by name, so that every file of answers has the same; what a bad row
+    has instead is missing. Of other columns, those of mixed types become text.
+    """
     from pandas import to_numeric
     from pandas.api.types import infer_dtype
 

@@ -215,9 +215,9 @@ def compared_notes(compared: Sequence[Compared]) -> tuple[list[str], list[tuple[
     return shared, [(name, own) for name, notes in noted.items() if (own := [n for n in notes if n not in shared])]
 
 
-def estimate_json(e: Estimate) -> dict[str, Any]:
-    """One estimate as an object."""
-    return {**e.row, "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
+def estimate_json(e: Estimate, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One estimate as an object: the fixed columns, names as ``given``, and the ledgers."""
+    return {**e.answer(given), "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
     if args.figure is not None:
         say(f"figure: {_draw(e, args.figure)}")
     if fmt == "json":
-        put(to_json([{"id": e.inputs["model"], **estimate_json(e)}]), args.output)
+        put(to_json([{"id": e.inputs["model"], **estimate_json(e, given)}]), args.output)
     elif fmt in ("csv", "parquet"):
         put_rows([e.answer(given)], fmt, args.output, columns=FIXED)
     else:
