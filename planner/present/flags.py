@@ -39,10 +39,12 @@ class Parser(argparse.ArgumentParser):
     """A parser of one verb; what it cannot read is a :class:`BadInputError` with the nearest flags."""
 
     def __init__(self, verb: str, text: str, examples: Sequence[str] = ()) -> None:
-        said = "\n".join(f"  {e}" for e in examples)
+        from inspect import cleandoc
+
+        said = "examples:\n" + "\n".join(f"  {e}" for e in examples)
         super().__init__(
-            prog=f"planner {verb}", description=text, epilog=f"examples:\n{said}" if examples else None,
-            allow_abbrev=False, formatter_class=_Help, argument_default=None,
+            prog=f"planner {verb}", description=cleandoc(text), epilog=said if examples else None, allow_abbrev=False,
+            formatter_class=_Help,
         )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:

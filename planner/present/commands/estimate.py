@@ -34,7 +34,11 @@ def flags(parser: Parser) -> None:
 
 
 def estimate(args: Namespace) -> int:
-    """Estimate one layout, a few (--batch 1,4,16), or a file of scenarios."""
+    """Estimate one layout, a few, or a file of scenarios.
+
+    A flag may have several values: 1,4,16 is a list, 64..1024 doubles, 8..64+8 adds 8; every combination is a row.
+    Exit code 1: it does not fit, or no row has an answer.
+    """
     from planner.planning.sweep import combinations
     from planner.present.output import format_of
 

@@ -34,7 +34,12 @@ def flags(parser: Parser) -> None:
 
 
 def plan(args: Namespace) -> int:
-    """Search all layouts (and with --compress all compression choices) for the best that fits."""
+    """Search all layouts (and with --compress all compression choices) for the best that fits.
+
+    A flag that is given is held. Several values (1,4,16 is a list, 64..1024 doubles, 8..64+8 adds 8) hold what is
+    searched to them; of anything else (--devices 64..1024) each has a search of its own, its best a row.
+    Exit code 1: nothing fits.
+    """
     from planner.planning.sweep import combinations
     from planner.present.output import format_of
     from planner.scenario.keys import KEYS
