@@ -21,6 +21,7 @@ from planner.planning.sweep import combinations, held_values, values_of
         ("devices", "64..1024", [64, 128, 256, 512, 1024]),
         ("devices", "64..1000", [64, 128, 256, 512]),
         ("devices", "8..24+8", [8, 16, 24]),
+        ("zero_stage", "0..3+1", [0, 1, 2, 3]),
         ("batch", "1,4..16", [1, 4, 8, 16]),
         ("batch", "7", [7]),
         ("batch", (1, 2), [1, 2]),
@@ -31,6 +32,18 @@ from planner.planning.sweep import combinations, held_values, values_of
 )
 def test_values(name: str, text: object, values: list[object]) -> None:
     assert values_of(name, text) == values
+
+
+@pytest.mark.parametrize("text", [",", "1,", "1,,2"])
+def test_what_is_no_list_is_refused(cli: Cli, text: str) -> None:
+    for verb in ("plan", "estimate"):
+        ran = cli(verb, "gpt2", "dgx-h100", "--devices", "2", "--tp", text)
+        assert ran.code == 2 and "tp" in ran.err and "empty" in ran.err
+
+
+def test_a_wrong_value_among_several_is_refused_before_any_work(cli: Cli) -> None:
+    ran = cli("estimate", "gpt2", "dgx-h100", "--task", "decode", "--batch", "1,x")
+    assert ran.code == 2 and not ran.out and "batch: 'x' is not a number" in ran.err
 
 
 @pytest.mark.parametrize("text", ["8..4", "a..4", "0..8", "8..64+0", "8..", "..8", "1.5..3"])
