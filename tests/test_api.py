@@ -88,6 +88,10 @@ def test_a_plan_as_a_frame() -> None:
     table = found.to_frame()
     assert list(table.columns) == list(FIXED) and len(table) == len(found.rows)
     assert found.best is not None and table["step_time_s"][0] == found.best.row["step_time_s"]
+    again = planner.plan(KEYS, model="GPT2", hardware="DGX H100").to_frame()
+    assert set(again["model"]) == {"GPT2"} and set(again["resolved_hardware"]) == {"dgx-h100"}
+    beside = planner.compare("DGX H100", KEYS, model="GPT2")
+    assert (beside["id"][0], beside["model"][0], beside["resolved_model"][0]) == ("DGX H100", "GPT2", "gpt2")
 
 
 def test_estimates_keep_the_index_and_the_columns_of_a_frame() -> None:

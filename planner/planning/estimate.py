@@ -70,10 +70,10 @@ class Estimate:
         """Whether the peak is within the capacity of a device."""
         return self.results["fits"] not in (False, "no")
 
-    def answer(self, given: Mapping[str, object] | None = None) -> dict[str, object]:
+    def answer(self, given: Mapping[str, object] | Iterable[tuple[str, object]] = ()) -> dict[str, object]:
         """The row of :data:`FIXED` columns: ``model`` and ``hardware`` as they were given beside what they resolved
         to, and the columns of ``given`` that are no keys before all."""
-        said = dict(given or {})
+        said = dict(given)
         names = {f"resolved_{k}": self.inputs[k] for k in ("model", "hardware")}
         told = {k: said[k] for k in ("model", "hardware") if not is_missing(said.get(k))}
         row = {**self.row, **names, **told, "price_basis": self.price.basis if self.price else "",

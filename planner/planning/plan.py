@@ -9,7 +9,7 @@ from fitting.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -102,14 +102,15 @@ class Plan:
     alternatives: list[Estimate]
     miss: Estimate | None
     remedies: list[str] = field(default_factory=list)
+    given: Mapping[str, object] = field(default_factory=dict)
 
     def to_frame(self) -> Frame:
         """The best layouts as a pandas DataFrame, a row each, in the columns of every answer."""
         return frame(self.answers(), FIXED)
 
-    def answers(self, given: Mapping[str, object] | None = None) -> list[dict[str, object]]:
-        """The rows as answers of fixed columns."""
-        return [e.answer(given) for e in self.rows]
+    def answers(self) -> list[dict[str, object]]:
+        """The rows as answers of fixed columns, with names as they were given; a student's name is its own."""
+        return [e.answer(() if self.choices else self.given) for e in self.rows]
 
     def __repr__(self) -> str:
         first = f"best of {self.fitting:,} that fit: {self.best!r}" if self.best else "nothing fits"
@@ -166,7 +167,8 @@ def make_plan(
     assert original is not None
     if not compress and choices[0].found.refusal:
         raise BadInputError(choices[0].found.refusal)
-    return _conclude({**scenario, **within}, choices, top, notes, original, dirs, folder, today, compress)
+    found = _conclude({**scenario, **within}, choices, top, notes, original, dirs, folder, today, compress)
+    return replace(found, given=dict(given))
 
 
 def _choice(

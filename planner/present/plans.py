@@ -113,7 +113,7 @@ def best_row(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
     """The winner of a search as a row of fixed columns, or why there is none."""
     if plan.best is None:
         return {**dict.fromkeys(FIXED), **given, "error": infeasible(plan)}
-    return {"layout": layout_text(plan.best), **plan.best.answer(given)}
+    return {"layout": layout_text(plan.best), **plan.answers()[0]}
 
 
 def alternative_rows(plan: Plan) -> Rows:
@@ -192,8 +192,7 @@ def _compared_row(c: Compared) -> dict[str, Any]:
     best = c.plan.best
     if best is None:
         return {**empty, "id": c.hardware, "hardware": c.hardware, "error": infeasible(c.plan)}
-    given = {"hardware": c.hardware}
-    return {"id": c.hardware, **best.answer(given), "layout": layout_text(best)}
+    return {"id": c.hardware, **c.plan.answers()[0], "layout": layout_text(best)}
 
 
 def price_notes(compared: Sequence[Compared]) -> list[str]:
@@ -215,7 +214,7 @@ def compared_notes(compared: Sequence[Compared]) -> tuple[list[str], list[tuple[
     return shared, [(name, own) for name, notes in noted.items() if (own := [n for n in notes if n not in shared])]
 
 
-def estimate_json(e: Estimate, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def estimate_json(e: Estimate, given: Mapping[str, Any] | Sequence[tuple[str, Any]] = ()) -> dict[str, Any]:
     """One estimate as an object: the fixed columns, names as ``given``, and the ledgers."""
     return {**e.answer(given), "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
 

@@ -71,7 +71,7 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
         put(to_json(plan_json(found)), args.output)
     elif fmt in ("csv", "parquet"):
         if found.rows:
-            put_rows(found.answers(given), fmt, args.output, columns=FIXED)
+            put_rows(found.answers(), fmt, args.output, columns=FIXED)
     elif text := _text(found, fmt):
         put(text, args.output)
     if found.best is None:
