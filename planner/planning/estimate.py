@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,32 +18,23 @@ from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
 from planner.cost.serving_memory import Serving
 from planner.cost.training import training_step
 from planner.demand.counts import forward_flops
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, PlannerError, nearest
+from planner.planning.columns import COLUMNS, FIXED, MEMORY_PARTS
+from planner.planning.shown import cell, html_table
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
-from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
+from planner.scenario.keys import KEYS, LABELS, UNREADABLE, is_missing, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
-from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+from planner.supply.cost import ON_DEMAND, ChosenPrice, cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+from planner.units import format_gib, format_quantity
 
-RESULTS = (
-    "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
-    "model_flops_per_step", "mfu", "hfu", "ttft_s", "tpot_s", "output_tokens_per_s", "kv_cache_tokens",
-    "kv_cache_sequences", "kv_pool_bytes", "memory_peak_bytes",
-)  # fmt: skip
-MEMORY_PARTS = (
-    "weights", "gradients", "optimizer", "activations", "working", "kv_cache", "logits", "fragmentation", "graphs",
-    "communicators", "context", "unused",
-)  # fmt: skip
-COLUMNS = (
-    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "fits_chance", "starts", "bound",
-    "usd_per_hour", "usd_per_million_tokens", "watts", "error",
-)  # fmt: skip
+Progress = Callable[[int, int], None]
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """One scenario's answer: resolved inputs, results (:data:`COLUMNS`), time and memory ledgers, what was assumed."""
 
@@ -55,6 +46,7 @@ class Estimate:
     interval: Interval
     resolved: Resolved
     layout: Layouts
+    price: ChosenPrice | None = None
 
     @property
     def capacity(self) -> float:
@@ -70,6 +62,33 @@ class Estimate:
     def row(self) -> dict[str, object]:
         """Inputs and results as one flat row."""
         return {**self.inputs, **self.results}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within the capacity of a device."""
+        return self.results["fits"] not in (False, "no")
+
+    def answer(self, given: Mapping[str, object] | Iterable[tuple[str, object]] = ()) -> dict[str, object]:
+        """The row of :data:`FIXED` columns: ``model`` and ``hardware`` as they were given beside what they resolved
+        to, and the columns of ``given`` that are no keys before all."""
+        said = dict(given)
+        names = {f"resolved_{k}": self.inputs[k] for k in ("model", "hardware")}
+        told = {k: said[k] for k in ("model", "hardware") if not is_missing(said.get(k))}
+        row = {**self.row, **names, **told, "price_basis": self.price.basis if self.price else "",
+               "assumed": "; ".join(self.assumed), "error": ""}  # fmt: skip
+        return own_columns(said) | {c: row.get(c) for c in FIXED}
+
+    def __repr__(self) -> str:
+        r = self.results
+        low, high = (format_quantity(float(str(r[k])), "s") for k in ("step_time_low_s", "step_time_high_s"))
+        what = f"{self.inputs['model']} on {self.inputs['devices']} x {self.inputs['hardware']}, {self.resolved.task}"
+        return (f"<Estimate {what}: {format_quantity(float(str(r['step_time_s'])), 's')} ({low} to {high}), "
+                f"{format_gib(sum(self.memory.values()))} of {format_gib(self.capacity)}"
+                f"{'' if self.fits else ', does not fit'}>")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        rows = [{"key": k, "value": cell(k, v)} for k, v in self.row.items() if v is not None]
+        return html_table(rows, ("key", "value"), caption=repr(self)[1:-1])
 
 
 def estimate_scenario(
@@ -107,19 +126,47 @@ def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimat
 
 
 def estimate_rows(
-    rows: Iterable[Mapping[str, object]], *, dirs: HardwareDirs = (), folder: str | None = None, today: date
+    rows: Iterable[Mapping[str, object]],
+    *,
+    dirs: HardwareDirs = (),
+    folder: str | None = None,
+    today: date,
+    progress: Progress | None = None,
 ) -> Iterable[dict[str, object]]:
-    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed."""
-    for row in rows:
-        labels = {k: row[k] for k in LABELS if k in row and k != "error"}
+    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed.
+
+    Columns that are no keys go through untouched, before those of :data:`FIXED`; ``progress`` is told how many rows
+    are done and how many of them have an answer.
+    """
+    good = 0
+    for done, row in enumerate(rows, start=1):
         try:
             if UNREADABLE in row:
                 raise BadInputError(str(row[UNREADABLE]))
-            keys = {k: v for k, v in row.items() if k not in COLUMNS}
-            e = estimate_scenario(keys, dirs=dirs, folder=folder, today=today)
-            yield labels | e.row | {"error": ""}
+            keys = {k: v for k, v in row.items() if k in KEYS}
+            out = estimate_scenario(keys, dirs=dirs, folder=folder, today=today).answer(row)
+            good += 1
         except PlannerError as error:
-            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
+            given = {k: row.get(k) for k in KEYS}
+            out = own_columns(row) | dict.fromkeys(FIXED) | given | {"error": " ".join(str(error).split())}
+        yield out
+        if progress is not None:
+            progress(done, good)
+
+
+def own_columns(row: Mapping[str, object]) -> dict[str, object]:
+    """What a row has besides keys and results: its own columns, which go through untouched."""
+    return {k: v for k, v in row.items() if k not in FIXED and k != UNREADABLE}
+
+
+def unknown_columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """What is said of columns that are no keys, labels or results, with the keys they may have meant."""
+    strange = dict.fromkeys(str(k) for r in rows for k in own_columns(r) if k not in LABELS)
+    said = []
+    for name in strange:
+        close = nearest(name, KEYS)
+        said.append(f"column {name!r} is no key" + (f" (nearest: {', '.join(close)})" if close else ""))
+    return said
 
 
 def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
@@ -235,9 +282,13 @@ def _finish(
     assumed = list(resolved.assumed)
     if price is not None:
         assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
+    elif cluster.price_kind is not None or cluster.system.provider:
+        whose = f" of {cluster.system.provider}" if cluster.system.provider else ""
+        kind = cluster.price_kind or ON_DEMAND
+        assumed.append(f"price: no {kind} price{whose} is listed; price or price_kind gives one")
     assumed.append(spread.basis)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
-    return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
+    return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x, price)
 
 
 def _known(value: float) -> float | None:

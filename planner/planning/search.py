@@ -33,6 +33,7 @@ REASONS = {rule.name: rule.tally for rule in RULES} | {
 # 175B and 5.0 % for the 3.6B multi-node studies of planner/validation/layouts.csv. Times nearer than this are the same.
 RANK_ERROR = 0.03
 Progress = Callable[[int, int], None]
+Held = Mapping[str, Value | tuple[Value, ...]]  # a scenario whose searched keys may hold several values
 Lean = dict[tuple[int, int], tuple[float, float, dict[str, int]]]
 
 
@@ -69,12 +70,17 @@ class Found:
         return next(iter(self.laws.values()), "") if self.laws else ""
 
 
-def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[int]:
-    return [int(given[key])] if key in given else values
+def _choices(given: Held, key: str, values: list[int]) -> list[int]:
+    if key not in given:
+        return values
+    held = given[key]
+    several = held if isinstance(held, tuple) else (held,)
+    return [RECOMPUTE.index(str(v)) if key == "recompute" else int(v) for v in several]
 
 
-def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layouts]:
-    """All combinations of the searched keys for a number of devices, in chunks; what is given is held.
+def candidates(resolved: Resolved, given: Held) -> Iterator[Layouts]:
+    """All combinations of the searched keys for a number of devices, in chunks; what is given is held, to one value or
+    to a tuple of them.
 
     Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, etp
     every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every divisor of the batch of a rank.
@@ -82,12 +88,11 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
     task = resolved.task
     given = told(given, task)
     train = task == "train"
-    batch = int(given.get("global_batch", 1)) if train else 0
+    batch = _choices(given, "global_batch", [1])[0] if train else 0
     grids: dict[str, list[int]] = {
         "zero_stage": _choices(given, "zero_stage", [0, 1, 2, 3] if train else [0]),
         "sequence_parallel": _choices(given, "sequence_parallel", [0, 1] if train else [0]),
-        "recompute": [RECOMPUTE.index(str(given["recompute"]))] if "recompute" in given else
-                     ([0, 1, 2] if train else [0]),
+        "recompute": _choices(given, "recompute", [0, 1, 2] if train else [0]),
         "ep": _choices(given, "ep", divisors_of(max(resolved.case.sizes.experts, 1))),
     }  # fmt: skip
     chunk: list[dict[str, int]] = []
@@ -101,18 +106,19 @@ def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layou
         yield _product(chunk, grids, batch)
 
 
-def _outer(case: Case, given: Mapping[str, Value], batch: int) -> Iterator[dict[str, int]]:
+def _outer(case: Case, given: Held, batch: int) -> Iterator[dict[str, int]]:
     """Combinations of the keys whose choices depend on one another; ``batch`` is the step's in training, else 0."""
     n = case.devices  # stages outermost: rows that share a pipeline are priced together
-    for pp in _choices(given, "pp", divisors_of(max(n // int(given.get("tp", 1)), 1))):
+    stages = {pp for tp in _choices(given, "tp", [1]) for pp in divisors_of(max(n // tp, 1))}
+    for pp in _choices(given, "pp", sorted(stages)):
         for vpp in _choices(given, "vpp", _chunks(case, pp) if batch else [1]):
             for tp in _choices(given, "tp", divisors_of(max(n // pp, 1))):
                 shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
                 for cp in _choices(given, "cp", _context_sizes(case, max(n // (tp * pp), 1))):
-                    dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
-                    whole = batch // dp if batch % dp == 0 else 1  # else no micro-batch divides it, as a law says
-                    for etp, size in product(shares, _choices(given, "micro_batch", divisors_of(max(whole, 1)))):
-                        yield {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp, "micro_batch": size}
+                    for dp, etp in product(_choices(given, "dp", [max(n // (tp * pp * cp), 1)]), shares):
+                        whole = batch // dp if batch % dp == 0 else 1  # else no micro-batch divides it, as a law says
+                        for size in _choices(given, "micro_batch", divisors_of(max(whole, 1))):
+                            yield {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp, "micro_batch": size}
 
 
 def _context_sizes(case: Case, ranks: int) -> list[int]:
@@ -142,7 +148,7 @@ def _product(outer: list[dict[str, int]], grids: Mapping[str, list[int]], batch:
     return layouts(**columns)
 
 
-def admissible(x: Layouts, resolved: Resolved, found: Found, given: Mapping[str, Value]) -> Layouts:
+def admissible(x: Layouts, resolved: Resolved, found: Found, given: Held) -> Layouts:
     """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
     case = resolved.case
     law = first_broken(x, case)
@@ -155,7 +161,7 @@ def admissible(x: Layouts, resolved: Resolved, found: Found, given: Mapping[str,
     return x.take(np.flatnonzero(alive & ~again))
 
 
-def _said_before(x: Layouts, resolved: Resolved, given: Mapping[str, Value]) -> Bools:
+def _said_before(x: Layouts, resolved: Resolved, given: Held) -> Bools:
     """Rows that are the same as a plainer one but for a key that was not ``given``; a ZeRO stage that another framework
     runs is not."""
     same = np.zeros(len(x), dtype=bool)
@@ -198,9 +204,7 @@ def chances(resolved: Resolved, x: Layouts, memory: Array) -> Array:
     return out
 
 
-def search(
-    resolved: Resolved, given: Mapping[str, Value], *, keep: int = 10, progress: Progress | None = None
-) -> Found:
+def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progress | None = None) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
     capacity = device_capacity(resolved.cluster, resolved.run)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.present.tables import render, to_csv, to_json
 from planner.validation import study
-from planner.validation.published import Compared, layout_groups
+from planner.validation.published import Case, Compared, layout_groups
 from planner.validation.serving import serving_logs, serving_rows
 
 
@@ -105,6 +106,14 @@ def interval_yaml(compared: Sequence[Compared], peaks: Sequence[Compared]) -> st
     for r in study.memory_interval_rows(peaks):
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, low50: {r['low50']:.3f}, "
                      f"middle: {r['middle']:.3f}, high50: {r['high50']:.3f}, high: {r['high']:.3f}}}")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def chips_yaml(cases: Sequence[Case]) -> str:
+    """The text of ``planner/validation/chips.yaml``: the chips that intervals are said to be of."""
+    lines = ["# Accelerators that published runs are of, by what was timed; written by `python docs/generate.py`."]
+    for phase, ids in study.chips_by_phase(cases).items():
+        lines += textwrap.wrap(f"{phase}: [{', '.join(ids)}]", 118, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 

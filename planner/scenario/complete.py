@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,8 +29,10 @@ from planner.scenario.defaults import (
 from planner.scenario.keys import KEYS, Value
 from planner.supply.cluster import Cluster
 
+V = TypeVar("V")
 
-def told(given: Mapping[str, Value], task: str) -> dict[str, Value]:
+
+def told(given: Mapping[str, V], task: str) -> dict[str, V]:
     """The keys that say something to a task."""
     return {k: v for k, v in given.items() if k not in KEYS or task in KEYS[k].tasks}
 

@@ -19,10 +19,12 @@ from planner.units import format_quantity, parse_quantity
 
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
-ECHOED = ("accelerator",)  # stands beside the keys of an answer and says nothing when it is read back
+# What stands beside the keys of an answer and says nothing when it is read back.
+ECHOED = ("accelerator", "resolved_model", "resolved_hardware", "price_basis", "assumed")
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 Value = str | int | float | bool
+PRICE_KINDS = ("on-demand", "spot", "reserved", "marketplace")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Key:
     def tasks(self) -> tuple[str, ...]:
         """Tasks the key says something to."""
         return _TASKS_OF.get(self.name, TASKS)
+
+    @property
+    def default(self) -> str:
+        """What is taken where the key is not given, in words; empty where the model or the hardware says it."""
+        return _DEFAULTS.get(self.name, "")
 
 
 def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most: float = LARGEST) -> Key:
@@ -148,6 +155,7 @@ KEYS: dict[str, Key] = {
             "the hardware's", unit="byte", most=1e18),
         Key("price", "quantity", "rent of a device, as in 2.5 USD/hour, in place of the observed price",
             unit="USD/hour", least=0, most=1e6),
+        Key("price_kind", "choice", "kind of the observed price that is taken", PRICE_KINDS),
     )
 }  # fmt: skip
 _INFERENCE = ("prefill", "decode", "serve")
@@ -161,6 +169,21 @@ _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     "kv_dtype": (*_INFERENCE, "forward"), "memory_fraction": _INFERENCE, "token_budget": _INFERENCE,
     "max_num_seqs": _INFERENCE, "max_model_len": _INFERENCE, "latent_cache": _INFERENCE,
 }  # fmt: skip
+_CHOSEN = "fastest that fits"
+_DEFAULTS = dict.fromkeys(("tp", "pp", "cp", "ep", "devices"), "1") | {
+    "task": "train", "dp": "devices over tp, pp and cp", "etp": "tp where ep is 1, else 1", "vpp": "1",
+    "micro_batch": _CHOSEN, "recompute": _CHOSEN, "global_batch": "one micro-batch a rank, four a pipeline stage",
+    "zero_stage": "1 where dp > 1, else 0", "sequence_parallel": "true where tp > 1", "attention": "flash",
+    "loss": "eager", "schedule": "1f1b; interleaved where vpp > 1", "offload": "none",
+    "seq_len": "4096 or all positions; 512 for forward", "input_len": "1024", "output_len": "256",
+    "batch": "one a replica", "concurrency": "one a replica", "engine": "ideal", "latent_cache": "absorbed",
+    "compute_dtype": "16 bits, or as the weights where the chip can",
+    "activation_dtype": "compute_dtype, 16 bits or more",
+    "kv_dtype": "activation_dtype", "grad_dtype": "as the framework does", "optimizer": "adamw", "sparsity": "none",
+    "compression": "none", "overlap_dp": "true", "overlap_tp": "as the framework does", "overlap_ep": "false",
+    "context_exchange": "ring", "framework": "megatron; torch for ZeRO 3; jax where XLA compiles",
+    "lora_rank": "0", "compiled": "as the framework does", "imbalance": "1", "price_kind": "on-demand",
+}  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -170,23 +193,25 @@ def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str,
     Raises
     ------
     BadInputError
-        All faults at once: unknown keys with the nearest names, values of the wrong kind or out of range.
+        All faults at once: unknown keys with the nearest names, values of the wrong kind or out of range. Its ``key``,
+        ``given`` and ``allowed`` are those of the first.
     """
-    faults: list[str] = []
+    faults: list[BadInputError] = []
     out: dict[str, Value] = {}
     for name, value in given.items():
         if name in LABELS or name in ECHOED or is_missing(value):
             continue
         if name not in KEYS:
-            faults.append(str(unknown("key", str(name), KEYS)))
+            faults.append(unknown("key", str(name), KEYS))
             continue
         try:
             out[name] = _parse(KEYS[name], value)
         except BadInputError as error:
-            faults.append(str(error))
+            faults.append(BadInputError(str(error), key=name, given=value, allowed=KEYS[name].allowed))
     if faults:
-        place = f"{where}: " if where else ""
-        raise BadInputError("; ".join(place + f for f in faults))
+        place, first = f"{where}: " if where else "", faults[0]
+        raise BadInputError("; ".join(f"{place}{f}" for f in faults), key=first.key, given=first.given,
+                            allowed=first.allowed)  # fmt: skip
     return out
 
 

@@ -40,7 +40,7 @@ from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.engines import engine_settings
 from planner.scenario.keys import KEYS, Value
-from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of
+from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of, variant_notes
 from planner.scenario.overrides import override_notes, overrides
 from planner.scenario.stored import model_name, said, stored_as
 from planner.supply.accelerator import peak_flops
@@ -228,6 +228,7 @@ def resolve_run(
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs, overrides(given))
     own = cluster_of(str(given["hardware"]), 1, dirs)
+    assumed.notes.extend(variant_notes(str(given["hardware"]), own.accelerator.id, dirs))
     assumed.notes.extend(override_notes(given, own, cluster.devices, cluster.domain))
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     run: TrainingRun | InferenceRun

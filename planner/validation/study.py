@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
 from planner.planning.uncertainty import regime
-from planner.validation.published import Compared, LayoutGroup
+from planner.validation.published import Case, Compared, LayoutGroup
 
 Rows = list[dict[str, Any]]
 Residual = tuple[str, str, float]
@@ -47,6 +48,15 @@ def chip(c: Compared) -> str:
 def regime_of(c: Compared) -> str:
     """Regime of a comparison."""
     return regime(c.estimate.resolved, c.estimate.layout) if c.estimate else "refused"
+
+
+def chips_by_phase(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Accelerators that published runs are of, by what was timed: train, prefill, decode."""
+    found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set()}
+    for case in cases:
+        phase = case.scenario.get("task", "train")
+        found[phase].add(resolve_hardware(case.scenario["hardware"])[0].id)
+    return {phase: sorted(ids) for phase, ids in found.items()}
 
 
 def residuals(compared: Sequence[Compared]) -> list[Residual]:

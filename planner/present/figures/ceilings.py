@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -36,6 +36,10 @@ class Frame:
     def holds(self, p: Point) -> bool:
         """Whether a point lies on the chart."""
         return self.x0 < math.log10(p.intensity) < self.x1 and self.y0 < math.log10(p.achieved_flops) < self.y1
+
+    def within(self, width: float, height: float) -> Frame:
+        """The same limits on axes of a size [pt], whose decades are equally long in both directions."""
+        return replace(self, scale=min(width / (self.x1 - self.x0), height / (self.y1 - self.y0)))
 
     @property
     def size(self) -> tuple[float, float]:
