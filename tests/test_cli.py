@@ -311,8 +311,8 @@ def test_the_summary_of_a_large_configuration_is_quick(cli: Cli, tmp_path: Path)
     cli("summary", "gpt2")
     for model in (made, "gemma-4-31b", "llama-3.2-90b-vision", "nemotron-3-ultra-550b-a55b"):
         took = []
-        for _ in range(3):  # the best of three: other processes run beside the tests
-            start = time.perf_counter()
+        for _ in range(3):  # the processor's time, and the best of three: other processes run beside the tests
+            start = time.process_time()
             assert cli("summary", model).code == 0
-            took.append(time.perf_counter() - start)
+            took.append(time.process_time() - start)
         assert min(took) < 0.3
