@@ -113,6 +113,8 @@ def _weights(d: Demand, run: InferenceRun, w: Work) -> Array:
     stored, none = run.precision.bytes_of("weight"), np.zeros(len(w.tp))
     each = [stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=stored) if s.table.ops else none
             for s in d.sections]  # fmt: skip
+    if run.engine.memory.unties and d.model.head is not None and d.model.head.tied:
+        each[-1] = each[-1] + d.model.head.outputs * d.model.hidden * run.precision.bytes_of("activation") / w.tp
     return np.stack(each, axis=1)
 
 
