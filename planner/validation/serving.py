@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.catalogue.engines import engine
 from planner.planning.estimate import Estimate, estimate_scenario
-from planner.validation.study import Rows, error_row
+from planner.validation.study import Residual, Rows, error_row
 
 LOGGED = ("weights_gib", "kv_gib", "kv_tokens")
 BESIDE = ("id", "source", "quality", "version", "started", *LOGGED)
@@ -57,6 +57,20 @@ def serving_logs() -> list[Logged]:
         rows = list(csv.DictReader(file))
     given = [{k: v for k, v in r.items() if k not in BESIDE and v} for r in rows]
     return [Logged(r, estimate_scenario(g, today=date(2026, 1, 1))) for r, g in zip(rows, given, strict=True)]
+
+
+def serving_residuals(logs: list[Logged]) -> list[Residual]:
+    """(regime, source, ln(measured / predicted)) of a full device whose pool for the cache was logged.
+
+    What the pool lacks of its prediction is held by all else, so that a peak predicted to fill the device, C, would
+    have been C + predicted pool - logged pool.
+    """
+    out: list[Residual] = []
+    for x in logs:
+        if "kv_gib" in x.ratios and engine(x.row["engine"]).memory.allocates != "context":
+            missing = _number(x.estimate.results["kv_pool_bytes"]) - float(x.row["kv_gib"]) * GIB
+            out.append(("infer", x.row["source"], float(np.log1p(missing / x.estimate.capacity))))
+    return out
 
 
 def serving_rows(logs: list[Logged]) -> Rows:

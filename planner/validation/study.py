@@ -119,9 +119,10 @@ def memory_residuals(compared: Sequence[Compared]) -> list[Residual]:
             for c in compared if c.estimate is not None and np.isfinite(c.case.memory_gib)]  # fmt: skip
 
 
-def memory_interval_rows(compared: Sequence[Compared]) -> Rows:
-    """Quantiles of measured over predicted memory by regime, widened as intervals of time are."""
-    found = memory_residuals(compared)
+def memory_interval_rows(compared: Sequence[Compared], served: Sequence[Residual] = ()) -> Rows:
+    """Quantiles of measured over predicted memory by regime, widened as intervals of time are; ``served`` are the
+    residuals of engines."""
+    found = [*memory_residuals(compared), *served]
     factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
     rows: Rows = []
     for name in sorted({".".join(g.split(".")[:i]) for g, _, _ in found for i in (1, 2)}):
