@@ -71,7 +71,7 @@ def memory_ledger(
     """Memory ledger of the fullest stage, (n,) a term [byte]."""
     state = _training_state(d, x, run, at)
     activations = at.saved * _in_flight(x, run, stages, micro_batches)
-    if run.offload == "activations":
+    if run.offloads_activations:
         activations = activations / np.maximum(stages.layers.sum(axis=1)[None, :], 1.0)
     full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
     sharded_weights = held_zero_stage(x, run)[:, None] >= 3
@@ -114,9 +114,11 @@ def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) ->
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (at.trained.dense + at.trained.expert) * width
-    if run.offload == "optimizer":
+    if run.offloads_optimizer:
         state["optimizer"] = state["optimizer"] * 0.0
-    return state
+    # A layer is gathered from the host, and its gradients go there as they are made (CPUOffload,
+    # https://pytorch.org/docs/stable/fsdp.html): what is gathered at a time is counted apart.
+    return {k: v * 0.0 for k, v in state.items()} if run.offloads_parameters else state
 
 
 def _buckets(x: Layouts, run: TrainingRun) -> Array:
