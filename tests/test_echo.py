@@ -50,10 +50,11 @@ OTHER: Mapping[str, object] = {
     "price": "1.25 USD/hour", "quantization": "gptq-int4", "memory_fraction": 0.5, "token_budget": 4096,
     "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
     "first_stage_layers": 14, "last_stage_layers": 18, "master_weights": False,
+    "expandable_segments": True, "lora_targets": "attention",
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
-    "latent_cache": {"model": "deepseek-v2-lite"},
+    "latent_cache": {"model": "deepseek-v2-lite"}, "lora_targets": {"lora_rank": 16},
 }  # fmt: skip
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 

@@ -42,10 +42,12 @@ class TrainingRun:
     imbalance : load of the busiest expert rank over the mean
     encoder_len : tokens of the encoder's sequence
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
+    lora_targets : weights that have adapters: all matrices but experts, or those of attention
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
     modules_named : whether they were asked for; else frameworks with a policy of their own follow that
     loss : eager, fused or chunked cross-entropy, which decides what logits take
     headroom : chance of fitting that a search asks of a layout
+    expandable_segments : whether the allocator's segments serve blocks of every size
     first_stage_layers, last_stage_layers : of a pipeline, 0 where layers are dealt evenly
     """
 
@@ -64,10 +66,12 @@ class TrainingRun:
     imbalance: float = 1.0
     encoder_len: int = 0
     lora_rank: int = 0
+    lora_targets: str = "all"
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"
     headroom: float = HEADROOM
+    expandable_segments: bool = False
     first_stage_layers: int = 0
     last_stage_layers: int = 0
 

@@ -122,7 +122,7 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
     memory = StageMemory(
         held=held, trained=trained, frozen=run.schedule.weight_copies * kinds.of(terms.held.frozen), saved=saved,
         rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
-        loss=terms.saved.loss @ (kinds.layers > 0).T,
+        head=kinds.of(terms.held.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
 
@@ -182,6 +182,12 @@ def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Par
 def _layers(d: Demand) -> Array:
     """Which sections are layers, shape (section,)."""
     return np.array([s.role == "layer" for s in d.sections])
+
+
+def _head(d: Demand) -> Array:
+    """Which sections hold the weights that logits are computed with, shape (section,): the head, or a tied table."""
+    tied = d.model.head is not None and d.model.head.tied
+    return np.array([s.role == "output" or (tied and s.role == "input") for s in d.sections])
 
 
 def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -> Array:

@@ -48,7 +48,7 @@ from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
-END_LAYERS = ("first_stage_layers", "last_stage_layers")
+AS_GIVEN = ("overlap_tp", "compiled", "expandable_segments", "lora_targets", "first_stage_layers", "last_stage_layers")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -294,7 +294,7 @@ def _training_run(
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
         schedule=SCHEDULES[str(given.get("schedule", "1f1b"))], headroom=float(given.get("headroom", HEADROOM)),
-        **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled", *END_LAYERS) if k in given},
+        **{k: cast(Any, given[k]) for k in AS_GIVEN if k in given},
     )  # fmt: skip
 
 
