@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from conftest import Cli
 
+from planner.catalogue.frameworks import frameworks
 from planner.catalogue.intervals import memory_table
 from planner.cost.doubt import SCORES, SURE, fit_chance, quantiles, verdict
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.plan import make_plan
 from planner.planning.search import RANK_ERROR
+from planner.validation.fragmentation import fitted, left_out_rows, peaks
 from planner.validation.published import compare_memory
 from planner.validation.serving import serving_logs, serving_residuals
 from planner.validation.study import memory_rows, verdict_rows
@@ -112,10 +114,23 @@ def test_headroom_out_of_range_is_refused(cli: Cli) -> None:
 
 
 @pytest.mark.published
+def test_fractions_are_what_published_peaks_give() -> None:
+    found = peaks(compare_memory())
+    for f in frameworks().values():
+        if f.fragmentation:
+            assert fitted(found, f.fragmentation) == pytest.approx(f.fragmentation, abs=0.02)
+
+
+@pytest.mark.published
 def test_published_peaks_and_verdicts_are_met() -> None:
-    peaks = compare_memory()
-    errors = {r["measured"]: r for r in memory_rows(peaks) if r["source"] == "all"}
+    compared = compare_memory()
+    errors = {r["measured"]: r for r in memory_rows(compared) if r["source"] == "all"}
     for kind, most in (("allocated", 0.04), ("reserved", 0.08), ("device", 0.08)):
         assert errors[kind]["median_error"] <= most and abs(errors[kind]["bias"]) <= 0.03
-    ran, failed = verdict_rows(peaks)
+    without = {r["measured"]: r for r in left_out_rows(compared) if r["own source"] == "left out"}
+    assert without["allocated"]["runs"] >= 80 and without["device"]["runs"] >= 90
+    for kind, most in (("allocated", 0.04), ("reserved", 0.08), ("device", 0.08)):
+        assert without[kind]["median_error"] <= most and abs(without[kind]["bias"]) <= 0.03
+    ran, failed = verdict_rows(compared)
+    assert ran["runs"] >= 190 and failed["runs"] >= 20
     assert ran["right_or_tight"] >= 0.97 and failed["right_or_tight"] >= 0.9

@@ -475,6 +475,8 @@ def test_a_plain_model_has_no_width_of_its_own() -> None:
         ("unsloth/Llama-3.2-1B-Instruct", "llama-3.2-1b", None),
         ("DeepSeek-R1-Distill-Llama-70B", "llama-3.1-70b", None),
         ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-7b-v0.1", None),
+        ("nvidia/Llama-3.1-Nemotron-70B-Instruct-HF", "llama-3.1-70b", None),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "qwen3-30b-a3b", None),
         ("meta-llama/Llama-3.1-405B-Instruct-FP8", "llama-3.1-405b", "fbgemm_fp8"),
         ("nvidia/Llama-3.1-70B-Instruct-FP8", "llama-3.1-70b", "modelopt-fp8"),
         ("mlx-community/Qwen3-0.6B-4bit", "qwen3-0.6b", "mlx-4bit"),
