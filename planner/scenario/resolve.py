@@ -266,8 +266,19 @@ def resolve_precision(
     activation = str(given.get("activation_dtype", passed_on if DTYPES[compute].bytes >= 2 else wide))
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
-    return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
+    return Precision(compute, weight, activation, _cache_dtype(given, task, model, activation, assumed),
                      str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
+
+
+def _cache_dtype(
+    given: Mapping[str, Value], task: str, model: Model, activation: str, assumed: Assumed
+) -> str:  # fmt: skip
+    """Dtype of the cache: as given, as a checkpoint that carries its scales says (what engines call ``auto``), or the
+    activations'."""
+    own = model.quantization.cache if model.quantization is not None and task != "train" else ""
+    if "kv_dtype" in given or not own:
+        return str(given.get("kv_dtype", activation))
+    return str(assumed.default(given, "kv_dtype", own, "the checkpoint has scales for it"))
 
 
 def _training_run(
