@@ -2,10 +2,10 @@
 
 ``python docs/generate.py`` writes what is stale; ``--check`` writes nothing, names it and exits with 1. Names limit
 either to some parts: ``chips``, ``intervals``, ``accuracy``, ``samples``, ``keys``, ``columns``, ``reference``,
-``gallery``. In a text a part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same
-up to one in the last place that is printed, and lines of a drawing up to a twentieth of a point: processors differ in
-the last bit of a sum. Where another release of matplotlib drew the gallery, its words and figures are compared and its
-lines are not.
+``gallery``. In a text a part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the
+same up to one in the last place that is printed, and lines of a drawing up to a twentieth of a point: processors differ
+in the last bit of a sum. Where another release of matplotlib drew the gallery, its words and figures are compared and
+its lines are not.
 
 The gallery is kept as SVG. Its PNGs are drawn beside them and left out of the repository, because their bytes change
 with every release of the drawing library and nobody can read what changed.

@@ -49,10 +49,12 @@ OTHER: Mapping[str, object] = {
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
     "price": "1.25 USD/hour", "price_kind": "spot", "quantization": "gptq-int4", "memory_fraction": 0.5,
     "token_budget": 4096, "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
+    "first_stage_layers": 14, "last_stage_layers": 18, "master_weights": False,
+    "expandable_segments": True, "lora_targets": "attention",
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
-    "latent_cache": {"model": "deepseek-v2-lite"},
+    "latent_cache": {"model": "deepseek-v2-lite"}, "lora_targets": {"lora_rank": 16},
 }  # fmt: skip
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 
@@ -106,7 +108,8 @@ def test_an_encoder_of_its_own_length_and_an_imbalance_are_kept() -> None:
 
 def test_what_says_nothing_is_left_empty() -> None:
     inputs = estimated({"task": "train", "model": "gpt2", "hardware": "dgx-h100", "devices": 8}).inputs
-    unset = {"encoder_len", "network_bandwidth", "network_latency", "oversubscription", "domain", "memory_capacity"}
+    unset = {"encoder_len", "network_bandwidth", "network_latency", "oversubscription", "domain", "memory_capacity",
+             "first_stage_layers", "last_stage_layers"}  # fmt: skip
     assert {k for k, v in inputs.items() if v is None} == unset | {"price", "price_kind"}
 
 

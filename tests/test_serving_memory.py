@@ -17,7 +17,7 @@ from planner.demand.counts import encoder_tokens, summary
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.plan import make_plan
-from planner.validation.serving import serving_logs
+from planner.validation.serving import served_by, served_kind, serving_logs
 
 GIB = 2.0**30
 TODAY = date(2026, 11, 1)
@@ -33,11 +33,20 @@ def estimated(scenario: Mapping[str, object]) -> Estimate:
 
 @pytest.mark.parametrize(("figure", "most"), [("weights_gib", 0.015), ("kv_gib", 0.05), ("kv_tokens", 0.07)])
 def test_what_engines_logged(figure: str, most: float) -> None:
-    """Median error; and at least 85 % of the rows within three times that."""
+    """Median error of all starts; and where weights are plain, nine in ten within three times that."""
     found = np.abs(np.expm1([x.ratios[figure] for x in LOGS if figure in x.ratios]))
-    assert len(found) >= 15
+    plain = [abs(np.expm1(x.ratios[figure])) for x in LOGS
+             if figure in x.ratios and "quantised" not in served_kind(x) and served_by(x) == "vllm"]  # fmt: skip
+    assert len(found) >= 30 and len(plain) >= 15
     assert np.median(found) <= most
-    assert np.mean(found <= 3 * most) >= 0.85
+    assert np.mean(np.array(plain) <= 3 * most) >= 0.9
+
+
+def test_kinds_of_starts() -> None:
+    """Experts, quantised weights, states and windows are all among them."""
+    kinds = {part for x in LOGS for part in served_kind(x).split(", ")}
+    assert kinds == {"dense", "experts", "states or windows", "quantised"}
+    assert {served_by(x) for x in LOGS} == {"vllm", "sglang", "tensorrt-llm", "llama.cpp"}
 
 
 def test_engines_start_where_they_started() -> None:
@@ -163,7 +172,8 @@ def test_defaults_depend_on_the_device() -> None:
 
 @pytest.mark.parametrize(
     ("said", "means"),
-    [("vllm-0.6.5", "vllm-0.6"), ("vllm-0.5.3", "vllm-0.6"), ("vllm-0.6.6", "vllm-0.11"), ("vllm-0.16.1", "vllm-0.11"),
+    [("vllm-0.6.5", "vllm-0.6"), ("vllm-0.5.3", "vllm-0.6"), ("vllm-0.6.6", "vllm-0.7"),
+     ("vllm-0.7.3", "vllm-0.7"), ("vllm-0.8.5", "vllm-0.11"), ("vllm-0.16.1", "vllm-0.11"),
      ("vllm-0.9.2", "vllm-0.11"), ("vllm-0.17.1", "vllm"), ("vllm-0.22", "vllm"), ("vllm-1.0", "vllm"),
      ("sglang-0.5.2", "sglang")],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from planner.cost.frameworks import gathered_bytes, logit_bytes
 from planner.cost.kernels import weight_gradient_time
 from planner.cost.layouts import Layouts
 from planner.cost.passes import TrainingKernels, section_precision, training_kernels, training_work
-from planner.cost.recompute import kept_bytes, last_matmul_time, selective_time
+from planner.cost.recompute import adapted, kept_bytes, last_matmul_time, selective_time
 from planner.cost.records import over
 from planner.cost.runs import Terms, TrainingRun
 from planner.demand.costs import local_weights, stored_bytes
@@ -179,18 +179,17 @@ def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
     return Held(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
-        adapter=zero + _adapter_parameters(s.table, run.lora_rank, w),
+        adapter=zero + _adapter_parameters(s.table, run, w),
         frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=precision.bytes_of("weight")),
     )
 
 
-def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
-    """Parameters of low-rank adapters on every dense matmul of a layer, rank·(k + n), over tp, shape (n,).
+def _adapter_parameters(table: OpTable, run: TrainingRun, w: Work) -> Array:
+    """Parameters of low-rank adapters on the dense matmuls of a layer, rank·(k + n), over tp, shape (n,).
 
     Hu et al. 2021, https://arxiv.org/abs/2106.09685
     """
-    widths = sum(o.k + o.n for o in table.ops if o.kernel == "matmul" and o.group in ("attention", "mlp"))
-    return rank * widths / w.tp
+    return run.lora_rank * sum(o.k + o.n for o in table.ops if adapted(o, run)) / w.tp
 
 
 def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:

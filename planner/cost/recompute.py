@@ -96,6 +96,12 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     return everything, (saved * stays).sum(axis=1)
 
 
+def adapted(op: Op, run: TrainingRun) -> bool:
+    """Whether an operator's weight has an adapter: dense matmuls of the layers that are targeted."""
+    groups = {"all": ("attention", "mlp"), "attention": ("attention",)}[run.lora_targets]
+    return op.kernel == "matmul" and op.group in groups
+
+
 def _unfused_gate_bytes(table: OpTable, w: Work, width: float) -> Array:
     """What eager PyTorch keeps of a gated activation beyond its inputs: the activated gate, which the product reads."""
     t = table.columns
@@ -108,10 +114,13 @@ def _saved_width(table: OpTable, run: TrainingRun) -> Array:
     """Width of a saved input over the activation's, shape (op,).
 
     Transformer Engine, in Megatron-LM, keeps the inputs of its matmuls in the narrow dtype that the weight gradient
-    reads; torchao keeps them as they came.
+    reads; torchao keeps them as they came. A frozen weight has no gradient, so that without an adapter nothing reads
+    its input again; attention reads its own output.
     """
     narrow = saved_input_width(run)
-    return np.array([narrow if o.kernel in ("matmul", "grouped_matmul") else 1.0 for o in table.ops])
+    unread = [bool(run.lora_rank) and o.group in ("mlp", "experts") and not adapted(o, run) for o in table.ops]
+    return np.array([(0.0 if none else narrow) if o.kernel in ("matmul", "grouped_matmul") else 1.0
+                     for o, none in zip(table.ops, unread, strict=True)])  # fmt: skip
 
 
 def _is_in(op: Op, prefixes: tuple[str, ...]) -> bool:

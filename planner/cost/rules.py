@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
 from planner.cost.constants import TASKS
 from planner.cost.layouts import Ints, Layouts
-from planner.cost.schedules import SCHEDULES, Schedule, rounds
+from planner.cost.schedules import SCHEDULES, Schedule, loop_placement, rounds
 from planner.errors import BadInputError
 
 Bools = NDArray[np.bool_]
@@ -51,6 +51,7 @@ class Case:
     tokens : of a whole sequence, which context parallelism divides
     schedule : of the pipeline, None where it follows the layout
     context_exchange, offload : of a training run
+    end_layers : of the first and the last stage, 0 where layers are dealt evenly
     chip, host_link : the accelerator, and whether it lists a link to its host
     sequences : at once, over all replicas of inference; 0 where nothing says it
     """
@@ -62,6 +63,7 @@ class Case:
     schedule: Schedule | None = None
     context_exchange: str = "ring"
     offload: str = "none"
+    end_layers: tuple[int, int] = (0, 0)
     chip: str = ""
     host_link: bool = True
     sequences: int = 0
@@ -285,11 +287,40 @@ def _cp_heads_words(r: Row, c: Case) -> str:
             f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
 
 
+def _ends_dealt(x: Layouts, c: Case) -> Bools:
+    """Whether the stages between the ends have layers, each chunk as many as the others of its stage
+    (``--decoder-first-pipeline-num-layers``, https://github.com/NVIDIA/Megatron-LM)."""
+    first, last = c.end_layers
+    named = (first > 0) + (last > 0)
+    if not named:
+        return np.ones(len(x), dtype=bool)
+    between, rest = x.pp - named, c.sizes.layers - first - last
+    chunks = np.maximum(x.vpp, 1)
+    even = (rest % np.maximum(between * chunks, 1) == 0) & (first % chunks == 0) & (last % chunks == 0)
+    looped = c.schedule is None or c.schedule.placement is loop_placement
+    return np.asarray((x.pp > 1) & np.where(between > 0, (rest >= between) & even, rest == 0) & looped)
+
+
+def _ends_words(r: Row, c: Case) -> str:
+    first, last = c.end_layers
+    rest, between = c.sizes.layers - first - last, int(r["pp"]) - (first > 0) - (last > 0)
+    said = ", ".join(f"{k}_stage_layers {v}" for k, v in (("first", first), ("last", last)) if v)
+    if int(r["pp"]) == 1:
+        return f"{said} given, but pp is 1; allowed: pp above 1"
+    return (f"{said}: of {c.sizes.layers} layers {rest} are left to {between} stages of {r['vpp']} chunks, pp is "
+            f"{r['pp']}; allowed: ends that vpp divides and that leave a multiple of {max(between, 1) * int(r['vpp'])} "
+            "layers, under a schedule that deals chunks in a loop")  # fmt: skip
+
+
 # What the given keys decide alone comes first, so that a search in which they refuse every layout can say so.
 RULES: tuple[Rule, ...] = (
-    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
-         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
+    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload not in ("none", "activations") and not c.host_link),
+         lambda r, c: f"offload: {c.offload} cannot be timed, {c.chip} lists no host link; allowed: none, activations",
          "offload without a listed host link"),
+    Rule("offload_zero", TRAIN, lambda x, c: (x.zero_stage < 3) & c.offload.startswith(("parameters", "nvme")),
+         lambda r, c: (f"offload: {c.offload} gathers weights from the host layer by layer, which zero_stage 3 does; "
+                       f"zero_stage is {r['zero_stage']}; allowed: 3"),
+         "parameters on the host without ZeRO 3"),
     Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
          lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context; allowed: 1; use tp, pp or dp",
          "cp where one token a sequence is read"),
@@ -306,6 +337,8 @@ RULES: tuple[Rule, ...] = (
     Rule("pp_layers", TASKS, lambda x, c: x.pp > c.sizes.layers,
          lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
          "more stages than layers"),
+    Rule("end_layers", TRAIN, lambda x, c: ~_ends_dealt(x, c), _ends_words,
+         "first and last stages of so many layers that the others do not deal evenly"),
     Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_stages}; pp is {r['pp']}",
          "numbers of stages that the schedule does not run"),

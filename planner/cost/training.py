@@ -19,7 +19,7 @@ from planner.cost.frameworks import accumulation_bytes
 from planner.cost.groups import stage_group
 from planner.cost.layers import LayerTerms, layer_terms
 from planner.cost.layouts import Layouts
-from planner.cost.memory import Parameters, StageMemory, gathered_parameters, memory_ledger, total
+from planner.cost.memory import Parameters, StageMemory, gathered_parameters, memory_ledger, replicas, total
 from planner.cost.records import over
 from planner.cost.runs import Terms, TrainingRun
 from planner.cost.schedules import Pipeline, StageTimes
@@ -98,7 +98,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        kinds = stages(d, cluster, pp=pp, vpp=vpp, placement=run.schedule.placement)
+        kinds = stages(d, cluster, pp=pp, vpp=vpp, placement=run.schedule.placement, ends=run.end_layers)
         here = over(lambda a, rows=rows: a[rows], terms)
         out.append((rows, _pipeline_step(d, cluster, x.take(rows), run, kinds, here)))
     return _merge(out, len(x))
@@ -111,8 +111,9 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
     saved = kinds.of(saved_bytes(x, terms))
     time = _stage_ledger(forward, backward, at, m)
     time["comm.pp"] = _exposed_sends(d, cluster, x, run)
-    if run.offload == "activations":
-        time["offload"] = m * _offload_time(cluster, saved, forward.time, backward.time)[at]
+    if run.offloads_activations or run.offloads_parameters:
+        there, back = _offloaded(x, run, saved, held, trained)
+        time["offload"] = m * _offload_time(cluster, there, back, forward.time, backward.time)[at]
     time["pipeline.bubble"] = _bubble_time(x, run, kinds, terms, forward, backward)
     time |= data_parallel_time(cluster, x, run, held, trained, forward.time, backward.time, m)
     time["optimizer"] = optimizer_time(d, cluster, x, run, trained)
@@ -120,7 +121,7 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
     memory = StageMemory(
         held=held, trained=trained, frozen=run.schedule.weight_copies * kinds.of(terms.held.frozen), saved=saved,
         rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
-        loss=terms.saved.loss @ (kinds.layers > 0).T,
+        head=kinds.of(terms.held.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
 
@@ -159,10 +160,11 @@ class Timed:
 
 def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage: int | None = None) -> Timed:
     """What a stage of one layout spends a micro-batch on, the slowest stage by default."""
-    kinds = stages(d, cluster, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
+    cut = {"pp": int(x.pp[0]), "vpp": int(x.vpp[0])}
+    kinds = stages(d, cluster, **cut, placement=run.schedule.placement, ends=run.end_layers)
     terms = layer_terms(d, cluster, x, run, detail=False)
     _, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
-    counts = stage_counts(d, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
+    counts = stage_counts(d, **cut, placement=run.schedule.placement, ends=run.end_layers)
     chosen = int(kinds.first[slow[0]]) if stage is None else stage
     k = int(np.flatnonzero((kinds.layers == counts[chosen]).all(axis=1))[0])
     return Timed(
@@ -186,6 +188,12 @@ def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Par
 def _layers(d: Demand) -> Array:
     """Which sections are layers, shape (section,)."""
     return np.array([s.role == "layer" for s in d.sections])
+
+
+def _head(d: Demand) -> Array:
+    """Which sections hold the weights that logits are computed with, shape (section,): the head, or a tied table."""
+    tied = d.model.head is not None and d.model.head.tied
+    return np.array([s.role == "output" or (tied and s.role == "input") for s in d.sections])
 
 
 def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -> Array:
@@ -296,13 +304,25 @@ def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Parameters) -
     return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)) / run.schedule.weight_copies)
 
 
-def _offload_time(cluster: Cluster, saved: Array, forward: Array, backward: Array) -> Array:
-    """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind; nothing
-    where the catalogue lists no link to the host, which the estimate says."""
+def _offloaded(
+    x: Layouts, run: TrainingRun, saved: Array, held: Parameters, trained: Parameters
+) -> tuple[Array, Array]:
+    """Bytes between a device and its host in the forward and the backward pass of a micro-batch, (n, kind) each:
+    activations out and back, its shard of the weights in both, its shard of the gradients out."""
+    ranks, expert_ranks = replicas(x, run)
+    shards = [(p.dense / ranks + p.expert / expert_ranks) * run.offloads_parameters for p in (held, trained)]
+    weights = shards[0] * max(run.precision.bytes_of("weight"), 2.0)
+    there = saved * run.offloads_activations + weights
+    return there, there + shards[1] * run.precision.bytes_of("grad")
+
+
+def _offload_time(cluster: Cluster, there: Array, back: Array, forward: Array, backward: Array) -> Array:
+    """What traffic with the host takes beyond the passes it hides behind; nothing where the catalogue lists no link
+    to the host, which the estimate says."""
     if cluster.accelerator.host is None:
         return np.zeros_like(forward)
-    there = host_transfer_time(saved, cluster=cluster)
-    return np.asarray(np.maximum(there - forward, 0.0) + np.maximum(there - backward, 0.0))
+    ahead = np.maximum(host_transfer_time(there, cluster=cluster) - forward, 0.0)
+    return np.asarray(ahead + np.maximum(host_transfer_time(back, cluster=cluster) - backward, 0.0))
 
 
 def _exposed_sends(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:

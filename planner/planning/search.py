@@ -12,7 +12,7 @@ import numpy as np
 from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import fit_chance
 from planner.cost.inference import inference_pass, serving
-from planner.cost.layouts import Layouts, layouts
+from planner.cost.layouts import Layouts, joined, layouts
 from planner.cost.memory import device_capacity
 from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, unavoidable
 from planner.cost.runs import TrainingRun
@@ -23,7 +23,7 @@ from planner.scenario.defaults import default_framework
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved
 
-CHUNK = 65536
+CHUNK, BATCH = 65536, 32768  # layouts that are made at a time, and evaluated
 # What candidates that a search leaves out are called when they are counted.
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",
@@ -204,6 +204,20 @@ def chances(resolved: Resolved, x: Layouts, memory: Array) -> Array:
     return out
 
 
+def _batches(resolved: Resolved, given: Held, found: Found) -> Iterator[Layouts]:
+    """The candidates that no law refuses, some thousands at a time: most are refused, and small arrays cost more in
+    calls than in arithmetic."""
+    held: list[Layouts] = []
+    for x in candidates(resolved, given):
+        found.considered += len(x)
+        held.append(admissible(x, resolved, found, given))
+        if sum(len(h) for h in held) >= BATCH:
+            yield joined(held)
+            held = []
+    if held:
+        yield joined(held)
+
+
 def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progress | None = None) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
@@ -211,9 +225,7 @@ def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progres
     heap: list[tuple[float, float, int, dict[str, int]]] = []
     lean: Lean = {}
     serial = 0
-    for x in candidates(resolved, given):
-        found.considered += len(x)
-        ok = admissible(x, resolved, found, given)
+    for ok in _batches(resolved, given, found):
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
             fits = chances(resolved, ok, memory) >= resolved.run.headroom

@@ -9,8 +9,9 @@ from typing import Any
 
 from planner.present.tables import render, to_csv, to_json
 from planner.validation import study
+from planner.validation.fragmentation import left_out_rows
 from planner.validation.published import Case, Compared, layout_groups
-from planner.validation.serving import serving_logs, serving_rows
+from planner.validation.serving import served_kind, serving_logs, serving_residuals, serving_rows
 
 
 def tables(
@@ -29,8 +30,12 @@ def tables(
         "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
         "layout choice": study.layout_rows(layout_groups()),
         "peak memory": study.memory_rows(peaks),
+        "peak memory, by framework": study.memory_rows(peaks, study.trained_by, "framework"),
+        "peak memory, by kind": study.memory_rows(peaks, study.trained_kind, "kind"),
+        "peak memory, every source predicted from the others": left_out_rows(peaks),
         "what is said of runs that ran, and of those that did not": study.verdict_rows(peaks),
         "serving memory, by engine": serving_rows(serving_logs()),
+        "serving memory, by kind": serving_rows(serving_logs(), by=served_kind, label="kind"),
         "interval coverage, every source predicted from the others": study.coverage_rows([*compared, *inferred]),
     }
 
@@ -102,8 +107,8 @@ def interval_yaml(compared: Sequence[Compared], peaks: Sequence[Compared]) -> st
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
                      f"low50: {r['low50']:.3f}, high50: {r['high50']:.3f}}}")  # fmt: skip
     lines += ["# Quantiles of measured over predicted memory: 5 % (low), 25, 50 (middle), 75 and 95 % of published",
-              "# peaks, by framework, widened in the same way.", "memory:"]  # fmt: skip
-    for r in study.memory_interval_rows(peaks):
+              "# peaks, by framework, and of what engines logged, widened in the same way.", "memory:"]  # fmt: skip
+    for r in study.memory_interval_rows(peaks, serving_residuals(serving_logs())):
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, low50: {r['low50']:.3f}, "
                      f"middle: {r['middle']:.3f}, high50: {r['high50']:.3f}, high: {r['high']:.3f}}}")  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -126,8 +131,10 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared], p
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
     for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
-                 "layout choice", "peak memory", "what is said of runs that ran, and of those that did not",
-                 "serving memory, by engine",
+                 "layout choice", "peak memory", "peak memory, by framework", "peak memory, by kind",
+                 "peak memory, every source predicted from the others",
+                 "what is said of runs that ran, and of those that did not",
+                 "serving memory, by engine", "serving memory, by kind",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     return "\n\n".join(parts)

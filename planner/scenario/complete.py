@@ -118,7 +118,9 @@ def _followed(
     """A run with the settings that were not named as a layout has them."""
     used = run.framework if "framework" in named else default_framework(execution, zero_stage)
     settings = settings_of_layout(execution, used, run.precision.compute, sequence_parallel)
-    grad = run.precision.grad if "grad_dtype" in named else default_gradients(used, run.precision)
+    grad = run.precision.grad
+    if "grad_dtype" not in named:
+        grad = default_gradients(used, run.precision, masters=run.optimizer.master)
     looped = SCHEDULES["interleaved" if chunks else "1f1b"]
     free = {k: v for k, v in (settings | {"schedule": looped}).items() if k not in named}
     return replace(run, precision=replace(run.precision, grad=grad), **free)  # type: ignore[arg-type]

@@ -40,11 +40,11 @@ def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
     return tp if experts and ep == 1 else 1
 
 
-def default_gradients(used: Framework, precision: Precision) -> str:
-    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; beside 8- and 4-bit
-    matmuls what the framework's recipes take."""
-    if precision.activation == "fp16":
-        return "fp16"
+def default_gradients(used: Framework, precision: Precision, *, masters: bool = True) -> str:
+    """Dtype that gradients are accumulated and reduced in: as activations in fp16 and where no
+    fp32 weights are kept, else fp32; beside 8- and 4-bit matmuls what the framework's recipes take."""
+    if precision.activation == "fp16" or not masters:
+        return precision.activation
     narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
     return used.narrow_grad_dtype if narrow else "fp32"
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.cost.constants import RECOMPUTE, TASKS
+from planner.cost.runs import OFFLOADS
 from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
@@ -100,7 +101,10 @@ KEYS: dict[str, Key] = {
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", tuple(SCHEDULES)),
-        Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
+        _size("first_stage_layers", "layers of the first pipeline stage, where not dealt evenly"),
+        _size("last_stage_layers", "layers of the last pipeline stage, where not dealt evenly"),
+        Key("offload", "choice", "what lives in host memory: optimizer state, activations, or parameters with their "
+            "gradients and optimizer state (nvme: on disks)", OFFLOADS),
         _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
         _size("input_len", "prompt tokens (prefill, decode, serve); 0 decodes from an empty cache", least=0,
@@ -128,6 +132,9 @@ KEYS: dict[str, Key] = {
         Key("kv_dtype", "choice", "the KV cache", DTYPE_NAMES),
         Key("grad_dtype", "choice", "the gradient accumulator", DTYPE_NAMES),
         Key("optimizer", "choice", "optimizer", tuple(OPTIMIZERS)),
+        Key("expandable_segments", "bool", "segments of the caching allocator grow and serve blocks of every size "
+            "(PYTORCH_CUDA_ALLOC_CONF)"),
+        Key("master_weights", "bool", "fp32 copies of 16-bit weights and fp32 moments; false trains in plain 16 bits"),
         Key("sparsity", "choice", "2:4 structured sparsity of the weights", ("none", "2:4")),
         Key("compression", "text", "what is done to the model: none, or width:0.75, heads:0.5, depth:0.5, student:ID"),
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
@@ -140,6 +147,8 @@ KEYS: dict[str, Key] = {
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", named=_frameworks),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
+        Key("lora_targets", "choice", "weights that have adapters: all matrices of a layer but experts, or those of "
+            "attention", ("all", "attention")),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
@@ -162,7 +171,9 @@ _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange", "loss"), ("train",),
+     "recompute_modules", "context_exchange", "loss", "first_stage_layers", "last_stage_layers", "master_weights",
+     "expandable_segments", "lora_targets"),
+    ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

@@ -21,7 +21,8 @@ from planner.cost.schedules import SCHEDULES, Schedule, rounds
 from planner.demand.cache import with_expanded_latents
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
-from planner.demand.optimizer import optimizer
+from planner.demand.memory import MASTER_BYTES
+from planner.demand.optimizer import Optimizer, optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
@@ -47,6 +48,7 @@ from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
+AS_GIVEN = ("overlap_tp", "compiled", "expandable_segments", "lora_targets", "first_stage_layers", "last_stage_layers")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -100,6 +102,7 @@ class Resolved:
             return replace(case, sequences=run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
+                       end_layers=run.end_layers,
                        host_link=chip.host is not None)  # fmt: skip
 
 
@@ -272,8 +275,19 @@ def resolve_precision(
     activation = str(given.get("activation_dtype", passed_on if DTYPES[compute].bytes >= 2 else wide))
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
-    return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
+    return Precision(compute, weight, activation, _cache_dtype(given, task, model, activation, assumed),
                      str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
+
+
+def _cache_dtype(
+    given: Mapping[str, Value], task: str, model: Model, activation: str, assumed: Assumed
+) -> str:  # fmt: skip
+    """Dtype of the cache: as given, as a checkpoint that carries its scales says (what engines call ``auto``), or the
+    activations'."""
+    own = model.quantization.cache if model.quantization is not None and task != "train" else ""
+    if "kv_dtype" in given or not own:
+        return str(given.get("kv_dtype", activation))
+    return str(assumed.default(given, "kv_dtype", own, "the checkpoint has scales for it"))
 
 
 def _training_run(
@@ -284,14 +298,14 @@ def _training_run(
     _refuse_beyond_positions(model, "seq_len", seq_len)
     _refuse_narrow_training(precision)
     chip, execution = cluster.accelerator, cluster.efficiency.execution
-    opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
+    opt = _optimizer(given, precision, assumed)
     attention = str(assumed.default(given, "attention", "flash"))
-    if given.get("offload") == "activations" and chip.host is None:
-        assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
+    offload = str(given.get("offload", "none"))
+    assumed.notes.extend(_offload_notes(offload, chip))
     used = framework(str(given["framework"])) if "framework" in given else default_framework(execution, 0)
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
-        offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
+        offload=offload, overlap_dp=bool(given.get("overlap_dp", True)),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)),
@@ -300,8 +314,30 @@ def _training_run(
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
         schedule=SCHEDULES[str(given.get("schedule", "1f1b"))], headroom=float(given.get("headroom", HEADROOM)),
-        **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled") if k in given},
+        **{k: cast(Any, given[k]) for k in AS_GIVEN if k in given},
     )  # fmt: skip
+
+
+def _optimizer(given: Mapping[str, Value], precision: Precision, assumed: Assumed) -> Optimizer:
+    """The optimizer, with or without fp32 weights beside those it updates."""
+    opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
+    if bool(given.get("master_weights", opt.master)) == opt.master:
+        return opt
+    if not opt.master:
+        raise BadInputError(f"master_weights: true given; {opt.name} keeps none; allowed: false")
+    if precision.bytes_of("weight") >= MASTER_BYTES:
+        raise BadInputError(f"master_weights: false given, but the weights are {precision.weight}; allowed: true")
+    return opt.plain
+
+
+def _offload_notes(offload: str, chip: Accelerator) -> list[str]:
+    """Words on what of an offload is not timed."""
+    notes = []
+    if offload.endswith("activations") and chip.host is None:
+        notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
+    if offload.startswith("nvme"):
+        notes.append("offload: the disks are not timed, the link to the host alone is")
+    return notes
 
 
 def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
