@@ -33,13 +33,15 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Traffic:
-    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives."""
+    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives; whether
+    tokens cross to experts as copies."""
 
     width: float
     gathered: float = 0.0
     overlap_tp: str = "none"
     context_exchange: str = "ring"
     low_latency: bool = False
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ def layer_exchange(
     if x.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
         out["cp"] = _context_exchange(layer.mixer, w, x, cluster, traffic, window)
     if x.ep.max() > 1 and isinstance(layer.ffn, Moe):
-        rows = w.tokens / x.tp * layer.ffn.top_k
+        rows = w.tokens / x.tp * layer.ffn.top_k * w.imbalance
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
-        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster)
+        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster, copies=traffic.copies)
         out["ep"] = Exchange(2.0 * once, 2.0 * once, once)
     if max(x.tp.max(), x.etp.max()) > 1 and isinstance(layer.ffn, Moe):
         out["etp"] = shared_expert_exchange(layer.ffn, w, x, cluster, traffic, hidden=stack.hidden)
@@ -124,16 +126,20 @@ def hidden_behind(traffic: Array, window: Array, *, contention: Array) -> Array:
     return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
 
 
-def expert_exchange(rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster) -> Array:
+def expert_exchange(
+    rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster, *, copies: bool = False
+) -> Array:
     """Time to send routed rows to their experts, one way, shape (n,) [s].
 
-    A token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
+    As ``copies`` each row crosses to its expert's rank. Else a token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
     from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
 
     Parameters
     ----------
     rows : rows a rank sends (tokens x top_k);  token_bytes : [byte] of one row;  group : ranks that hold the experts
     """
+    if copies:
+        return _time("all_to_all", rows * token_bytes, group, cluster)
     inside, domains = group.inside(cluster), group.domains(cluster)
     tokens = rows / top_k
 

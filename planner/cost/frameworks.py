@@ -9,7 +9,25 @@ import numpy as np
 
 from planner.cost.layouts import Layouts
 from planner.cost.runs import TrainingRun
+from planner.demand.costs import Routing
 from planner.demand.ops import Array, Op
+
+
+# Passes over routed tokens of a sort in separate kernels over those of a fused one: SimuMax measures the permutation
+# around an all-to-all at 0.19 of bandwidth where an ordinary kernel reaches 0.91 (configs/system/a100_pcie.json), 4.8
+# passes and not 2. https://github.com/MooreThreads/SimuMax
+UNFUSED_SORT = 0.91 / 0.19 / 2.0
+
+
+def routing(run: TrainingRun) -> Routing:
+    """How routed tokens are moved beside the exchange."""
+    passes = run.dispatcher.permutes * (UNFUSED_SORT if run.moe_kernels == "unfused" else 1.0)
+    return Routing(passes, one_hot=run.dispatcher.one_hot)
+
+
+def expert_load(run: TrainingRun) -> float:
+    """Rows of the busiest expert rank over the mean: what capacity pads every expert to, where there is one."""
+    return run.capacity_factor or run.imbalance
 
 
 def unfused(run: TrainingRun) -> bool:

@@ -136,7 +136,7 @@ def _running(
         matmul=(forward * _of_kernels(table, "matmul", "grouped_matmul")).sum(axis=1),
         weight_gradient=weight_gradient,
     )
-    traffic = Traffic(width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange)
+    traffic = Traffic(width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange, copies=run.dispatcher.copies)
     exchange = layer_exchange(d, piece.section, piece.work, x, cluster, traffic, window)
     return LayerTerms(
         forward=_grouped(table, forward, groups),
@@ -159,6 +159,8 @@ def _of_kernels(table: OpTable, *names: str) -> Array:
 def _launch_time(table: OpTable, run: TrainingRun) -> float:
     """Time the host takes to launch the operators of a forward pass [s]."""
     launches = float(table.columns["launches"].sum())
+    if run.moe_kernels == "fused":
+        launches -= float(table.columns["fused_launches"].sum())
     if run.attention == "eager":
         launches += constants.EAGER_LAUNCHES * sum(o.kernel == "attention" for o in table.ops)
     if DTYPES[run.precision.compute].bytes < 2:

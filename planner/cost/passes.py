@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from planner.cost.frameworks import unfused
+from planner.cost.frameworks import expert_load, routing, unfused
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward_time, rates
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, TrainingRun
@@ -67,7 +67,7 @@ def training_work(x: Layouts, run: TrainingRun) -> Work:
     """One micro-batch of a training step, shape (n,)."""
     return work(
         batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep, etp=x.etp,
-        sequence_parallel=x.sequence_parallel, imbalance=run.imbalance,
+        sequence_parallel=x.sequence_parallel, imbalance=expert_load(run),
     )  # fmt: skip
 
 
@@ -79,7 +79,8 @@ def training_kernels(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) 
         if precision not in offered:
             offered[precision] = training_rates(cluster, run, precision)
         table, dropout = piece.section.table, d.model.dropout
-        c = op_costs(table, piece.work, precision, attention=run.attention, dropout=dropout, unfused=unfused(run))
+        c = op_costs(table, piece.work, precision, attention=run.attention, dropout=dropout, unfused=unfused(run),
+                     routing=routing(run))  # fmt: skip
         forward, backward = offered[precision]
         yield TrainingKernels(
             c,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.catalogue.dispatchers import Dispatcher
 from planner.catalogue.engines import Engine
 from planner.catalogue.frameworks import Framework
 from planner.cost.layouts import Layouts
@@ -36,6 +37,9 @@ class TrainingRun:
     context_exchange : how context parallelism moves keys and values: ring, all_gather or all_to_all
     compiled : whether kernels are fused by a compiler, or replayed
     imbalance : load of the busiest expert rank over the mean
+    capacity_factor : rows that every expert computes over the mean, padded or dropped to it; 0 drops nothing
+    dispatcher : how tokens reach experts
+    moe_kernels : fused or unfused router, sorting and counting of routed tokens
     encoder_len : tokens of the encoder's sequence
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
@@ -48,6 +52,8 @@ class TrainingRun:
     precision: Precision
     optimizer: Optimizer
     framework: Framework
+    dispatcher: Dispatcher = Dispatcher("", "")
+    moe_kernels: str = "fused"
     attention: AttentionKind = "flash"
     schedule: Schedule = SCHEDULES["1f1b"]
     offload: str = "none"
@@ -57,6 +63,7 @@ class TrainingRun:
     context_exchange: str = "ring"
     compiled: bool = False
     imbalance: float = 1.0
+    capacity_factor: float = 0.0
     encoder_len: int = 0
     lora_rank: int = 0
     recompute_modules: tuple[str, ...] = ("core_attn",)

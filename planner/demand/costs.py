@@ -63,6 +63,18 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class Routing:
+    """How routed tokens are moved beside the exchange: passes of sorting them, each way, and whether one-hot matmuls
+    move them instead."""
+
+    sorts: float
+    one_hot: bool = False
+
+
+FUSED_SORTS = Routing(2.0)  # sorted by rank before the exchange and by expert after it
+
+
+@dataclass(frozen=True)
 class _Masks:
     """Which ops divide which way, as 0/1 rows of shape (op,)."""
 
@@ -187,6 +199,7 @@ def op_costs(
     attention: AttentionKind = "flash",
     dropout: bool = False,
     unfused: bool = False,
+    routing: Routing = FUSED_SORTS,
 ) -> Costs:
     """Forward cost of each operator on one device for each row of ``w``.
 
@@ -198,6 +211,7 @@ def op_costs(
     attention : flash reads queries, keys and values once and skips the masked half; eager computes the full
         rectangle as two batched matmuls and moves the score matrix.
     unfused : vector operators run step by step, as an eager framework has them
+    routing : how routed tokens are moved to the experts beside the exchange
 
     Returns
     -------
@@ -207,8 +221,8 @@ def op_costs(
     act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _row_parts(masks, w)
-    imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
-    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * imbalance
+    load = 1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed)
+    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * load
     column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
@@ -220,14 +234,31 @@ def op_costs(
     outputs = rows * n * wide * masks.matmul
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
     flops += tokens * t["extra_flops"] / vector_div
-    read = t["read"] + t["unfused"] * unfused
-    inputs += tokens * read / vector_div * wide * masks.vector
-    outputs += tokens * t["write"] / vector_div * wide * masks.vector
+    read = t["read"] + t["unfused"] * unfused + t["sorted_read"] * routing.sorts
+    write = t["write"] + t["sorted_write"] * routing.sorts
+    inputs += tokens * read / vector_div * load * wide * masks.vector
+    outputs += tokens * write / vector_div * load * wide * masks.vector
+    if routing.one_hot:
+        parts = _one_hot_costs(table, w, tokens / rows_div, wide)
+        flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), parts, strict=True))
     cache = np.zeros_like(flops)
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
         flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
     return Costs(flops, weights, inputs, outputs, cache)
+
+
+def _one_hot_costs(table: OpTable, w: Work, tokens: Array, width: float) -> tuple[Array, Array, Array]:
+    """FLOPs, input and output bytes of moving routed tokens by products with one-hot masks, shape (n, op) each.
+
+    A sequence of S tokens fills load·k·S slots of its experts. Every token meets every slot, on the way there and back:
+    2·2·(load·k·S)·M FLOPs a token of M values, and a mask of load·k·S values each way (GShard,
+    https://arxiv.org/abs/2006.16668, algorithm 2).
+    """
+    t, load = table.columns, w.imbalance[:, None]
+    slots = w.q_len[:, None] * load * t["slots"]
+    moved = tokens * load * t["slots"] * t["slot_width"] * width
+    return 4.0 * tokens * slots * t["slot_width"], 2.0 * tokens * slots * width + moved, moved
 
 
 def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:

@@ -67,6 +67,12 @@ def _frameworks() -> Iterable[str]:
     return frameworks()
 
 
+def _dispatchers() -> Iterable[str]:
+    from planner.catalogue.dispatchers import dispatchers
+
+    return dispatchers()
+
+
 KEYS: dict[str, Key] = {
     k.name: k
     for k in (
@@ -136,6 +142,12 @@ KEYS: dict[str, Key] = {
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
+        Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token once a "
+            "rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)", named=_dispatchers),
+        Key("moe_kernels", "choice", "router, sorting and counting of routed tokens: fused, or unfused, step by step",
+            ("fused", "unfused")),
+        Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 drops "
+            "nothing", least=0, most=1e4),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
         Key("headroom", "float", "chance of fitting that a search asks of a layout: 0.5 fills a device to the brim, "
             "0.95 leaves room for nearly all that published peaks lay above their prediction", least=0.01, most=0.999),
@@ -155,7 +167,7 @@ _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange", "loss"), ("train",),
+     "recompute_modules", "context_exchange", "loss", "dispatcher", "moe_kernels", "capacity_factor"), ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

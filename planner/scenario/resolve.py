@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.dispatchers import dispatcher
 from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator
@@ -283,7 +284,9 @@ def _training_run(
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
         offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
-        imbalance=float(given.get("imbalance", 1.0)),
+        imbalance=float(given.get("imbalance", 1.0)), capacity_factor=float(given.get("capacity_factor", 0.0)),
+        moe_kernels=str(given.get("moe_kernels", "fused")),
+        dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)),
         recompute_modules=_modules(given, attention, execution),

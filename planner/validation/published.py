@@ -48,7 +48,8 @@ class Case:
     def model(self) -> Model:
         """The model: a catalogue entry, cut to the layers that ran, or the shape that was printed."""
         if self.shape.get("catalogue"):
-            return _cut(load_model(self.shape["catalogue"]), int(self.shape["layers"]))
+            whole = load_model(self.shape["catalogue"])
+            return _cut(whole, int(self.shape.get("layers", whole.text.layers)))
         return model_from_native(native_shape(self.shape, seq_len=int(self.scenario["seq_len"])), id=self.name,
                                  where=self.id)  # fmt: skip
 
