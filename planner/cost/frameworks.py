@@ -22,7 +22,7 @@ UNFUSED_SORT = 0.91 / 0.19 / 2.0
 def routing(run: TrainingRun) -> Routing:
     """How routed tokens are moved beside the exchange."""
     passes = run.dispatcher.permutes * (UNFUSED_SORT if run.moe_kernels == "unfused" else 1.0)
-    return Routing(passes, one_hot=run.dispatcher.one_hot)
+    return Routing(passes, one_hot=run.dispatcher.one_hot, fused_experts=run.moe_kernels == "fused")
 
 
 def expert_load(run: TrainingRun) -> float:

@@ -95,7 +95,8 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
 
     def one(direction: str) -> Rates:
         return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
-                     kernels=run.framework.attention_kernels, training=True)  # fmt: skip
+                     kernels=run.framework.attention_kernels, training=True,
+                     fused_experts=run.moe_kernels == "fused")  # fmt: skip
 
     return one("forward"), one("backward")
 

@@ -39,7 +39,7 @@ class TrainingRun:
     imbalance : load of the busiest expert rank over the mean
     capacity_factor : rows that every expert computes over the mean, padded or dropped to it; 0 drops nothing
     dispatcher : how tokens reach experts
-    moe_kernels : fused or unfused router, sorting and counting of routed tokens
+    moe_kernels : generation of the kernels around experts: unfused, permute or fused
     encoder_len : tokens of the encoder's sequence
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
@@ -53,7 +53,7 @@ class TrainingRun:
     optimizer: Optimizer
     framework: Framework
     dispatcher: Dispatcher = Dispatcher("", "")
-    moe_kernels: str = "fused"
+    moe_kernels: str = "permute"
     attention: AttentionKind = "flash"
     schedule: Schedule = SCHEDULES["1f1b"]
     offload: str = "none"

@@ -64,11 +64,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class Routing:
-    """How routed tokens are moved beside the exchange: passes of sorting them, each way, and whether one-hot matmuls
-    move them instead."""
+    """How routed tokens are moved beside the exchange.
+
+    ``sorts`` passes of sorting them, each way; ``one_hot`` whether matmuls with one-hot masks move them instead;
+    ``fused_experts`` whether the activation between expert matmuls is part of them.
+    """
 
     sorts: float
     one_hot: bool = False
+    fused_experts: bool = False
 
 
 FUSED_SORTS = Routing(2.0)  # sorted by rank before the exchange and by expert after it
@@ -232,12 +236,13 @@ def op_costs(
     weights = _touched(copies, rows) * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
+    vector = masks.vector * (1.0 - masks.routed_width * routing.fused_experts)
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
     flops += tokens * t["extra_flops"] / vector_div
     read = t["read"] + t["unfused"] * unfused + t["sorted_read"] * routing.sorts
     write = t["write"] + t["sorted_write"] * routing.sorts
-    inputs += tokens * read / vector_div * load * wide * masks.vector
-    outputs += tokens * write / vector_div * load * wide * masks.vector
+    inputs += tokens * read / vector_div * load * wide * vector
+    outputs += tokens * write / vector_div * load * wide * vector
     if routing.one_hot:
         parts = _one_hot_costs(table, w, tokens / rows_div, wide)
         flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), parts, strict=True))

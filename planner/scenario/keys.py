@@ -144,8 +144,8 @@ KEYS: dict[str, Key] = {
             "under torch norms, rotary embeddings and gates in one pass"),
         Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token once a "
             "rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)", named=_dispatchers),
-        Key("moe_kernels", "choice", "router, sorting and counting of routed tokens: fused, or unfused, step by step",
-            ("fused", "unfused")),
+        Key("moe_kernels", "choice", "generation of the kernels around experts: unfused (sorting step by step), permute "
+            "(sorts fused) or fused (router too, and experts as one kernel)", ("unfused", "permute", "fused")),
         Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 drops "
             "nothing", least=0, most=1e4),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),

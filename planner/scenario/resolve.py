@@ -285,7 +285,7 @@ def _training_run(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
         offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
         imbalance=float(given.get("imbalance", 1.0)), capacity_factor=float(given.get("capacity_factor", 0.0)),
-        moe_kernels=str(given.get("moe_kernels", "fused")),
+        moe_kernels=str(given.get("moe_kernels", "permute")),
         dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)),
