@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.cost.adapters import FUSED, STEPWISE, Adapters
 from planner.cost.layouts import Layouts
 from planner.cost.runs import TrainingRun
 from planner.demand.costs import Routing
@@ -28,6 +29,20 @@ def routing(run: TrainingRun) -> Routing:
 def expert_load(run: TrainingRun) -> float:
     """Rows of the busiest expert rank over the mean: what capacity pads every expert to, where there is one."""
     return run.capacity_factor or run.imbalance
+
+
+def adapters(run: TrainingRun) -> Adapters | None:
+    """The adapters that a run trains, or none."""
+    if not run.lora_rank:
+        return None
+    groups = ("attention",) if run.lora_targets == "attention" else ("attention", "mlp")
+    return Adapters(groups, STEPWISE if unfused(run) else FUSED)
+
+
+def attention_kernels(run: TrainingRun) -> str:
+    """Generation of attention kernels: the one named, else the framework's."""
+    named = {"flash-2": "flash-2", "flash-3": "native", "cudnn": "native"}
+    return named.get(run.attention, run.framework.attention_kernels)
 
 
 def unfused(run: TrainingRun) -> bool:

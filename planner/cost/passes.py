@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from planner.cost.frameworks import expert_load, routing, unfused
+from planner.cost.frameworks import adapters, attention_kernels, expert_load, routing, unfused
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward_time, rates
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, TrainingRun
@@ -74,6 +74,7 @@ def training_work(x: Layouts, run: TrainingRun) -> Work:
 def training_kernels(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Iterator[TrainingKernels]:
     """Kernels of one micro-batch, section by section."""
     offered: dict[Precision, tuple[Rates, Rates]] = {}
+    own = adapters(run)
     for piece in pieces(d, training_work(x, run)):
         precision = section_precision(piece.section, run.precision, cluster)
         if precision not in offered:
@@ -84,9 +85,9 @@ def training_kernels(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) 
         forward, backward = offered[precision]
         yield TrainingKernels(
             c,
-            Kernels(piece, precision, forward, lambda r, t=table, c=c, p=precision: forward_time(t, c, r, p)),  # type: ignore[misc]
+            Kernels(piece, precision, forward, lambda r, t=table, c=c, p=precision: forward_time(t, c, r, p, own)),  # type: ignore[misc]
             Kernels(piece, precision, backward, lambda r, t=table, c=c, p=precision: backward_time(  # type: ignore[misc]
-                t, c, r, p, attention=run.attention, frozen=run.lora_rank > 0)),
+                t, c, r, p, attention=run.attention, adapters=own)),
         )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
 
     def one(direction: str) -> Rates:
         return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
-                     kernels=run.framework.attention_kernels, training=True,
+                     kernels=attention_kernels(run), training=True,
                      fused_experts=run.moe_kernels == "fused")  # fmt: skip
 
     return one("forward"), one("backward")

@@ -28,7 +28,7 @@ class TrainingRun:
     ----------
     seq_len, precision, optimizer
     framework : whose kernels, checkpointing and pipeline sends
-    attention : flash, flash-1 or eager
+    attention : flash, a generation of it, cudnn or eager
     schedule : of the pipeline
     offload : none, optimizer or activations
     overlap_dp : whether data-parallel communication hides behind compute
@@ -41,6 +41,7 @@ class TrainingRun:
     dispatcher : how tokens reach experts
     moe_kernels : generation of the kernels around experts: unfused, permute or fused
     encoder_len : tokens of the encoder's sequence
+    lora_targets : matmuls beside which adapters stand: attention's, or all
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
     modules_named : whether they were asked for; else frameworks with a policy of their own follow that
@@ -66,6 +67,7 @@ class TrainingRun:
     capacity_factor: float = 0.0
     encoder_len: int = 0
     lora_rank: int = 0
+    lora_targets: str = "all"
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"

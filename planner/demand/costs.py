@@ -35,7 +35,7 @@ from planner.demand.workload import Precision, Work
 from planner.precision import DTYPES
 
 _K = {k: i for i, k in enumerate(KERNELS)}
-AttentionKind = Literal["flash", "flash-1", "eager"]
+AttentionKind = Literal["flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager"]
 # Passes over the score matrix that unfused attention makes: scores written, softmax read and written, (dropout read
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0

@@ -95,8 +95,9 @@ KEYS: dict[str, Key] = {
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
         Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
             "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
-        Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
-            "score matrix)", ("flash", "flash-1", "eager")),
+        Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first FlashAttention and "
+            "its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
+            ("flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", tuple(SCHEDULES)),
@@ -140,6 +141,8 @@ KEYS: dict[str, Key] = {
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", named=_frameworks),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
+        Key("lora_targets", "choice", "matmuls that have adapters: those of attention, or all but routed experts",
+            ("attention", "all")),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
         Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token once a "
@@ -167,7 +170,7 @@ _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange", "loss", "dispatcher", "moe_kernels", "capacity_factor"), ("train",),
+     "recompute_modules", "context_exchange", "loss", "lora_targets", "dispatcher", "moe_kernels", "capacity_factor"), ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),

@@ -288,7 +288,7 @@ def _training_run(
         moe_kernels=str(given.get("moe_kernels", "permute")),
         dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
-        lora_rank=int(given.get("lora_rank", 0)),
+        lora_rank=int(given.get("lora_rank", 0)), lora_targets=str(given.get("lora_targets", "all")),
         recompute_modules=_modules(given, attention, execution),
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
