@@ -26,6 +26,13 @@ def routing(run: TrainingRun) -> Routing:
     return Routing(passes, one_hot=run.dispatcher.one_hot, fused_experts=run.moe_kernels == "fused")
 
 
+def plain_experts(run: TrainingRun) -> bool:
+    """Whether experts run at the rate of a plain matmul: slots of fixed capacity are a batched one, and fused kernels
+    keep the rate for all experts of a rank, gate and cast included (fused GEMM + SwiGLU grouped MLP,
+    https://github.com/NVIDIA/TransformerEngine/releases/tag/v2.14)."""
+    return run.moe_kernels == "fused" or run.dispatcher.one_hot
+
+
 def expert_load(run: TrainingRun) -> float:
     """Rows of the busiest expert rank over the mean: what capacity pads every expert to, where there is one."""
     return run.capacity_factor or run.imbalance

@@ -138,21 +138,20 @@ def rates(
     attention: AttentionKind = "flash",
     kernels: str = "native",
     training: bool = False,
-    fused_experts: bool = False,
+    plain_experts: bool = False,
 ) -> Rates:
     """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
 
     ``sustained`` holds matmuls to what the power limit allows for minutes; ``kernels`` is the generation of attention
     kernels that a framework calls. ``training`` takes a library's matmul in every dtype and casts in a kernel of its
     own: the 16-bit fit is of such a library, the narrow ones are of the fused kernels of inference engines.
-    ``fused_experts`` are one kernel for all experts of a rank, gate and cast included, which holds the rate of a plain
-    matmul (https://github.com/NVIDIA/TransformerEngine/releases/tag/v2.14: fused GEMM + SwiGLU grouped MLP).
+    ``plain_experts`` run at the rate of a plain matmul, not of a grouped one.
     """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
     eager = attention == "eager"
     cores = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
-    names = {"matmul": "matmul", "grouped_matmul": "matmul" if fused_experts else "grouped_matmul", "vector": "vector", "scan": "vector",
+    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else "grouped_matmul", "vector": "vector", "scan": "vector",
              "lookup": "vector", "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows, assumed = [], []
     unquantised = wide if DTYPES[precision.compute].bytes < WIDE_BYTES else precision.compute

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from planner.cost.frameworks import adapters, attention_kernels, expert_load, routing, unfused
+from planner.cost.frameworks import adapters, attention_kernels, expert_load, plain_experts, routing, unfused
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward_time, rates
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, TrainingRun
@@ -97,7 +97,7 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
     def one(direction: str) -> Rates:
         return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
                      kernels=attention_kernels(run), training=True,
-                     fused_experts=run.moe_kernels == "fused")  # fmt: skip
+                     plain_experts=plain_experts(run))  # fmt: skip
 
     return one("forward"), one("backward")
 
