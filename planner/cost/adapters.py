@@ -1,7 +1,7 @@
 """What low-rank adapters add to the matmuls they stand beside: kernels that move activations.
 
-y = x·W + s·(x·A)·B, Hu et al. 2021, https://arxiv.org/abs/2106.09685. A and B are narrow, so their matmuls cost what they
-move: values of x, k a token, and of y, n a token.
+y = x·W + s·(x·A)·B, Hu et al. 2021, https://arxiv.org/abs/2106.09685. A and B are narrow, so their matmuls cost what
+they move: values of x, k a token, and of y, n a token.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Passes:
     backward: tuple[float, float]
 
 
-# Each step a kernel in 16 bits but scaling joined with the sum: x·A reads x; ·B writes, the sum reads two and writes one.
-# Backward the gradients of h and B read that of y, that of A reads x, and that of x is written, then read twice and
-# written in the sum.
+# Each step a kernel in 16 bits but scaling joined with the sum: x·A reads x; ·B writes, the sum reads two and writes
+# one. Backward the gradients of h and B read that of y, that of A reads x, and that of x is written, then read twice
+# and written in the sum.
 FUSED = Passes(forward=(1.0, 4.0), backward=(5.0, 2.0))
-# PEFT as it comes (peft/tuners/lora/layer.py, https://github.com/huggingface/peft; autocast_adapter_dtype): x is cast to
-# fp32 (3), dropped out (4, a mask 0.5), cast back (3), read by A (1); scaling is a kernel (2). Backward the same way
+# PEFT as it comes (peft/tuners/lora/layer.py, https://github.com/huggingface/peft; autocast_adapter_dtype): x is cast
+# to fp32 (3), dropped out (4, a mask 0.5), cast back (3), read by A (1); scaling is a kernel (2). Backward the same way
 # back: casts 6, dropout 4.5, the gradient of A 1, that of x written 1 and summed 3; scaling 2, of B and h one each.
 STEPWISE = Passes(forward=(11.5, 6.0), backward=(15.5, 4.0))
 LAUNCHES = 4.0  # two matmuls, a scaling, a sum

@@ -133,8 +133,9 @@ def expert_exchange(
 ) -> Array:  # fmt: skip
     """Time to send routed rows to their experts, one way, shape (n,) [s].
 
-    As ``copies`` each row crosses to its expert's rank. Else a token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
-    from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
+    As ``copies`` each row crosses to its expert's rank. Else a token crosses to a rank once, however many of its
+    experts live there, and to a domain once: with k experts drawn from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP,
+    https://github.com/deepseek-ai/DeepEP
 
     Parameters
     ----------

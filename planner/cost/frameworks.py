@@ -13,7 +13,6 @@ from planner.cost.runs import TrainingRun
 from planner.demand.costs import Routing
 from planner.demand.ops import Array, Op
 
-
 # Passes over routed tokens of a sort in separate kernels over those of a fused one: SimuMax measures the permutation
 # around an all-to-all at 0.19 of bandwidth where an ordinary kernel reaches 0.91 (configs/system/a100_pcie.json), 4.8
 # passes and not 2. https://github.com/MooreThreads/SimuMax

@@ -65,9 +65,9 @@ class Rates:
         """What attention reaches of the peak over what matmuls do: the least part of its time that is theirs."""
         return float(min(self.compute[_CODE["attention"]] / self.compute[_CODE["matmul"]], 1.0))
 
-    def moving(self, moved: Array | float) -> Array | float:
+    def moving(self, moved: Array | float) -> Array:
         """Time of kernels that only move bytes [s]."""
-        return moved / (self.memory[_CODE["vector"]] * self.bandwidth)
+        return np.asarray(np.asarray(moved) / (self.memory[_CODE["vector"]] * self.bandwidth))
 
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
@@ -151,8 +151,9 @@ def rates(
     wide = attention_dtype(precision, cluster)
     eager = attention == "eager"
     cores = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
-    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else "grouped_matmul", "vector": "vector", "scan": "vector",
-             "lookup": "vector", "attention": "matmul" if eager else cores[direction]}  # fmt: skip
+    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else "grouped_matmul",
+             "vector": "vector", "scan": "vector", "lookup": "vector",
+             "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows, assumed = [], []
     unquantised = wide if DTYPES[precision.compute].bytes < WIDE_BYTES else precision.compute
     for kernel, own in [*((k, precision.compute) for k in KERNELS), *((k, unquantised) for k in WIDE)]:
@@ -245,9 +246,7 @@ def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precisio
     return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 
-def forward_time(
-    table: OpTable, c: Costs, r: Rates, precision: Precision, adapters: Adapters | None = None
-) -> Array:
+def forward_time(table: OpTable, c: Costs, r: Rates, precision: Precision, adapters: Adapters | None = None) -> Array:
     """Forward time of every op on one device, shape (n, op) [s]; ``r`` resolved for the direction."""
     wide = c.input_bytes * precision.bytes_of("activation") / input_width(table, precision)
     beside = r.moving(adapter_bytes(table, c, precision, adapters, backward=False))

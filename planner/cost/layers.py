@@ -137,7 +137,9 @@ def _running(
         matmul=(forward * _of_kernels(table, "matmul", "grouped_matmul")).sum(axis=1),
         weight_gradient=weight_gradient,
     )
-    traffic = Traffic(width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange, copies=run.dispatcher.copies)
+    traffic = Traffic(
+        width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange, copies=run.dispatcher.copies
+    )
     exchange = layer_exchange(d, piece.section, piece.work, x, cluster, traffic, window)
     return LayerTerms(
         forward=_grouped(table, forward, groups),

@@ -17,6 +17,7 @@ from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
+ONCE_A_RANK = Dispatcher("deepep", "DeepEP")  # as planned where nobody says
 HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 
 
@@ -53,7 +54,7 @@ class TrainingRun:
     precision: Precision
     optimizer: Optimizer
     framework: Framework
-    dispatcher: Dispatcher = Dispatcher("", "")
+    dispatcher: Dispatcher = ONCE_A_RANK
     moe_kernels: str = "permute"
     attention: AttentionKind = "flash"
     schedule: Schedule = SCHEDULES["1f1b"]

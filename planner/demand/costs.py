@@ -244,8 +244,8 @@ def op_costs(
     inputs += tokens * read / vector_div * load * wide * vector
     outputs += tokens * write / vector_div * load * wide * vector
     if routing.one_hot:
-        parts = _one_hot_costs(table, w, tokens / rows_div, wide)
-        flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), parts, strict=True))
+        moving = _one_hot_costs(table, w, tokens / rows_div, wide)
+        flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), moving, strict=True))
     cache = np.zeros_like(flops)
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)

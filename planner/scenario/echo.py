@@ -42,8 +42,8 @@ def _called_otherwise(run: TrainingRun | InferenceRun) -> dict[str, object]:
     """Keys whose value is a name of something, or a field of another name."""
     if isinstance(run, TrainingRun):
         modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
-        return {"optimizer": run.optimizer.name, "schedule": run.schedule.name, "framework": run.framework.id, "dispatcher": run.dispatcher.id,
-                "recompute_modules": modules}  # fmt: skip
+        return {"optimizer": run.optimizer.name, "schedule": run.schedule.name, "framework": run.framework.id,
+                "dispatcher": run.dispatcher.id, "recompute_modules": modules}  # fmt: skip
     return {"engine": run.engine.id, "concurrency": run.batch, "seq_len": run.input_len,
             "token_budget": run.token_budget or None, "max_num_seqs": run.max_num_seqs or None,
             "max_model_len": run.max_model_len or None}  # fmt: skip

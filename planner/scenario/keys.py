@@ -95,8 +95,8 @@ KEYS: dict[str, Key] = {
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
         Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
             "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
-        Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first FlashAttention and "
-            "its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
+        Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first "
+            "FlashAttention and its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
             ("flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
@@ -145,12 +145,13 @@ KEYS: dict[str, Key] = {
             ("attention", "all")),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
-        Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token once a "
-            "rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)", named=_dispatchers),
-        Key("moe_kernels", "choice", "generation of the kernels around experts: unfused (sorting step by step), permute "
-            "(sorts fused) or fused (router too, and experts as one kernel)", ("unfused", "permute", "fused")),
-        Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 drops "
-            "nothing", least=0, most=1e4),
+        Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token "
+            "once a rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)",
+            named=_dispatchers),
+        Key("moe_kernels", "choice", "generation of the kernels around experts: unfused (sorting step by step), "
+            "permute (sorts fused) or fused (router too, and experts as one kernel)", ("unfused", "permute", "fused")),
+        Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 "
+            "drops nothing", least=0, most=1e4),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
         Key("headroom", "float", "chance of fitting that a search asks of a layout: 0.5 fills a device to the brim, "
             "0.95 leaves room for nearly all that published peaks lay above their prediction", least=0.01, most=0.999),
@@ -170,7 +171,8 @@ _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange", "loss", "lora_targets", "dispatcher", "moe_kernels", "capacity_factor"), ("train",),
+     "recompute_modules", "context_exchange", "loss", "lora_targets", "dispatcher", "moe_kernels", "capacity_factor"),
+    ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
     "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
