@@ -328,7 +328,10 @@ def test_the_busiest_expert_rank_sets_the_pace() -> None:
     more = [replace(k, flops=1.5 * k.flops, inputs=1.5 * k.inputs, outputs=1.5 * k.outputs) for k in grouped]
     assert found.time["forward.experts"] == pytest.approx(32 * sum(k.forward for k in more))
     assert even.time["forward.experts"] == pytest.approx(32 * sum(k.forward for k in grouped))
-    assert found.time["forward.mlp"] == pytest.approx(even.time["forward.mlp"])
+    beside = [k for k in one_layer(MIXTRAL, ep=4) if k.group == "mlp"]
+    moved = [replace(k, inputs=1.5 * k.inputs, outputs=1.5 * k.outputs) if k.kind == "vector" else k for k in beside]
+    assert found.time["forward.mlp"] == pytest.approx(32 * sum(k.forward for k in moved))
+    assert found.time["comm.ep"] == pytest.approx(32 * 4 * expert_exchange(MIXTRAL, tokens=1.5 * S, ep=4))
 
 
 @pytest.mark.parametrize(("loss", "framework", "per_token"), [
