@@ -36,6 +36,7 @@ MODULES: dict[str, Module] = {
     "mla_up_proj": Module(("attn.q_norm", "attn.q_b", "attn.kv_norm", "attn.kv_b", "attn.rope"), ("attn.core",)),
     "moe_act": Module(("moe.act",), ("moe.down",)),
     "mlp": Module(("mlp.up", "mlp.act"), ("mlp.act", "mlp.down")),
+    "shared_experts": Module(("moe.shared.",), ("moe.shared.act", "moe.shared.down")),
     "moe": Module(("moe.",), ("moe.up", "moe.act", "moe.down", "moe.shared.act", "moe.shared.down")),
 }
 CHEAP_MODULES = ("layernorm", "mla_up_proj", "moe_act")  # much memory for little time

@@ -94,7 +94,7 @@ KEYS: dict[str, Key] = {
         Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
         Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
-            "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
+            "core_attn, layernorm, mla_up_proj, moe_act, mlp, shared_experts, moe"),
         Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first "
             "FlashAttention and its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
             ("flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager")),
