@@ -187,11 +187,12 @@ def stages(d: Dense, r: Row) -> list[Stage]:
     """Every stage of the pipeline; chunk c of the model sits on stage c mod p."""
     tokens = r.micro_batch * r.seq_len / r.cp
     shape: dict[str, Any] = {"tokens": tokens, "tp": r.tp, "sp": r.sequence_parallel}
-    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, **shape)
+    copies = r.framework != "megatron"  # an all-to-all sorts by rank before and by expert after, DeepEP once
+    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, sorts=2.0 if copies else 1.0, **shape)
     core = next(k for k in one if k.kind == "core")
     ahead, back, last = tensor_exchange(d, r, one, 1 if d.experts else 2)
     cp = context_exchange(d, r, core.forward)
-    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep) if d.experts else 0.0
+    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep, copies=copies) if d.experts else 0.0
     again = repeated(d, r, one, ahead, last, cp[0], exchange)
     sizes = dealt(d.layers, r.pp * r.vpp)
     out = []

@@ -163,6 +163,8 @@ class Moe:
     latent_dim: int = 0
     activation: str = "silu"
     router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
+    groups: int = 1  # groups of experts, of which a token visits ``chosen_groups``
+    chosen_groups: int = 1
     idle: int = 0  # experts that compute nothing and hold an up projection all the same (LongCat)
 
 

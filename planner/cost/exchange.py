@@ -33,13 +33,15 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Traffic:
-    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives."""
+    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives; whether
+    tokens cross to experts as copies."""
 
     width: float
     gathered: float = 0.0
     overlap_tp: str = "none"
     context_exchange: str = "ring"
     low_latency: bool = False
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def layer_exchange(
     if x.ep.max() > 1 and isinstance(layer.ffn, Moe):
         rows = w.tokens / x.tp * layer.ffn.top_k * w.imbalance  # the busiest rank receives as many more
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
-        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster)
+        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster, copies=traffic.copies,
+                               limit=(layer.ffn.groups, layer.ffn.chosen_groups))  # fmt: skip
         out["ep"] = Exchange(2.0 * once, 2.0 * once, once)
     if max(x.tp.max(), x.etp.max()) > 1 and isinstance(layer.ffn, Moe):
         out["etp"] = shared_expert_exchange(layer.ffn, w, x, cluster, traffic, hidden=stack.hidden)
@@ -124,21 +127,32 @@ def hidden_behind(traffic: Array, window: Array, *, contention: Array) -> Array:
     return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
 
 
-def expert_exchange(rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster) -> Array:
+def expert_exchange(
+    rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster, *, copies: bool = False,
+    limit: tuple[int, int] = (1, 1),
+) -> Array:  # fmt: skip
     """Time to send routed rows to their experts, one way, shape (n,) [s].
 
-    A token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
-    from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
+    As ``copies`` each row crosses to its expert's rank. Else a token crosses to a rank once, however many of its
+    experts live there, and to a domain once: with k experts drawn from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP,
+    https://github.com/deepseek-ai/DeepEP
 
     Parameters
     ----------
     rows : rows a rank sends (tokens x top_k);  token_bytes : [byte] of one row;  group : ranks that hold the experts
+    limit : groups of experts, and how many a token visits at most: g of G groups leave as many places in reach as those
+        hold of P, g·P/G, or one each where a place holds whole groups (node-limited routing, DeepSeek-V3,
+        https://arxiv.org/abs/2412.19437, section 2.1.2)
     """
+    if copies:
+        return _time("all_to_all", rows * token_bytes, group, cluster)
     inside, domains = group.inside(cluster), group.domains(cluster)
     tokens = rows / top_k
 
     def visited(places: Array) -> Array:
-        return places * (1.0 - (1.0 - 1.0 / places) ** top_k)
+        groups, chosen = limit
+        reached = np.minimum(places, chosen * np.maximum(places / groups, 1.0)) if chosen < groups else places
+        return np.asarray(reached * (1.0 - (1.0 - 1.0 / reached) ** top_k))
 
     one = np.ones(len(rows))
     near = _time("all_to_all", tokens * visited(group.ranks) * token_bytes, Group(inside, one), cluster)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.cost.frameworks import repeats_modules, saved_input_width, saved_share, unfused
+from planner.cost.adapters import adapted
+from planner.cost.frameworks import adapters, repeats_modules, saved_input_width, saved_share, unfused
 from planner.cost.runs import TrainingRun
 from planner.demand.costs import expert_load, saved_bytes
 from planner.demand.ops import Array, Op, OpTable
@@ -36,6 +37,7 @@ MODULES: dict[str, Module] = {
     "mla_up_proj": Module(("attn.q_norm", "attn.q_b", "attn.kv_norm", "attn.kv_b", "attn.rope"), ("attn.core",)),
     "moe_act": Module(("moe.act",), ("moe.down",)),
     "mlp": Module(("mlp.up", "mlp.act"), ("mlp.act", "mlp.down")),
+    "shared_experts": Module(("moe.shared.",), ("moe.shared.act", "moe.shared.down")),
     "moe": Module(("moe.",), ("moe.up", "moe.act", "moe.down", "moe.shared.act", "moe.shared.down")),
 }
 CHEAP_MODULES = ("layernorm", "mla_up_proj", "moe_act")  # much memory for little time
@@ -96,12 +98,6 @@ def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tup
     return everything, (saved * stays).sum(axis=1)
 
 
-def adapted(op: Op, run: TrainingRun) -> bool:
-    """Whether an operator's weight has an adapter: dense matmuls of the layers that are targeted."""
-    groups = {"all": ("attention", "mlp"), "attention": ("attention",)}[run.lora_targets]
-    return op.kernel == "matmul" and op.group in groups
-
-
 def _unfused_gate_bytes(table: OpTable, w: Work, width: float) -> Array:
     """What eager PyTorch keeps of a gated activation beyond its inputs: the activated gate, which the product reads."""
     t = table.columns
@@ -118,7 +114,9 @@ def _saved_width(table: OpTable, run: TrainingRun) -> Array:
     its input again; attention reads its own output.
     """
     narrow = saved_input_width(run)
-    unread = [bool(run.lora_rank) and o.group in ("mlp", "experts") and not adapted(o, run) for o in table.ops]
+    own = adapters(run)
+    reads = np.ones(len(table.ops)) if own is None else adapted(table, own)
+    unread = [o.group in ("mlp", "experts") and not r for o, r in zip(table.ops, reads, strict=True)]
     return np.array([(0.0 if none else narrow) if o.kernel in ("matmul", "grouped_matmul") else 1.0
                      for o, none in zip(table.ops, unread, strict=True)])  # fmt: skip
 

@@ -35,7 +35,7 @@ from planner.demand.workload import Precision, Work
 from planner.precision import DTYPES
 
 _K = {k: i for i, k in enumerate(KERNELS)}
-AttentionKind = Literal["flash", "flash-1", "eager"]
+AttentionKind = Literal["flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager"]
 # Passes over the score matrix that unfused attention makes: scores written, softmax read and written, (dropout read
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0
@@ -60,6 +60,22 @@ class Costs:
     def bytes_moved(self) -> Array:
         """All bytes, shape (n, op)."""
         return self.weight_bytes + self.input_bytes + self.output_bytes + self.cache_bytes
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How routed tokens are moved beside the exchange.
+
+    ``sorts`` passes of sorting them, each way; ``one_hot`` whether matmuls with one-hot masks move them instead;
+    ``fused_experts`` whether the activation between expert matmuls is part of them.
+    """
+
+    sorts: float
+    one_hot: bool = False
+    fused_experts: bool = False
+
+
+FUSED_SORTS = Routing(2.0)  # sorted by rank before the exchange and by expert after it
 
 
 @dataclass(frozen=True)
@@ -193,6 +209,7 @@ def op_costs(
     attention: AttentionKind = "flash",
     dropout: bool = False,
     unfused: bool = False,
+    routing: Routing = FUSED_SORTS,
 ) -> Costs:
     """Forward cost of each operator on one device for each row of ``w``.
 
@@ -204,6 +221,7 @@ def op_costs(
     attention : flash reads queries, keys and values once and skips the masked half; eager computes the full
         rectangle as two batched matmuls and moves the score matrix.
     unfused : vector operators run step by step, as an eager framework has them
+    routing : how routed tokens are moved to the experts beside the exchange
 
     Returns
     -------
@@ -224,11 +242,16 @@ def op_costs(
     weights = _touched(copies, rows) * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
+    vector = masks.vector * (1.0 - masks.routed_width * routing.fused_experts)
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
     flops += (tokens * t["extra_flops"] + w.tokens[:, None] * chunk_rest(table, w)) / vector_div
-    read = t["read"] + t["unfused"] * unfused
-    inputs += tokens * read / vector_div * load * wide * masks.vector
-    outputs += tokens * t["write"] / vector_div * load * wide * masks.vector
+    read = t["read"] + t["unfused"] * unfused + t["sorted_read"] * routing.sorts
+    write = t["write"] + t["sorted_write"] * routing.sorts
+    inputs += tokens * read / vector_div * load * wide * vector
+    outputs += tokens * write / vector_div * load * wide * vector
+    if routing.one_hot:
+        moving = _one_hot_costs(table, w, tokens / rows_div, wide)
+        flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), moving, strict=True))
     cache = np.zeros_like(flops)
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
@@ -259,6 +282,19 @@ def chunk_rest(table: OpTable, w: Work) -> Array:
     paired = np.minimum(length, PAIRED_TOKENS)
     rest = rest + t["pass_flops"] * (np.ceil(paired / chunk) + 1.0) ** 2 / paired
     return np.where((w.decode[:, None] > 0) | (chunk <= 1), 0.0, rest)
+
+
+def _one_hot_costs(table: OpTable, w: Work, tokens: Array, width: float) -> tuple[Array, Array, Array]:
+    """FLOPs, input and output bytes of moving routed tokens by products with one-hot masks, shape (n, op) each.
+
+    A sequence of S tokens fills load·k·S slots of its experts. Every token meets every slot, on the way there and back:
+    2·2·(load·k·S)·M FLOPs a token of M values, and a mask of load·k·S values each way (GShard,
+    https://arxiv.org/abs/2006.16668, algorithm 2).
+    """
+    t, load = table.columns, w.imbalance[:, None]
+    slots = w.q_len[:, None] * load * t["slots"]
+    moved = tokens * load * t["slots"] * t["slot_width"] * width
+    return 4.0 * tokens * slots * t["slot_width"], 2.0 * tokens * slots * width + moved, moved
 
 
 def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:

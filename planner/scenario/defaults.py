@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.dispatchers import Dispatcher, dispatcher
 from planner.catalogue.frameworks import Framework, framework
 from planner.demand.workload import Precision
 from planner.precision import DTYPES
@@ -51,7 +52,7 @@ def default_gradients(used: Framework, precision: Precision, *, masters: bool = 
 
 def settings_of_layout(
     execution: Execution, used: Framework, compute: str, sequence_parallel: bool
-) -> dict[str, Value | Framework]:
+) -> dict[str, Value | Framework | Dispatcher]:
     """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
     parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
     asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
@@ -61,4 +62,5 @@ def settings_of_layout(
     overlap = used.overlap_tp
     if overlap == "pipelined":
         overlap = "all" if pipelined and sequence_parallel else "backward"
-    return {"framework": used, "overlap_tp": overlap, "compiled": used.compiled}
+    return {"framework": used, "overlap_tp": overlap, "compiled": used.compiled,
+            "dispatcher": dispatcher(used.dispatcher)}  # fmt: skip

@@ -74,6 +74,12 @@ def _frameworks() -> Iterable[str]:
     return frameworks()
 
 
+def _dispatchers() -> Iterable[str]:
+    from planner.catalogue.dispatchers import dispatchers
+
+    return dispatchers()
+
+
 KEYS: dict[str, Key] = {
     k.name: k
     for k in (
@@ -95,9 +101,10 @@ KEYS: dict[str, Key] = {
         Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
         Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
-            "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
-        Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
-            "score matrix)", ("flash", "flash-1", "eager")),
+            "core_attn, layernorm, mla_up_proj, moe_act, mlp, shared_experts, moe"),
+        Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first "
+            "FlashAttention and its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
+            ("flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", tuple(SCHEDULES)),
@@ -147,10 +154,17 @@ KEYS: dict[str, Key] = {
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", named=_frameworks),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
-        Key("lora_targets", "choice", "weights that have adapters: all matrices of a layer but experts, or those of "
-            "attention", ("all", "attention")),
+        Key("lora_targets", "choice", "matmuls that have adapters: those of attention, or all but routed experts",
+            ("all", "attention")),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
+        Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token "
+            "once a rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)",
+            named=_dispatchers),
+        Key("moe_kernels", "choice", "generation of the kernels around experts: unfused (sorting step by step), "
+            "permute (sorts fused) or fused (router too, and experts as one kernel)", ("unfused", "permute", "fused")),
+        Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 "
+            "drops nothing", least=0, most=1e4),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
         Key("headroom", "float", "chance of fitting that a search asks of a layout: 0.5 fills a device to the brim, "
             "0.95 leaves room for nearly all that published peaks lay above their prediction", least=0.01, most=0.999),
@@ -172,7 +186,7 @@ _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
      "recompute_modules", "context_exchange", "loss", "first_stage_layers", "last_stage_layers", "master_weights",
-     "expandable_segments", "lora_targets"),
+     "expandable_segments", "lora_targets", "dispatcher", "moe_kernels", "capacity_factor"),
     ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.dispatchers import dispatcher
 from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator
@@ -48,7 +49,7 @@ from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
-AS_GIVEN = ("overlap_tp", "compiled", "expandable_segments", "lora_targets", "first_stage_layers", "last_stage_layers")
+AS_GIVEN = ("overlap_tp", "compiled", "expandable_segments", "first_stage_layers", "last_stage_layers")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
 
 
@@ -306,9 +307,11 @@ def _training_run(
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
         offload=offload, overlap_dp=bool(given.get("overlap_dp", True)),
-        imbalance=float(given.get("imbalance", 1.0)),
+        imbalance=float(given.get("imbalance", 1.0)), capacity_factor=float(given.get("capacity_factor", 0.0)),
+        moe_kernels=str(given.get("moe_kernels", "permute")),
+        dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
-        lora_rank=int(given.get("lora_rank", 0)),
+        lora_rank=int(given.get("lora_rank", 0)), lora_targets=str(given.get("lora_targets", "all")),
         recompute_modules=_modules(given, attention, execution),
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),

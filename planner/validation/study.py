@@ -194,9 +194,16 @@ def layout_rows(groups: Sequence[LayoutGroup]) -> Rows:
 
 
 def rank_correlation(left: Array, right: Array) -> float:
-    """Spearman's correlation of two arrays of shape (n,)."""
-    ranks = [np.argsort(np.argsort(v)).astype(np.float64) for v in (left, right)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(left) > 2 else float("nan")
+    """Spearman's correlation of two arrays of shape (n,); equal values share the mean of their ranks."""
+    if len(left) < 3 or len(np.unique(left)) < 2:
+        return float("nan")
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2.0)[which])
 
 
 def memory_rows(
