@@ -1,7 +1,7 @@
 """A replica served request by request: the oracle of ``planner.cost.serving``, written from what engines do.
 
-A step is a pass. An engine that runs prefill apart first reads waiting prompts, as many as its token budget and its free
-slots allow, and decodes for all others where none waits; one that mixes does both in one pass. Nothing here is an
+A step is a pass. An engine that runs prefill apart first reads waiting prompts, as many as its token budget and its
+free slots allow, and decodes for all others where none waits; one that mixes does both in one pass. Nothing here is an
 average: requests have their own lengths, arrive one by one and hold a slot until their last token.
 """
 
@@ -37,8 +37,8 @@ class _Running:
 
 def simulate(
     *, decode: Callable[[float], float], prefill: Callable[[float], float], prompts: int, slots: int,
-    outputs: Floats, arrivals: Floats | None = None, clients: int = 0, mixed: bool = False, wait_steps: float = 0.0, overhead: float = 0.0,
-    rng: np.random.Generator | None = None,
+    outputs: Floats, arrivals: Floats | None = None, clients: int = 0, mixed: bool = False, wait_steps: float = 0.0,
+    overhead: float = 0.0, rng: np.random.Generator | None = None,
 ) -> Simulated:  # fmt: skip
     """Serve ``len(outputs)`` requests.
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.deployments import deployment
 from planner.cost.frameworks import accumulation_bytes
-from planner.cost.inference import inference_pass, prefill_share
+from planner.cost.inference import inference_pass
 from planner.cost.kernels import attention_dtype
 from planner.cost.memory import run_state
 from planner.cost.passes import Kernels, inference_kernels, inference_work, training_kernels
@@ -89,7 +90,8 @@ def points(job: Job, *, phase: str | None = None, stage: int | None = None) -> l
     found = [*_inference_points(job, run, chosen)]
     if run.steady and phase is None:
         # Each step carries its share of the prefills of arriving requests, one prompt each.
-        share = float(prefill_share(job.layout, run)[0])
+        served = deployment(job.demand, job.cluster, job.layout, run).served
+        share = float(served.rate[0] * np.where(np.isfinite(served.tpot[0]), served.tpot[0], 0.0))
         one = _inference_points(job, run, "prefill", batch=float(job.layout.dp[0]))
         found += [replace(p, count=p.count * share) for p in one]
     return _with_shares(_merged(found))

@@ -17,8 +17,8 @@ Benchmarks send all C requests at once, and R·C in all: the first C are read k 
 that mixes decodes for those it has read, and weigh 1/R. Clients beyond the free slots wait for a whole request's life.
 Under arrivals at a rate, X is given and b = X·(N - 1)·tpot.
 
-Closed forms, worked out by fixed points; ``tests/test_serving.py`` holds them to a simulation request by request. Little
-1961, https://doi.org/10.1287/opre.9.3.383; slots: Sakasegawa 1977, https://doi.org/10.1007/BF02911660
+Closed forms, worked out by fixed points; ``tests/test_serving.py`` holds them to a simulation request by request.
+Little 1961, https://doi.org/10.1287/opre.9.3.383; slots: Sakasegawa 1977, https://doi.org/10.1007/BF02911660
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Replica:
     prefill_one, prefill_most : [s] a pass over one prompt, over ``prompts`` of them
     prompts : at least 1            prompts that a pass holds at most
     chunks : at least 1             passes that one prompt takes
+    stages : of its pipeline, which read prompts one behind the other
     slots : requests in flight at most
     outputs : tokens of a request
     mixes : 1.0 where prompts are read within decode steps
@@ -58,6 +59,7 @@ class Replica:
     prefill_most: Array
     prompts: Array
     chunks: Array
+    stages: Array
     slots: Array
     outputs: Array
     mixes: Array
@@ -125,14 +127,16 @@ def prefill_time(r: Replica, prompts: Array) -> Array:
 def burst_wait(r: Replica, clients: Array) -> Array:
     """Mean time to the first token of ``clients`` prompts that come at once, (n,) [s].
 
-    Pass i of m = ⌈c/k⌉ ends at i·P(k); one that mixes decodes for the (i - 1)·k that are read, D((c + k)/3) in the mean.
+    Pass i of m = ⌈c/k⌉ ends at i·P(k); an engine that mixes decodes for the (i - 1)·k that are read, D((c + k)/3) in the
+    mean.
     """
     c, k = clients, np.minimum(r.prompts, clients)
     whole = np.floor(c / k)
     rest = np.maximum(c - whole * k, 0.0)
     slowed = 1.0 + (r.slowdown - 1.0) * r.mixes * (c > k)
     one, last = prefill_time(r, k), np.where(rest > 0, prefill_time(r, rest), 0.0)
-    read = (k * whole * (whole + 1.0) / 2.0 * one + rest * (whole * one + last)) / c
+    read = (k * whole * (whole + 1.0) / 2.0 * one + rest * (whole * one + last)) / c / r.stages
+    read = read + one * (1.0 - 1.0 / r.stages)
     passes = np.ceil(c / k) * r.chunks
     between = np.where(passes > 1, (passes - 1.0) / 2.0, 0.0) * decode_time(r, (c + k) / 3.0) * (c > 1)
     return np.asarray(read * slowed + between * r.mixes)
@@ -146,14 +150,15 @@ def _flow(r: Replica, rate: Array, batch: Array, busy: Array, before: Array) -> 
     step = decode_time(r, batch)
     slowed = 1.0 + (r.slowdown - 1.0) * r.mixes * busy
     beside = r.mixes * r.chunks * busy * step
-    n = np.clip(1.0 + rate * (prefill_time(r, before) * slowed + beside) / 2.0 * busy, 1.0, r.prompts)
+    n = np.clip(1.0 + rate * (prefill_time(r, before) * slowed + beside) / r.stages / 2.0 * busy, 1.0, r.prompts)
     read = prefill_time(r, n) * slowed
     prompt_pass = read + beside
-    used = np.minimum(rate / n * prompt_pass * busy, FULL)
-    residual = busy * (used * prompt_pass + (1.0 - used) * step) / 2.0
-    full = np.minimum(rate * prompt_pass / r.prompts * busy, FULL)
-    queue = full / (2.0 * (1.0 - full)) * prompt_pass / r.prompts
-    return _Flow(n, prompt_pass, step, read / n, residual, queue, used, busy)
+    taken, turn = prompt_pass / r.stages, step / r.stages
+    used = np.minimum(rate / n * taken * busy, FULL)
+    residual = busy * (used * taken + (1.0 - used) * turn) / 2.0
+    full = np.minimum(rate * taken / r.prompts * busy, FULL)
+    queue = full / (2.0 * (1.0 - full)) * taken / r.prompts
+    return _Flow(n, prompt_pass, step, read / n / r.stages, residual, queue, used, busy)
 
 
 def closed_loop(r: Replica, clients: Array, *, rounds: float | Array = np.inf) -> Served:
@@ -189,17 +194,17 @@ def closed_loop(r: Replica, clients: Array, *, rounds: float | Array = np.inf) -
 
 def _bottleneck(r: Replica, c: Array, tpot: Array) -> Array:
     """Least time to first token of c clients where reading their prompts takes all the time there is, (n,) [s]."""
-    cycle = c * prefill_time(r, r.prompts) / r.prompts
+    cycle = c * prefill_time(r, r.prompts) / r.prompts / r.stages
     together = np.where(r.outputs > 1, 0.0, cycle)  # nothing to decode: prompts are all there is
     steps = r.prompts / r.chunks * (r.outputs - 1.0)
     full = decode_time(r, np.maximum(steps, 1.0)) * r.chunks + prefill_time(r, r.prompts) * r.slowdown
-    mixed = (c - steps) * full / r.prompts
+    mixed = (c - steps) * full / r.prompts / r.stages
     return np.asarray(np.maximum(together, np.where((r.mixes > 0) & (c > steps) & (r.outputs > 1), mixed, 0.0)))
 
 
 def capacity(r: Replica) -> Array:
     """Most requests a second that a replica serves, all slots taken, (n,) [1/s]: c / ((N - 1)·D(c) + c·P(k)/k)."""
-    share = prefill_time(r, r.prompts) / r.prompts * (1.0 + (r.slowdown - 1.0) * r.mixes)
+    share = prefill_time(r, r.prompts) / r.prompts / r.stages * (1.0 + (r.slowdown - 1.0) * r.mixes)
     return np.asarray(r.slots / ((r.outputs - 1.0) * decode_time(r, r.slots) + r.slots * share))
 
 
@@ -235,9 +240,9 @@ def open_loop(r: Replica, rate: Array) -> Served:
 def _ttft_quantiles(r: Replica, mean: Array, f: _Flow, queue: Array) -> Array:
     """Times to first token at ``QUANTILES``, (n, 3) [s].
 
-    A prompt meets a prompt pass (with the chance u) or a step, and what is left of it is uniform; the queue behind it is
-    exponential, and the prompts that share its own pass are Poisson. The first two are taken together as if they went
-    together, for a long pass leaves a long queue.
+    A prompt meets a prompt pass (with the chance u) or a step, and what is left of it is uniform; the queue behind it
+    is exponential, and the prompts that share its own pass are Poisson. They are added as if they went together, for a
+    long pass leaves a long queue.
     """
     p, normal = np.asarray(QUANTILES), np.array([0.0, 1.645, 2.326])
     u, long, short = f.used[:, None], f.prompt_pass[:, None], f.step[:, None]

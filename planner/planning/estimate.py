@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.inference import inference_pass, serving
+from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
 from planner.cost.passes import inference_work, training_work
@@ -20,6 +20,8 @@ from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
 from planner.demand.passes import pieces
 from planner.errors import BadInputError, PlannerError
+from planner.planning.service import COLUMNS as SERVICE
+from planner.planning.service import service
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
 from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
@@ -30,7 +32,7 @@ from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_pe
 
 RESULTS = (
     "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
-    "model_flops_per_step", "mfu", "hfu", "ttft_s", "tpot_s", "output_tokens_per_s", "kv_cache_tokens",
+    "model_flops_per_step", "mfu", "hfu", *SERVICE, "kv_cache_tokens",
     "kv_cache_sequences", "kv_pool_bytes", "memory_peak_bytes",
 )  # fmt: skip
 MEMORY_PARTS = (
@@ -39,7 +41,7 @@ MEMORY_PARTS = (
 )  # fmt: skip
 COLUMNS = (
     *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "starts", "bound", "usd_per_hour",
-    "usd_per_million_tokens", "watts", "error",
+    "usd_per_million_tokens", "watts", "joules_per_million_tokens", "error",
 )  # fmt: skip
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
@@ -104,6 +106,8 @@ def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimat
     """Estimate what is already understood: one run and one layout."""
     if isinstance(resolved.run, TrainingRun):
         return _train(resolved, x, resolved.run, today)
+    if resolved.task == "serve":
+        return _serve(resolved, x, resolved.run, today)
     return _infer(resolved, x, resolved.run, today)
 
 
@@ -156,21 +160,15 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         d.model, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True
     )["model"]
     output_rate = None
-    if resolved.task in ("decode", "serve"):
+    if resolved.task == "decode":
         shown = inference_pass(d, cluster, x, run, phase="decode")
         tpot = seconds = float(shown.total_time[0])
         context = run.input_len + run.output_len / 2
         flops = forward_flops(d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)[
             "model"
         ]
-        if resolved.task == "serve":
-            steady = serving(d, cluster, x, run)
-            ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])
-            seconds = tpot
         tokens = output_rate = run.batch / tpot
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
-    if resolved.task == "serve" and tpot is not None:
-        time["prefill of arriving requests"] = tpot - sum(time.values())
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     available = seconds * cluster.devices * matmul_peak(resolved)
     spread = interval(resolved, x)
@@ -182,6 +180,28 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         **_cache_room(x, run, shown.held), "bound": bound(time),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
+    s = service(resolved, x, run)
+    shown, rate = s.deployment.decode, float(s.deployment.output_rate[0])
+    time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
+    tpot = float(s.deployment.served.tpot[0])
+    if np.isfinite(tpot):
+        time["prefill of arriving requests"] = max(tpot - sum(time.values()), 0.0)
+    memory = {k: float(v[0]) for k, v in shown.memory.items()}
+    used = float(str(s.results["requests_per_s"])) * s.request_flops
+    mfu = used / (resolved.cluster.devices * matmul_peak(resolved))
+    watts = float(rated_watts(resolved.cluster, resolved.cluster.devices))
+    results: dict[str, object] = {
+        "step_time_s": s.results["tpot_s"], "step_time_low_s": s.results["tpot_low_s"],
+        "step_time_high_s": s.results["tpot_high_s"],
+        "tokens_per_s": rate, "tokens_per_s_per_device": rate / resolved.cluster.devices,
+        "model_flops_per_step": used * tpot if np.isfinite(tpot) else None, "mfu": mfu, "hfu": mfu, **s.results,
+        **_cache_room(x, run, shown.held), "bound": bound(time),
+        "joules_per_million_tokens": _known(watts / rate * 1e6),
+    }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes)
 
 
 def _cache_room(x: Layouts, run: InferenceRun, held: Serving) -> dict[str, object]:
@@ -232,7 +252,7 @@ def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
 
 def _finish(
     resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
-    spread: Interval, tokens: float, today: date,
+    spread: Interval, tokens: float, today: date, *, notes: tuple[str, ...] = (),
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
     peak = sum(memory.values())
@@ -251,7 +271,7 @@ def _finish(
     assumed = list(resolved.assumed)
     if price is not None:
         assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
-    assumed.append(spread.basis)
+    assumed += notes or (spread.basis,)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
     return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
 

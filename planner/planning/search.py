@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.inference import inference_pass, serving
+from planner.cost.deployments import deployment
+from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.memory import device_capacity
 from planner.cost.rules import RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
@@ -154,8 +155,8 @@ def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
             seconds[rows], memory[rows] = step.step_time, step.peak_memory
         return seconds, memory
     if resolved.task == "serve":
-        steady = serving(resolved.demand, resolved.cluster, x, resolved.run)
-        return steady.tpot, steady.decode.peak_memory
+        found = deployment(resolved.demand, resolved.cluster, x, resolved.run)
+        return found.served.tpot, found.decode.peak_memory
     phase = "decode" if resolved.task == "decode" else "prefill"
     one = inference_pass(resolved.demand, resolved.cluster, x, resolved.run, phase=phase)
     return one.total_time, one.peak_memory

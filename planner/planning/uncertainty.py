@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from planner.catalogue.intervals import interval_table
 from planner.cost.layouts import Layouts
+from planner.cost.runs import InferenceRun
 from planner.precision import DTYPES
 from planner.scenario.resolve import Resolved
 from planner.supply.efficiency import kernel_efficiency
+
+CLIENTS = ((8, "to_8"), (32, "to_32"), (128, "to_128"))
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,28 @@ def regime(resolved: Resolved, x: Layouts) -> str:
                      "multi" if across else "single"))  # fmt: skip
 
 
+def serving_regime(run: InferenceRun, figure: str) -> str:
+    """The regime of a figure of a served deployment (``ttft``, ``tpot``, ``rate``): by engine, and requests at once."""
+    return f"serve.{figure}.{run.engine.id.replace('.', '_')}.{clients_bucket(run.batch)}"
+
+
+def clients_bucket(clients: int) -> str:
+    """Requests at once, in ranges."""
+    return next((name for most, name in CLIENTS if clients <= most), "more")
+
+
+def figure_interval(run: InferenceRun, figure: str) -> Interval:
+    """The 90 % interval of one figure of a served deployment; a rate is taken of its own residuals."""
+    return _named(serving_regime(run, figure))
+
+
 def interval(resolved: Resolved, x: Layouts) -> Interval:
     """The 90 % interval of an estimate's regime; the widest of its task where nothing was measured."""
-    name = regime(resolved, x)
+    return _named(regime(resolved, x))
+
+
+def _named(name: str) -> Interval:
+    """The interval of a regime, or of the nearest above it that has runs."""
     parts = name.split(".")
     while parts:
         found = interval_table().get(".".join(parts))
