@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.cost.inference import Pass, inference_pass, pass_time
+from planner.cost.inference import Pass, cache_time, inference_pass, pass_time
 from planner.cost.layouts import Layouts
 from planner.cost.memory import total
 from planner.cost.passes import inference_work
@@ -94,14 +94,35 @@ def replica(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, slots: A
     prompts = np.clip(np.floor(budget / run.input_len), 1.0, most)
     batches = np.maximum(most[:, None] * KNOTS, 1.0)
     decode = _priced(d, cluster, x, run, np.ceil(batches / x.pp[:, None]), phase="decode")
-    prefill = _priced(d, cluster, x, run, np.stack([np.ones(len(x)), prompts], axis=1), phase="prefill")
+    read = np.stack([np.ones(len(x)), prompts], axis=1)
+    prefill = _priced(d, cluster, x, run, read, phase="prefill")
+    beside = prefill
+    if run.engine.steps.mixes:
+        full = np.ceil(most / x.pp) if not run.rate else np.ceil(most / x.pp / 2.0)
+        beside = _beside(d, cluster, x, run, read, full)
     steps, one = run.engine.steps, np.ones(len(x))
     return Replica(
-        batches=batches, decode=decode, prefill_one=prefill[:, 0], prefill_most=prefill[:, 1], prompts=prompts,
+        batches=batches, decode=decode, prefill_one=prefill[:, 0], prefill_most=prefill[:, 1],
+        beside_one=beside[:, 0], beside_most=beside[:, 1], prompts=prompts,
         chunks=one * max(run.input_len / budget, 1.0), stages=x.pp + 0.0, slots=most, outputs=one * run.output_len,
         mixes=one * steps.mixes, slowdown=one * steps.slowdown, overhead=one * steps.request_overhead,
         wait_steps=one * run.admission_steps,
     )  # fmt: skip
+
+
+def _beside(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, prompts: Array, decoding: Array) -> Array:
+    """What prompts add to a step that decodes for ``decoding`` sequences, (n,), of a replica, (n, knot) [s].
+
+    Matmuls read their weights once, for the tokens of both; attention is a kernel of each.
+    """
+    n, knots = prompts.shape
+    rows, read, beside = x.take(np.repeat(np.arange(n), knots)), prompts.reshape(-1), np.repeat(decoding, knots)
+    w = inference_work(rows, run, phase="prefill", context=None, sequences=read)
+    both = pass_time(d, cluster, rows, run, replace(w, q_len=w.q_len + beside / read), phase="prefill")
+    alone = inference_work(x, run, phase="decode", context=None, sequences=decoding)
+    step = total(pass_time(d, cluster, x, run, alone, phase="decode"))
+    cores = cache_time(d, cluster, run, alone)
+    return np.asarray(np.maximum(total(both).reshape(n, knots) + (cores - step)[:, None], 0.0))
 
 
 def _priced(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, sequences: Array, *, phase: str) -> Array:

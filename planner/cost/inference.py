@@ -85,6 +85,15 @@ def pass_time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Wor
     return time
 
 
+def cache_time(d: Demand, cluster: Cluster, run: InferenceRun, w: Work) -> Array:
+    """Time of the attention cores of a decode step over ``w``, (n,) [s]."""
+    out = np.zeros(len(w.tp))
+    for kernels in inference_kernels(d, cluster, w, run, phase="decode"):
+        core = np.array([o.kernel == "attention" for o in kernels.piece.section.table.ops])
+        out += (kernels.times * core).sum(axis=1) * kernels.piece.section.count
+    return out
+
+
 def _time(
     d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, phase: str
 ) -> tuple[Terms, float]:  # fmt: skip

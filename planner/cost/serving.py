@@ -42,13 +42,14 @@ class Replica:
     ----------
     batches, decode : (n, knot)     sequences, rising, and the time of a decode step of so many [s]
     prefill_one, prefill_most : [s] a pass over one prompt, over ``prompts`` of them
+    beside_one, beside_most : [s]   what they add to a decode step; the same where prompts have steps of their own
     prompts : at least 1            prompts that a pass holds at most
     chunks : at least 1             passes that one prompt takes
     stages : of its pipeline, which read prompts one behind the other
     slots : requests in flight at most
     outputs : tokens of a request
     mixes : 1.0 where prompts are read within decode steps
-    slowdown : time of prompts read beside decoding over that of prompts alone
+    slowdown : time of prompts read beside decoding over what their pass takes in one
     overhead : [s]                  of a request outside of the passes
     wait_steps : decode steps that a prompt is held back
     """
@@ -57,6 +58,8 @@ class Replica:
     decode: Array
     prefill_one: Array
     prefill_most: Array
+    beside_one: Array
+    beside_most: Array
     prompts: Array
     chunks: Array
     stages: Array
@@ -119,27 +122,36 @@ def decode_time(r: Replica, batch: Array) -> Array:
 
 def prefill_time(r: Replica, prompts: Array) -> Array:
     """Time of a pass over so many prompts alone, (n,) [s]: linear between one and the most."""
-    more = np.maximum(r.prompts - 1.0, 1e-9)
-    slope = np.where(r.prompts > 1.0, (r.prefill_most - r.prefill_one) / more, r.prefill_one)
-    return np.asarray(r.prefill_one + slope * (prompts - 1.0))
+    return _between(r, prompts, r.prefill_one, r.prefill_most)
+
+
+def beside_time(r: Replica, prompts: Array) -> Array:
+    """What so many prompts add to a decode step, (n,) [s]: weights are read once for both."""
+    return _between(r, prompts, r.beside_one, r.beside_most) * r.slowdown
+
+
+def _between(r: Replica, prompts: Array, one: Array, most: Array) -> Array:
+    slope = np.where(r.prompts > 1.0, (most - one) / np.maximum(r.prompts - 1.0, 1e-9), one)
+    return np.asarray(one + slope * (prompts - 1.0))
 
 
 def burst_wait(r: Replica, clients: Array) -> Array:
     """Mean time to the first token of ``clients`` prompts that come at once, (n,) [s].
 
-    Pass i of m = ⌈c/k⌉ ends at i·P(k); an engine that mixes decodes for the (i - 1)·k that are read, D((c + k)/3) in the
-    mean.
+    Pass i of m = ⌈c/k⌉ ends at i·P(k); an engine that mixes decodes for the (i - 1)·k that are read, D((c + k)/3)
+    in the mean.
     """
     c, k = clients, np.minimum(r.prompts, clients)
     whole = np.floor(c / k)
     rest = np.maximum(c - whole * k, 0.0)
-    slowed = 1.0 + (r.slowdown - 1.0) * r.mixes * (c > k)
-    one, last = prefill_time(r, k), np.where(rest > 0, prefill_time(r, rest), 0.0)
+    alone, mixed = prefill_time(r, k), (r.mixes > 0) & (c > k)
+    one = np.where(mixed, beside_time(r, k), alone)
+    last = np.where(rest > 0, np.where(mixed, beside_time(r, rest), prefill_time(r, rest)), 0.0)
     read = (k * whole * (whole + 1.0) / 2.0 * one + rest * (whole * one + last)) / c / r.stages
-    read = read + one * (1.0 - 1.0 / r.stages)
+    read = read + (alone - one) / r.stages + alone * (1.0 - 1.0 / r.stages)
     passes = np.ceil(c / k) * r.chunks
     between = np.where(passes > 1, (passes - 1.0) / 2.0, 0.0) * decode_time(r, (c + k) / 3.0) * (c > 1)
-    return np.asarray(read * slowed + between * r.mixes)
+    return np.asarray(read + between * r.mixes)
 
 
 def _flow(r: Replica, rate: Array, batch: Array, busy: Array, before: Array) -> _Flow:
@@ -148,17 +160,22 @@ def _flow(r: Replica, rate: Array, batch: Array, busy: Array, before: Array) -> 
     ``busy`` is the chance that others decode when a prompt comes.
     """
     step = decode_time(r, batch)
-    slowed = 1.0 + (r.slowdown - 1.0) * r.mixes * busy
-    beside = r.mixes * r.chunks * busy * step
-    n = np.clip(1.0 + rate * (prefill_time(r, before) * slowed + beside) / r.stages / 2.0 * busy, 1.0, r.prompts)
-    read = prefill_time(r, n) * slowed
-    prompt_pass = read + beside
+    joint = r.mixes * busy
+    pause = (_read(r, before, joint) + joint * r.chunks * step) / r.stages
+    n = np.clip(1.0 + rate * pause / 2.0 * busy, 1.0, r.prompts)
+    read = _read(r, n, joint)
+    prompt_pass = read + joint * r.chunks * step
     taken, turn = prompt_pass / r.stages, step / r.stages
     used = np.minimum(rate / n * taken * busy, FULL)
     residual = busy * (used * taken + (1.0 - used) * turn) / 2.0
     full = np.minimum(rate * taken / r.prompts * busy, FULL)
     queue = full / (2.0 * (1.0 - full)) * taken / r.prompts
     return _Flow(n, prompt_pass, step, read / n / r.stages, residual, queue, used, busy)
+
+
+def _read(r: Replica, prompts: Array, joint: Array) -> Array:
+    """Time that prompts take, (n,) [s], beside decoding with the chance ``joint``."""
+    return np.asarray((1.0 - joint) * prefill_time(r, prompts) + joint * beside_time(r, prompts))
 
 
 def closed_loop(r: Replica, clients: Array, *, rounds: float | Array = np.inf) -> Served:
@@ -197,14 +214,14 @@ def _bottleneck(r: Replica, c: Array, tpot: Array) -> Array:
     cycle = c * prefill_time(r, r.prompts) / r.prompts / r.stages
     together = np.where(r.outputs > 1, 0.0, cycle)  # nothing to decode: prompts are all there is
     steps = r.prompts / r.chunks * (r.outputs - 1.0)
-    full = decode_time(r, np.maximum(steps, 1.0)) * r.chunks + prefill_time(r, r.prompts) * r.slowdown
+    full = decode_time(r, np.maximum(steps, 1.0)) * r.chunks + beside_time(r, r.prompts)
     mixed = (c - steps) * full / r.prompts / r.stages
     return np.asarray(np.maximum(together, np.where((r.mixes > 0) & (c > steps) & (r.outputs > 1), mixed, 0.0)))
 
 
 def capacity(r: Replica) -> Array:
     """Most requests a second that a replica serves, all slots taken, (n,) [1/s]: c / ((N - 1)·D(c) + c·P(k)/k)."""
-    share = prefill_time(r, r.prompts) / r.prompts / r.stages * (1.0 + (r.slowdown - 1.0) * r.mixes)
+    share = _read(r, r.prompts, r.mixes) / r.prompts / r.stages
     return np.asarray(r.slots / ((r.outputs - 1.0) * decode_time(r, r.slots) + r.slots * share))
 
 
