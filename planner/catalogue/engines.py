@@ -91,18 +91,22 @@ class EngineSteps:
     mixes : prompts are read within decode steps, not in steps of their own
     slowdown : time of prompts read beside decoding over that of prompts alone
     request_overhead : [s] of a request outside of the steps: tokenising, transport, scheduling
+    operator : [s] that an operator takes in a step beyond its kernel alone: gaps between kernels, lesser kernels
     launch : [s] that the host spends on an operator where a step is not replayed as a graph
     captures : ``decode`` where decode steps are replayed as graphs, ``none`` where nothing is
     one_shot : small all-reduces run in kernels of its own, in one exchange; else the library's ring
+    unbounded : as many requests run as the cache holds, unless ``max_num_seqs`` is given
     reserves : ``whole`` where a request is let in with room for all its tokens, ``grows`` where for those it has
     """
 
     mixes: bool
     slowdown: float
     request_overhead: float
+    operator: float
     launch: float
     captures: str
     one_shot: bool
+    unbounded: bool
     reserves: str
     source: str
 
@@ -151,8 +155,10 @@ def _steps(m: Mapping[str, Any]) -> EngineSteps:
     return EngineSteps(
         mixes=bool(m["mixes"]), slowdown=float(m.get("slowdown", 1.0)),
         request_overhead=parse_quantity(m.get("request_overhead", "0 ms"), "s"),
+        operator=parse_quantity(m.get("operator", "0 us"), "s"),
         launch=parse_quantity(m.get("launch", "0 us"), "s"), captures=m.get("captures", "decode"),
-        one_shot=bool(m.get("one_shot", True)), reserves=m.get("reserves", "whole"), source=m["source"],
+        one_shot=bool(m.get("one_shot", True)), unbounded=bool(m.get("unbounded", False)),
+        reserves=m.get("reserves", "whole"), source=m["source"],
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def _slots(x: Layouts, run: InferenceRun, held: Pass) -> Array:
     length = run.input_len + run.output_len / 2.0 if run.engine.steps.reserves == "grows" else whole
     room = held.held.sequences * run.longest / length
     room = np.where(held.held.starts & (room <= 0), np.inf, room)  # nothing is cached
-    most = float(run.max_num_seqs or np.inf)
+    most = float(run.request_slots or np.inf)
     asked = np.inf if run.rate else np.ceil(run.batch / x.dp)
     return np.maximum(np.minimum(np.minimum(np.floor(room), most), np.maximum(asked, 1.0)), 1.0)
 

@@ -81,7 +81,8 @@ def pass_time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Wor
     time["comm.pp"] = (x.pp - 1.0) * send
     steps = run.engine.steps
     host = launched * steps.launch * (phase != "decode" or steps.captures == "none")
-    time["engine"] = run.engine.step_overhead + np.maximum(host - total(time), 0.0)
+    own = run.engine.step_overhead + launched * steps.operator
+    time["engine"] = own + np.maximum(host - total(time), 0.0)
     return time
 
 

@@ -104,8 +104,8 @@ KEYS: dict[str, Key] = {
         _size("concurrency", "clients that send a request each, and the next when it is answered (serve)"),
         Key("rate", "float", "requests a second that arrive on their own, in place of concurrency (serve)", least=1e-9,
             most=1e9),
-        _size("requests", "requests that a benchmark sends in all, the first of every client at once; no end if not given "
-              "(serve)"),
+        _size("requests", "requests that a benchmark sends in all, the first of every client at once; no end if not "
+              "given (serve)"),
         Key("admission_steps", "float", "decode steps that an engine holds a prompt back in the mean, to poll or to "
             "batch (serve)", least=0, most=1e4),
         Key("engine", "text", "inference engine whose per-step overheads and memory apply; ideal has none"),
