@@ -29,6 +29,7 @@ from planner.catalogue.intervals import interval_table
 from planner.cli import run
 from planner.present.validation import interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
+from planner.validation.deployments import Deployed, deployments
 from planner.validation.published import Compared, compare_all, compare_inference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,15 +63,21 @@ def compared() -> tuple[list[Compared], list[Compared]]:
     return compare_all(), compare_inference()
 
 
+@cache
+def served() -> list[Deployed]:
+    """Served deployments beside their predictions."""
+    return deployments()
+
+
 def intervals() -> Made:
     """The table that intervals are read from."""
     training, inference = compared()
-    yield INTERVALS, interval_yaml([*training, *inference])
+    yield INTERVALS, interval_yaml([*training, *inference], served())
 
 
 def accuracy() -> Made:
     """The tables of errors in the README."""
-    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared()))
+    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared(), served()))
 
 
 def said(command: str) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.present.tables import render, to_csv, to_json
 from planner.validation import study
+from planner.validation.deployments import Deployed, deployment_residuals, deployment_tables, deployments
 from planner.validation.published import Compared, layout_groups
 from planner.validation.serving import serving_logs, serving_rows
 
@@ -27,7 +29,9 @@ def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[s
         "layout choice": study.layout_rows(layout_groups()),
         "peak memory": study.memory_rows(compared),
         "serving memory, by engine": serving_rows(serving_logs()),
-        "interval coverage, every source predicted from the others": study.coverage_rows([*compared, *inferred]),
+        "interval coverage, every source predicted from the others": study.coverage_rows(
+            study.residuals([*compared, *inferred])
+        ),
     }
 
 
@@ -48,6 +52,22 @@ def text(
     for name, rows in found.items():
         shown = render([_percent(r) for r in rows], fmt, **looks(fmt, name))
         parts.append(shown if fmt == "table" else f"**{name}**\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def served_text(*, fmt: str, looks: Callable[[str, str], dict[str, Any]]) -> str:
+    """Served deployments beside their predictions; CSV has a row a deployment, the others a table a question."""
+    found = deployments()
+    if fmt == "csv":
+        return to_csv([{**d.row, **{f"{k}_over_measured": math.exp(v) for k, v in d.ratios.items()}, "chip": d.chip,
+                        "error": d.error} for d in found]).rstrip("\n")  # fmt: skip
+    shown, refused = deployment_tables(found), sum(bool(d.error) for d in found)
+    if fmt == "json":
+        return to_json({"deployments": len(found), "refused": refused, **shown})
+    parts = [f"{len(found) - refused} of {len(found)} served deployments predicted."]
+    for name, rows in shown.items():
+        text = render([_percent(r) for r in rows], fmt, **looks(fmt, name))
+        parts.append(text if fmt == "table" else f"**{name}**\n\n{text}")
     return "\n\n".join(parts)
 
 
@@ -84,18 +104,21 @@ def draw(compared: Sequence[Compared], path: str) -> Path:
                 path)  # fmt: skip
 
 
-def interval_yaml(compared: Sequence[Compared]) -> str:
+def interval_yaml(compared: Sequence[Compared], served: Sequence[Deployed] = ()) -> str:
     """The text of ``planner/validation/intervals.yaml``, made from the residuals."""
     lines = ["# Factors on a predicted time that hold 90 % (low, high) and 50 % (low50, high50) of published runs, by",
              "# regime; written by `python docs/generate.py`. The spread of a regime is widened by one factor, so",
              "# that intervals made without a run's own source cover it as often as they say.", "regimes:"]  # fmt: skip
-    for r in study.interval_rows(compared):
+    rows = [*study.interval_rows(study.residuals(compared)), *study.interval_rows(deployment_residuals(served))]
+    for r in rows:
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
                      f"low50: {r['low50']:.3f}, high50: {r['high50']:.3f}}}")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -> str:
+def readme_section(
+    compared: Sequence[Compared], inferred: Sequence[Compared], served: Sequence[Deployed] = ()
+) -> str:  # fmt: skip
     """The README's accuracy section, generated."""
     found = tables(compared, inferred)
     predicted = sum(c.estimate is not None for c in compared)
@@ -107,4 +130,11 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared]) -
                  "layout choice", "peak memory", "serving memory, by engine",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
+    if served:
+        rows = deployment_tables(served)["served deployments, by source and engine"]
+        parts.append(f"**Served deployments, by source and engine**: all {len(served)} of the data, none left out\n\n"
+                     f"{render([_percent(r) for r in rows], 'markdown')}")  # fmt: skip
+        covered = study.coverage_rows(deployment_residuals(served))
+        parts.append("**Interval coverage of served deployments, every model predicted from the others**\n\n"
+                     f"{render([_percent(r) for r in covered], 'markdown')}")  # fmt: skip
     return "\n\n".join(parts)

@@ -106,9 +106,10 @@ def widening(found: Sequence[Residual], target: float) -> tuple[float, float]:
     return float(factors[best]), float(covered[best])
 
 
-def interval_rows(compared: Sequence[Compared]) -> Rows:
+def interval_rows(found: Sequence[Residual]) -> Rows:
     """50 % and 90 % intervals by regime, as factors on the predicted time."""
-    found = residuals(compared)
+    if not found:
+        return []
     factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
     names = sorted({g for g, _, _ in found})
     names = sorted({".".join(g.split(".")[:i]) for g in names for i in range(1, len(g.split(".")) + 1)})
@@ -124,9 +125,8 @@ def interval_rows(compared: Sequence[Compared]) -> Rows:
     return rows
 
 
-def coverage_rows(compared: Sequence[Compared]) -> Rows:
+def coverage_rows(found: Sequence[Residual]) -> Rows:
     """Coverage of both intervals when every source is predicted from the others."""
-    found = residuals(compared)
     rows: Rows = []
     for target in (0.5, 0.9):
         factor, covered = widening(found, target)

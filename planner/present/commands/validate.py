@@ -11,12 +11,19 @@ from planner.present.console import Format, looks, put, say
 
 def validate(
     fmt: Format = "table",
+    task: Annotated[str, typer.Option("--task", help="train (with static batches), or serve")] = "train",
     figure: Annotated[str | None, typer.Option("--figure", help="draw predicted against measured to this file")] = None,
 ) -> None:
     """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
+    from planner.errors import unknown
     from planner.present import validation
     from planner.validation.published import compare_all, compare_inference
 
+    if task not in ("train", "serve"):
+        raise unknown("task", task, ("train", "serve"), where="--task")
+    if task == "serve":
+        put(validation.served_text(fmt=fmt, looks=looks))
+        return
     compared = compare_all()
     for c in compared:
         if c.error:
