@@ -16,7 +16,7 @@ from planner.cost.inference import Pass, cache_time, inference_pass, pass_time
 from planner.cost.layouts import Layouts
 from planner.cost.memory import total
 from planner.cost.passes import inference_work
-from planner.cost.runs import InferenceRun, Terms
+from planner.cost.runs import InferenceRun
 from planner.cost.serving import Replica, Served, capacity, closed_loop, decode_time, open_loop
 from planner.demand.ops import Array
 from planner.demand.transformer import Demand
@@ -32,12 +32,16 @@ class Deployment:
     Attributes
     ----------
     decode : Pass                   the decode step of the requests that decode, and what a device holds
+    stepping : (n,)                 sequences of a replica that the step is priced at, a whole number a stage
+    scale : (n,)                    the step's time over that of a pass over so many
     replica : Replica               of each layout, (n,)
     served : Served                 how a replica serves, (n,)
     replicas : (n,)                 of them
     """
 
     decode: Pass
+    stepping: Array
+    scale: Array
     replica: Replica
     served: Served
     replicas: Array
@@ -62,14 +66,12 @@ def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> De
     else:
         served = closed_loop(r, np.maximum(run.batch / x.dp, 1.0), rounds=run.requests / run.batch or np.inf)
     batch = np.maximum(np.minimum(np.ceil(served.batch), r.slots), 1.0)
-    w = inference_work(x, run, phase="decode", context=None, sequences=np.ceil(batch / x.pp))
+    stepping = np.ceil(batch / x.pp)
+    w = inference_work(x, run, phase="decode", context=None, sequences=stepping)
     shown = pass_time(d, cluster, x, run, w, phase="decode")
-    return Deployment(replace(held, time=_as_priced(shown, decode_time(r, served.batch))), r, served, x.dp)
-
-
-def _as_priced(shown: Terms, step: Array) -> Terms:
-    """The ledger of a step of a whole number of sequences, scaled to the step that the law took."""
-    return {k: v * step / np.maximum(total(shown), 1e-30) for k, v in shown.items()}
+    scale = decode_time(r, served.batch) / np.maximum(total(shown), 1e-30)
+    step = replace(held, time={k: v * scale for k, v in shown.items()})
+    return Deployment(step, stepping, scale, r, served, x.dp)
 
 
 def _slots(x: Layouts, run: InferenceRun, held: Pass) -> Array:

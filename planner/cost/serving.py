@@ -14,7 +14,8 @@ most k prompts a pass (what the token budget holds of them) and X requests a sec
     X              c / (ttft + (N - 1)·tpot)
 
 Benchmarks send all C requests at once, and R·C in all: the first C are read k by k, in passes between which an engine
-that mixes decodes for those it has read, and weigh 1/R. Clients beyond the free slots wait for a whole request's life.
+that mixes decodes for those it has read, and weigh 1/R. The first are not interrupted by prompts of others, the last
+decode beside fewer and fewer: their tokens weigh 1/R too. Clients beyond the slots wait for a whole request's life.
 Under arrivals at a rate, X is given and b = X·(N - 1)·tpot.
 
 Closed forms, worked out by fixed points; ``tests/test_serving.py`` holds them to a simulation request by request.
@@ -200,11 +201,13 @@ def closed_loop(r: Replica, clients: Array, *, rounds: float | Array = np.inf) -
     wait = np.maximum(wait, _bottleneck(r, c, tpot) - r.overhead)
     rate = c / (r.overhead + wait + more * tpot)
     batch = rate * more * tpot
+    spared = (c - 1.0) / r.outputs * f.share + (f.step - decode_time(r, batch / 2.0)) / 2.0
     steady = r.overhead + wait
     first = r.overhead + burst_wait(r, c) + r.wait_steps * tpot * (c > 1)
     queued = (clients / c - 1.0) * (steady + more * tpot)
     ttft = steady + (first - steady) / rounds + queued * (1.0 - 1.0 / rounds + (1.0 - c / clients) / (2.0 * rounds))
-    spread = _ttft_quantiles(r, ttft, f, f.queue + queued)
+    spread = _ttft_quantiles(r, ttft, f, 0.0 * c, 0.0 * c)
+    tpot = tpot - spared / rounds
     return Served(ttft, tpot, rate, batch, c, np.minimum(clients / r.slots, 1.0), spread,
                   _tpot_quantiles(r, tpot, rate, f.share, 0.0 * c))  # fmt: skip
 
@@ -241,11 +244,11 @@ def open_loop(r: Replica, rate: Array) -> Served:
         n = f.prompts
         tpot = f.step / (1.0 - np.minimum(x * f.share * busy, FULL))
     life = f.prompt_pass + more * tpot
-    room = load ** (np.sqrt(2.0 * (r.slots + 1.0)) - 1.0) / (r.slots * np.maximum(1.0 - load, 1.0 - FULL))
-    slots = np.where(np.isfinite(room), room, 0.0) * life / 2.0
+    chance = np.minimum(load, 1.0) ** (np.sqrt(2.0 * (r.slots + 1.0)) - 1.0)
+    slots = chance * life / (2.0 * r.slots * np.maximum(1.0 - load, 1.0 - FULL))
     wait = f.residual + f.queue + slots + r.wait_steps * busy * tpot
     ttft, over = r.overhead + wait + f.prompt_pass, load >= 1.0
-    spread = _ttft_quantiles(r, ttft, f, f.queue + slots)
+    spread = _ttft_quantiles(r, ttft, f, slots, chance)
     swing = _tpot_quantiles(r, tpot, x, f.share, batch)
     return Served(
         np.where(over, np.inf, ttft), np.where(over, np.inf, tpot), np.minimum(rate, most), batch,
@@ -254,22 +257,29 @@ def open_loop(r: Replica, rate: Array) -> Served:
     )  # fmt: skip
 
 
-def _ttft_quantiles(r: Replica, mean: Array, f: _Flow, queue: Array) -> Array:
+def _ttft_quantiles(r: Replica, mean: Array, f: _Flow, slots: Array, chance: Array) -> Array:
     """Times to first token at ``QUANTILES``, (n, 3) [s].
 
-    A prompt meets a prompt pass (with the chance u) or a step, and what is left of it is uniform; the queue behind it
-    is exponential, and the prompts that share its own pass are Poisson. They are added as if they went together, for a
-    long pass leaves a long queue.
+    A prompt meets a prompt pass (with the chance u) or a step, and what is left of it is uniform; the prompts that
+    share its own pass are Poisson; the queue behind a pass and the wait for a slot, ``slots`` in the mean, are
+    exponential where there are any. All are added as if they went together: a long pass leaves a long queue.
     """
     p, normal = np.asarray(QUANTILES), np.array([0.0, 1.645, 2.326])
     u, long, short = f.used[:, None], f.prompt_pass[:, None], f.step[:, None]
     both = p / np.maximum(u / long + (1.0 - u) / short, 1e-30)
     late = long * (1.0 - (1.0 - p) / np.maximum(u, 1e-9))
     met = np.where(both > short, late, both) * f.busy[:, None]
-    tail = queue[:, None] * (-np.log(1.0 - p) - 1.0)
     each = (prefill_time(r, f.prompts + 1.0) - prefill_time(r, f.prompts)) * np.sqrt(f.prompts - 1.0)
-    more = met - f.residual[:, None] + tail + each[:, None] * normal
+    more = met - f.residual[:, None] + each[:, None] * normal
+    more = more + _tail(f.queue, np.ones_like(f.queue)) + _tail(slots, chance)
     return np.asarray(np.maximum(mean[:, None] + more, 0.0))
+
+
+def _tail(wait: Array, chance: Array) -> Array:
+    """What an exponential wait exceeds its mean by at ``QUANTILES``, (n, 3) [s]; there is one with a ``chance``."""
+    some = np.maximum(chance, 1e-6)[:, None]
+    longer = np.maximum(np.log(some / (1.0 - np.asarray(QUANTILES))), 0.0)
+    return np.asarray(wait[:, None] * (longer / some - 1.0))
 
 
 def _tpot_quantiles(r: Replica, mean: Array, rate: Array, share: Array, vary: Array) -> Array:

@@ -2,7 +2,9 @@
 
 ``serving.csv`` holds a scenario a row: engine and version, layout, clients or rate, lengths (means), and the settings
 that the run's own script gives (token budget, cache dtype, steps that prompts are held back), with the mean time to
-first token and per output token. Nothing in the cost model reads it.
+first token and per output token. ``doubt`` says where a figure cannot be what it seems, of the first token's time
+(``ttft``) or of all: such rows stand in the tables, and intervals are made without them. Nothing in the cost model
+reads the file.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from planner.scenario.resolve import resolve
 from planner.validation.study import Residual, Rows, error_row
 
 FIGURES = ("ttft", "tpot", "rate")
+SURE = "all but those in doubt"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Deployed:
     chip: str
     clients: int
     error: str = ""
+
+    def doubtful(self, figure: str) -> bool:
+        """Whether a measured figure cannot be what it seems; a rate holds the time to first token."""
+        about = self.row["doubt"].partition(":")[0]
+        return about == "all" or (about == "ttft" and figure != "tpot")
 
     @property
     def bucket(self) -> str:
@@ -73,13 +81,14 @@ def _deployed(row: Mapping[str, str]) -> Deployed:
 
 
 def deployment_rows(found: Sequence[Deployed], by: Callable[[Deployed], str], label: str) -> Rows:
-    """Errors of each figure, a row a group and figure, and over all."""
+    """Errors of each figure, a row a group and figure, over all, and over all whose figures are what they seem."""
     groups = sorted({by(d) for d in found if not d.error})
     out: Rows = []
-    for name in (*groups, "all"):
-        of = [d for d in found if name in ("all", by(d))]
+    for name in (*groups, "all", SURE):
+        of = [d for d in found if name in ("all", SURE, by(d))]
         for figure in FIGURES:
-            values = [d.ratios[figure] for d in of if np.isfinite(d.ratios.get(figure, np.nan))]
+            values = [d.ratios[figure] for d in of if np.isfinite(d.ratios.get(figure, np.nan))
+                      and not (name == SURE and d.doubtful(figure))]  # fmt: skip
             if values:
                 out.append({label: name, "figure": figure, **error_row(values)})
     return out
@@ -105,5 +114,6 @@ def deployment_residuals(found: Sequence[Deployed]) -> list[Residual]:
     What a measured rate exceeds the predicted by is the factor of an interval like that of a time.
     """
     return [
-        (d.regimes[k], d.row["model"], -v) for d in found for k, v in d.ratios.items() if np.isfinite(v)
+        (d.regimes[k], d.row["model"], -v)
+        for d in found for k, v in d.ratios.items() if np.isfinite(v) and not d.doubtful(k)
     ]  # fmt: skip
