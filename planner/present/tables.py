@@ -75,7 +75,11 @@ _UNITS: dict[str, Callable[[float], str]] = {
     "s": lambda v: format_quantity(v, "s"),
     "flops": lambda v: f"{format_quantity(v, 'FLOP')}",
 }
-_PLAIN_NUMBERS = ("tokens_per_s", "tokens_per_s_per_device", "output_tokens_per_s", "kv_cache_tokens")
+_PLAIN_NUMBERS = (
+    "tokens_per_s", "tokens_per_s_per_device", "output_tokens_per_s", "output_tokens_per_s_low",
+    "output_tokens_per_s_high", "tokens_per_s_per_user", "requests_per_s", "requests_per_s_most", "in_flight",
+    "kv_cache_tokens",
+)  # fmt: skip
 
 
 def display(column: str, value: Any) -> str:
@@ -86,7 +90,7 @@ def display(column: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        if column in ("mfu", "hfu", "share"):
+        if column in ("mfu", "hfu", "share", "utilisation", "kv_use"):
             return f"{value:.1%}"
         if column in _PLAIN_NUMBERS:
             return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -94,6 +98,8 @@ def display(column: str, value: Any) -> str:
             return f"{value:,.2f}"
         if "bytes_per" in column:
             return format_quantity(value, "byte")
+        if column.startswith("joules"):
+            return format_quantity(value, "J")
         if column == "watts":
             return format_quantity(value, "W")
         if "flops" in column:

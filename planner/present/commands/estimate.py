@@ -55,7 +55,7 @@ def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str
     from datetime import date
 
     from planner.planning.estimate import estimate_scenario
-    from planner.present.plans import answer, estimate_json, memory_rows, no_start, time_rows
+    from planner.present.plans import answer, estimate_json, memory_rows, no_start, service_rows, time_rows
     from planner.present.tables import render, to_csv, to_json
 
     e = estimate_scenario(given, dirs=dirs, today=date.today())
@@ -67,7 +67,8 @@ def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str
     if fmt == "csv":
         return to_csv([e.row | {"error": ""}]), fault
     return "\n".join([
-        answer(e), "", render(time_rows(e), fmt, **looks(fmt, "Time")), "",
+        answer(e), "", *([render(service_rows(e), fmt, **looks(fmt, "Service")), ""] if service_rows(e) else []),
+        render(time_rows(e), fmt, **looks(fmt, "Time")), "",
         render(memory_rows(e), fmt, **looks(fmt, "Memory of the fullest device")), "", *assumed_lines(e.assumed),
     ]), fault  # fmt: skip
 
