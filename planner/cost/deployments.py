@@ -65,6 +65,8 @@ def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> De
         served = open_loop(r, run.rate / x.dp)
     else:
         served = closed_loop(r, np.maximum(run.batch / x.dp, 1.0), rounds=run.requests / run.batch or np.inf)
+    if run.rate:
+        held = inference_pass(d, cluster, x, run, phase="decode", batch=np.ceil(served.in_flight) * x.dp)
     batch = np.maximum(np.minimum(np.ceil(served.batch), r.slots), 1.0)
     stepping = np.ceil(batch / x.pp)
     w = inference_work(x, run, phase="decode", context=None, sequences=stepping)

@@ -27,6 +27,7 @@ CHUNK = 8192
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",
     "memory": "more memory than a device has",
+    "saturated": "more requests a second than they serve",
 }
 Progress = Callable[[int, int], None]
 
@@ -175,10 +176,13 @@ def search(
         ok = admissible(x, case, found, given)
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
-            fits = memory <= capacity
-            _note_miss(found, ok, memory)
+            held, served = memory <= capacity, np.isfinite(seconds)
+            fits = held & served
+            if served.any():
+                _note_miss(found, ok, memory)
             found.fitting += int(fits.sum())
-            found.count("memory", int((~fits).sum()))
+            found.count("memory", int((~held).sum()))
+            found.count("saturated", int((held & ~served).sum()))
             rows = np.flatnonzero(fits)
             _note_best_by_tp(found, ok, rows, seconds, memory)
             for i in rows[np.lexsort((memory[rows], seconds[rows]))][:keep]:

@@ -97,7 +97,7 @@ class Resolved:
         run, chip = self.run, self.cluster.accelerator
         case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
         if isinstance(run, InferenceRun):
-            return replace(case, sequences=run.batch)
+            return replace(case, sequences=0 if run.rate else run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
                        host_link=chip.host is not None)  # fmt: skip
