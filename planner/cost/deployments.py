@@ -54,7 +54,7 @@ class Deployment:
     @property
     def most_requests(self) -> Array:
         """Requests a second that all replicas can serve, (n,) [1/s]."""
-        return np.asarray(capacity(self.replica) * self.replicas)
+        return np.asarray(np.maximum(capacity(self.replica), self.served.rate) * self.replicas)
 
 
 def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Deployment:
