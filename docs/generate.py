@@ -25,12 +25,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from planner.catalogue.intervals import interval_table
+from planner.catalogue.intervals import read_again
 from planner.cli import run
 from planner.present.validation import interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
 from planner.validation.deployments import Deployed, deployments
-from planner.validation.published import Compared, compare_all, compare_inference
+from planner.validation.published import Compared, compare_all, compare_inference, compare_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GLOSSARY = ROOT / "README.md", ROOT / "docs" / "glossary.md"
@@ -58,9 +58,9 @@ def between(text: str, name: str, made: str) -> str:
 
 
 @cache
-def compared() -> tuple[list[Compared], list[Compared]]:
-    """The published runs beside their predictions: training, inference."""
-    return compare_all(), compare_inference()
+def compared() -> tuple[list[Compared], list[Compared], list[Compared]]:
+    """The published runs beside their predictions: training, inference, memory."""
+    return compare_all(), compare_inference(), compare_memory()
 
 
 @cache
@@ -71,8 +71,8 @@ def served() -> list[Deployed]:
 
 def intervals() -> Made:
     """The table that intervals are read from."""
-    training, inference = compared()
-    yield INTERVALS, interval_yaml([*training, *inference], served())
+    training, inference, peaks = compared()
+    yield INTERVALS, interval_yaml([*training, *inference], peaks, served())
 
 
 def accuracy() -> Made:
@@ -197,7 +197,7 @@ def stale(names: list[str], *, write: bool) -> list[str]:
             if write:
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(made, encoding="utf-8")
-                interval_table.cache_clear()
+                read_again()
     return found
 
 

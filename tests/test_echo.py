@@ -49,7 +49,7 @@ OTHER: Mapping[str, object] = {
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
     "price": "1.25 USD/hour", "quantization": "gptq-int4", "memory_fraction": 0.5, "token_budget": 4096,
     "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "rate": 3.5, "requests": 96,
-    "admission_steps": 4.0,
+    "admission_steps": 4.0, "headroom": 0.9,
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},

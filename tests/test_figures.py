@@ -183,11 +183,11 @@ def test_waterfall_says_its_interval_and_merges_small_terms(train):
 
 
 ROWS = [
-    {"tp": 1, "pp": 1, "dp": 4, "step_time_s": 4.0, "memory_peak_bytes": 60 * GIB, "fits": True},
-    {"tp": 2, "pp": 1, "dp": 2, "step_time_s": 5.0, "memory_peak_bytes": 40 * GIB, "fits": True},
-    {"tp": 2, "pp": 1, "dp": 2, "step_time_s": 5.5, "memory_peak_bytes": 45 * GIB, "fits": True},
-    {"tp": 2, "pp": 2, "dp": 1, "step_time_s": 9.0, "memory_peak_bytes": 20 * GIB, "fits": True},
-    {"tp": 1, "pp": 4, "dp": 1, "step_time_s": 3.0, "memory_peak_bytes": 95 * GIB, "fits": False},
+    {"tp": 1, "pp": 1, "dp": 4, "step_time_s": 4.0, "memory_peak_bytes": 60 * GIB, "fits": "yes"},
+    {"tp": 2, "pp": 1, "dp": 2, "step_time_s": 5.0, "memory_peak_bytes": 40 * GIB, "fits": "yes"},
+    {"tp": 2, "pp": 1, "dp": 2, "step_time_s": 5.5, "memory_peak_bytes": 45 * GIB, "fits": "yes"},
+    {"tp": 2, "pp": 2, "dp": 1, "step_time_s": 9.0, "memory_peak_bytes": 20 * GIB, "fits": "yes"},
+    {"tp": 1, "pp": 4, "dp": 1, "step_time_s": 3.0, "memory_peak_bytes": 95 * GIB, "fits": "no"},
 ]
 
 

@@ -6,14 +6,17 @@ import importlib.util
 import json
 from datetime import date
 from itertools import product
+from math import ceil
 from pathlib import Path
 
 import pytest
 from conftest import Cli
 
+from planner.cost.runs import HEADROOM
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.plan import Plan, make_plan
+from planner.planning.search import RANK_ERROR
 
 TODAY = date(2026, 11, 1)
 SMALL: dict[str, object] = {"model": "gpt2", "hardware": "dgx-h100", "devices": 8, "global_batch": 32, "seq_len": 1024}
@@ -54,17 +57,27 @@ def test_the_tally_adds_up(scenario: dict[str, object]) -> None:
 
 
 def brute_force(scenario: dict[str, object], grid: dict[str, list[object]]) -> Estimate:
-    """The fastest layout that fits, each estimated alone."""
-    best: Estimate | None = None
+    """The layout that fills fewest tenths of memory among those as fast as the fastest, each estimated alone."""
+    fit: list[Estimate] = []
     for values in product(*grid.values()):
         try:
             e = estimate_scenario({**scenario, **dict(zip(grid, values, strict=True))}, today=TODAY)
         except BadInputError:
             continue
-        if e.results["fits"] and (best is None or seconds(e) < seconds(best)):
-            best = e
-    assert best is not None
-    return best
+        if chance(e) >= HEADROOM:
+            fit.append(e)
+    near = [e for e in fit if seconds(e) <= min(map(seconds, fit)) * (1 + RANK_ERROR)]
+    return min(near, key=lambda e: (*crowding(e), seconds(e)))
+
+
+def chance(e: Estimate) -> float:
+    return float(str(e.results["fits_chance"]))
+
+
+def crowding(e: Estimate) -> tuple[int, int]:
+    """Tenths of memory filled, and axes that divide something."""
+    tenths = ceil(10 * float(str(e.results["memory_peak_bytes"])) / e.capacity)
+    return tenths, sum(int(str(e.inputs.get(k, 1))) > 1 for k in ("tp", "pp", "cp", "ep", "vpp"))
 
 
 def test_the_best_is_the_best_of_all_layouts_alone() -> None:
@@ -72,7 +85,8 @@ def test_the_best_is_the_best_of_all_layouts_alone() -> None:
         "tp": [1, 2, 4], "pp": [1, 2, 4], "micro_batch": [1, 2, 4, 8], "zero_stage": [0, 1, 2, 3],
         "sequence_parallel": [False, True], "recompute": ["none", "selective", "full"],
     }  # fmt: skip
-    held: dict[str, object] = {**SMALL, "model": "llama-3.1-8b", "devices": 4, "global_batch": 8, "cp": 1, "vpp": 1}
+    held: dict[str, object] = {**SMALL, "model": "llama-3.1-8b", "devices": 4, "global_batch": 8, "cp": 1, "vpp": 1,
+                               "recompute_modules": "core_attn"}  # fmt: skip
     found = plan(held)
     assert found.best is not None
     assert seconds(found.best) == pytest.approx(seconds(brute_force(held, grid)), rel=1e-9)
@@ -84,7 +98,7 @@ def test_the_best_is_the_best_of_all_layouts_alone() -> None:
         GPT3,
         SMALL | {"model": "llama-3.1-70b", "devices": 64, "global_batch": 256, "seq_len": 8192},
         SMALL | {"hardware": "rtx-a4000-16gb", "devices": 6, "model": "smollm3-3b", "global_batch": 6},
-        SMALL | {"model": "mixtral-8x7b", "global_batch": 64},
+        SMALL | {"model": "mixtral-8x7b", "devices": 16, "global_batch": 64},
         {"task": "serve", "model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "concurrency": 256},
         {"task": "prefill", "model": "llama-3.1-8b", "hardware": "l40s-48gb", "devices": 4},
     ],
@@ -93,9 +107,11 @@ def test_the_best_is_the_best_of_all_layouts_alone() -> None:
 def test_the_rows_as_estimated_are_ranked_and_fit(scenario: dict[str, object]) -> None:
     """What the search saw of a layout is what its estimate says."""
     found = plan(scenario, top=20)
-    times = [seconds(e) for e in found.rows]
+    times = [seconds(e) for e in found.rows[1:]]  # the first may be leaner, not faster
     assert times == pytest.approx(sorted(times), rel=1e-9)
-    assert all(e.results["fits"] for e in found.rows)
+    assert seconds(found.rows[0]) <= min(times) * (1 + RANK_ERROR)
+    assert all(chance(e) >= HEADROOM for e in found.rows)
+    assert all(crowding(found.rows[0]) <= crowding(e) for e in found.rows if seconds(e) <= seconds(found.rows[0]))
 
 
 @pytest.mark.parametrize("held", [{"tp": 4}, {"pp": 2, "micro_batch": 2}, {"zero_stage": 3}, {"recompute": "full"}])
@@ -123,7 +139,7 @@ def test_nothing_fits_says_why_and_what_would() -> None:
     found = plan({"task": "decode", "model": "llama-3.1-70b", "hardware": "l40s-48gb", "devices": 2})
     assert found.best is None and not found.rows and found.fitting == 0
     assert found.refused["memory"] > 0
-    assert found.miss is not None and not found.miss.results["fits"]
+    assert found.miss is not None and chance(found.miss) < HEADROOM
     assert any("devices" in r for r in found.remedies)
     assert any("weight_dtype" in r for r in found.remedies)
 
@@ -149,10 +165,10 @@ def test_compression_finds_what_fits(cli: Cli) -> None:
     )
     assert ran.code == 0
     answer = json.loads(ran.out)
-    assert answer["best"]["fits"] is True
+    assert answer["best"]["fits_chance"] >= HEADROOM
     assert any("no evidence" in a for a in answer["assumed"])
     original, *_ = [c for c in answer["choices"] if c["choice"] == "as it is"]
-    assert not original["fits"] and original["of_capacity"] > 1
+    assert original["fits"] == "no" and original["of_capacity"] > 1
     assert all(c["of_capacity"] > 0 for c in answer["choices"])
 
 
@@ -184,7 +200,7 @@ def test_json_of_a_plan_in_which_nothing_fits(cli: Cli) -> None:
     answer = json.loads(ran.out)
     assert ran.code == 1
     assert answer["best"] is None and answer["rows"] == [] and answer["refused"]["memory"] > 0
-    assert answer["nearest_miss"]["fits"] is False
+    assert answer["nearest_miss"]["fits"] == "no"
 
 
 def test_a_search_without_devices_is_refused() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from planner.catalogue.schema import Model, Moe
 from planner.cost.rules import EVERY, RULES, first_broken, refusal
+from planner.cost.runs import HEADROOM
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_resolved, estimate_scenario
 from planner.planning.landscape import landscape
@@ -161,7 +162,11 @@ def test_a_landscape_obeys_the_laws_of_one_layout() -> None:
     cells = landscape(resolve_run(scenario), scenario, by=("tp", "pp", "cp", "micro_batch", "recompute"))
     assert len(cells) > 20
     for cell in cells[::7]:
-        inputs = {k: v for k, v in cell.items() if k not in ("accelerator", "step_time_s", "memory_peak_bytes", "fits")}
+        inputs = {
+            k: v
+            for k, v in cell.items()
+            if k not in ("accelerator", "step_time_s", "memory_peak_bytes", "fits", "fits_chance")
+        }
         again = estimated(inputs)
         assert again.results["step_time_s"] == pytest.approx(cell["step_time_s"], rel=1e-9)
         assert again.results["fits"] == cell["fits"]
@@ -221,7 +226,7 @@ def test_what_a_search_returns_can_be_estimated_and_is_the_same(scenario: dict[s
     for (seconds, memory, _), e in zip(found.best, plan.rows, strict=True):
         assert e.results["step_time_s"] == pytest.approx(seconds, rel=1e-12)
         assert e.results["memory_peak_bytes"] == pytest.approx(memory, rel=1e-12)
-        assert e.results["fits"]
+        assert float(str(e.results["fits_chance"])) >= HEADROOM
     for e in [*plan.rows, *plan.alternatives, *filter(None, [plan.miss])]:
         again = estimated({k: v for k, v in e.inputs.items() if k != "accelerator"})
         assert again.results == e.results
@@ -258,7 +263,7 @@ def test_the_best_is_the_best_of_all_layouts_that_are_accepted(
             accepted.append(estimate_resolved(*resolve({**scenario, **layout}, model=model), today=TODAY))
         except BadInputError:
             continue
-    fitting = [e for e in accepted if e.results["fits"]]
+    fitting = [e for e in accepted if float(str(e.results["fits_chance"])) >= HEADROOM]
     found = search(resolve_run(scenario, model=model), scenario, keep=1)
     assert len(accepted) > 20 and fitting
     best = min(fitting, key=lambda e: float(str(e.results["step_time_s"])))
@@ -286,7 +291,7 @@ def test_what_fits_is_what_the_cache_has_room_for(engine: str, layout: dict[str,
     for part in (0.5, 0.8, 0.9, 0.94, 0.97, 0.99, 1.0, 1.01, 1.05, 1.1, 1.5):
         e = estimated({**DECODE, "devices": 2, "batch": int(part * most), "engine": engine, **layout})
         replica = -(-int(part * most) // int(e.inputs["dp"])) * (1024 + 256)
-        fits.append(bool(e.results["fits"]))
+        fits.append(float(str(e.results["fits_chance"])) >= 0.5)  # no peak is published: as likely above as below
         assert fits[-1] == (float(str(e.results["kv_cache_tokens"])) / int(e.inputs["dp"]) >= replica)
     assert fits[0] and not fits[-1]
     full = alone.resolved.cluster.accelerator.capacity

@@ -19,6 +19,7 @@ from planner.cost.kernels import head_width_factor, rates, slowest_of
 from planner.cost.layers import layer_terms
 from planner.cost.layouts import layouts
 from planner.cost.recompute import MODULES
+from planner.cost.runs import HEADROOM
 from planner.cost.training import exposed_share, training_step
 from planner.demand.memory import state_bytes_per_parameter, update_bytes
 from planner.demand.optimizer import optimizer
@@ -387,9 +388,9 @@ def test_heads_that_an_all_to_all_cannot_deal_are_refused() -> None:
 def test_what_is_not_given_is_the_fastest_that_fits() -> None:
     common = {"model": "llama-3.1-8b", "hardware": "dgx-h100", "devices": 8, "global_batch": 64, "seq_len": 8192}
     chosen = estimate(**common)
-    assert chosen.results["fits"]
+    assert chosen.results["fits"] != "no"
     tried = [estimate(**common, micro_batch=m, recompute=r) for m in (1, 2, 4, 8) for r in ("none", "full")]
-    fitting = [e.results["step_time_s"] for e in tried if e.results["fits"]]
+    fitting = [e.results["step_time_s"] for e in tried if float(str(e.results["fits_chance"])) >= HEADROOM]
     assert chosen.results["step_time_s"] <= min(fitting) * (1 + 1e-9)
     assert any(a.startswith("recompute = ") and "fastest that fits" in a for a in chosen.assumed)
 

@@ -35,6 +35,9 @@ class Framework:
     shards_masters_only : ZeRO 3 holds fp32 shards alone and casts what it gathers
     keeps_gathered_under_pipeline : ZeRO 3 keeps weights gathered between the micro-batches of a pipeline
     static_buffers : buffers are laid out when compiled
+    holds_both_usages : 8- and 4-bit weights are held as matmuls read them, by row and by column
+    bucket_elements : elements of the buffers that gradients are reduced through and weights gathered into under ZeRO
+    fragmentation : what a caching allocator reserves beyond what is allocated and freed each step, a part of it
     reduces_in_activation_dtype : gradients cross the network as matmuls wrote them
     overlap_tp : ``none``, ``backward``, ``all``, or ``pipelined``: all where the chip's library can, else backward
     narrow_grad_dtype : accumulator beside 8- and 4-bit matmuls where ``grad_dtype`` is not given
@@ -59,6 +62,9 @@ class Framework:
     shards_masters_only: bool = False
     keeps_gathered_under_pipeline: bool = False
     static_buffers: bool = False
+    holds_both_usages: bool = False
+    bucket_elements: float = 0.0
+    fragmentation: float = 0.0
     reduces_in_activation_dtype: bool = False
     overlap_tp: str = "none"
     narrow_grad_dtype: str = "fp32"

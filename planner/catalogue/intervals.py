@@ -1,4 +1,4 @@
-"""The table of residuals that intervals are read from, ``planner/validation/intervals.yaml``."""
+"""The tables of residuals that intervals are read from, ``planner/validation/intervals.yaml``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,26 @@ from importlib import resources
 
 import yaml
 
+Table = Mapping[str, Mapping[str, float]]
+
 
 @lru_cache(maxsize=1)
-def interval_table() -> Mapping[str, Mapping[str, float]]:
-    """Regime -> low and high factor, median and number of runs."""
+def _tables() -> Mapping[str, Table]:
     text = (resources.files("planner.validation") / "intervals.yaml").read_text(encoding="utf-8")
-    loaded: Mapping[str, Mapping[str, float]] = yaml.safe_load(text)["regimes"]
+    loaded: Mapping[str, Table] = yaml.safe_load(text)
     return loaded
+
+
+def interval_table() -> Table:
+    """Regime -> low and high factor on a predicted time, and number of runs."""
+    return _tables()["regimes"]
+
+
+def memory_table() -> Table:
+    """Regime -> quantiles of measured over predicted memory, and number of peaks."""
+    return _tables()["memory"]
+
+
+def read_again() -> None:
+    """Forget the tables, which have been written anew."""
+    _tables.cache_clear()

@@ -47,6 +47,18 @@ def accumulation_bytes(run: TrainingRun) -> float:
     return moved * run.framework.accumulates_apart
 
 
+def copied_weight_bytes(run: TrainingRun) -> float:
+    """What narrow copies of a trained weight take beyond the 16 bits it counts with [byte a parameter].
+
+    Matmuls read a weight by row forward and by column backward; two 8-bit copies stand in its place, two of 4 bits
+    beside it.
+    """
+    width = run.precision.bytes_of("compute")
+    if not run.framework.holds_both_usages or width >= 2.0 or run.lora_rank:
+        return 0.0
+    return max(2.0 * width - (2.0 if width >= 1.0 else 0.0), 0.0)
+
+
 def saved_input_width(run: TrainingRun) -> float:
     """Width of a matmul's saved input over the activation's."""
     narrow = run.precision.bytes_of("compute") / run.precision.bytes_of("activation")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
-from planner.cost.frameworks import held_zero_stage
+from planner.cost.frameworks import copied_weight_bytes, held_zero_stage
 from planner.cost.groups import shares_experts_apart
 from planner.cost.layers import Held
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, Terms, TrainingRun
 from planner.cost.schedules import Pipeline
 from planner.cost.stages import Stages
-from planner.demand.memory import StateBytes, sharded, state_bytes_per_parameter
+from planner.demand.memory import MASTER_BYTES, StateBytes, sharded, state_bytes_per_parameter
 from planner.demand.ops import Array
 from planner.demand.optimizer import Optimizer, state_bytes
 from planner.demand.transformer import Demand
@@ -24,9 +24,6 @@ from planner.supply.cluster import Cluster
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
 CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
-# Caching allocators round up and fragment: reserved and device-level peaks lie above what tensors need. Fitted on the
-# published peaks of planner/validation, of which it leaves 7 % in the median.
-FRAGMENTATION = 0.10
 
 
 @dataclass(frozen=True)
@@ -84,12 +81,13 @@ def memory_ledger(
     ledger = {
         **state,
         "activations": activations,
-        "working": working + gathered + np.zeros_like(activations),
+        "working": working + gathered + _buckets(x, run) + np.zeros_like(activations),
         "logits": at.loss,
     }
-    # What is laid out when it compiles has no caching allocator, and no communicators of its own.
+    freed = ledger["activations"] + ledger["working"] + ledger["logits"]
+    ledger["fragmentation"] = freed * run.framework.fragmentation + _widened_gradients(d, x, run, at)
+    # What is laid out when it compiles has no communicators of its own.
     caches = not run.framework.static_buffers
-    ledger["fragmentation"] = total(ledger) * FRAGMENTATION * caches
     groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1) + shares_experts_apart(x)) * caches
     ledger["context"] = CONTEXT_BYTES + COMMUNICATOR_BYTES * groups[:, None] + np.zeros_like(activations)
     fullest = np.argmax(total(ledger), axis=1)
@@ -112,12 +110,34 @@ def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) ->
         share = at.held.dense / np.maximum(ranks, 1.0) + at.held.expert / np.maximum(expert_ranks, 1.0)
         share = share / np.maximum(at.held.dense + at.held.expert, 1.0)
         state["weights"] = state["weights"] + at.frozen * np.where(zero >= 3, share, 1.0)
+    state["weights"] = state["weights"] + (at.trained.dense + at.trained.expert) * copied_weight_bytes(run)
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (at.trained.dense + at.trained.expert) * width
     if run.offload == "optimizer":
         state["optimizer"] = state["optimizer"] * 0.0
     return state
+
+
+def _buckets(x: Layouts, run: TrainingRun) -> Array:
+    """Buffers that gradients are reduced through and weights gathered into under ZeRO, (n, 1) [byte]."""
+    return run.framework.bucket_elements * run.precision.bytes_of("activation") * (x.zero_stage >= 1)[:, None]
+
+
+def _widened_gradients(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) -> Array:
+    """fp32 copies of 16-bit gradients that loss scaling makes for the update, (n, kind) [byte].
+
+    They come when activations are gone, in blocks of other sizes, which a caching allocator keeps beside them
+    (Float16OptimizerWithFloat16Params, https://github.com/NVIDIA/Megatron-LM; FP16_Optimizer,
+    https://github.com/deepspeedai/DeepSpeed).
+    """
+    per = run_state(d, run)
+    if run.precision.activation != "fp16" or per.grad >= MASTER_BYTES or run.framework.static_buffers:
+        return np.zeros_like(at.saved)
+    ranks, expert_ranks = replicas(x, run)
+    shards = held_zero_stage(x, run)[:, None] >= 1
+    dense = at.trained.dense / np.where(shards, ranks, 1.0)
+    return np.asarray((dense + at.trained.expert / np.where(shards, expert_ranks, 1.0)) * MASTER_BYTES)
 
 
 def replicas(x: Layouts, run: TrainingRun) -> tuple[Array, Array]:

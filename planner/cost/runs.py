@@ -16,6 +16,7 @@ from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
+HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class TrainingRun:
     recompute_modules : what selective recomputation repeats, names of ``recompute.MODULES``
     modules_named : whether they were asked for; else frameworks with a policy of their own follow that
     loss : eager, fused or chunked cross-entropy, which decides what logits take
+    headroom : chance of fitting that a search asks of a layout
     """
 
     seq_len: int
@@ -60,6 +62,7 @@ class TrainingRun:
     recompute_modules: tuple[str, ...] = ("core_attn",)
     modules_named: bool = False
     loss: str = "eager"
+    headroom: float = HEADROOM
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class InferenceRun:
     requests: int = 0
     admission_steps: float = 0.0
     request_slots: int = 0
+    headroom: float = HEADROOM
 
     @property
     def longest(self) -> int:

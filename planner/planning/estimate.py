@@ -9,6 +9,7 @@ from datetime import date
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.doubt import fit_chance, verdict
 from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
@@ -40,8 +41,8 @@ MEMORY_PARTS = (
     "communicators", "context", "unused",
 )  # fmt: skip
 COLUMNS = (
-    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "starts", "bound", "usd_per_hour",
-    "usd_per_million_tokens", "watts", "joules_per_million_tokens", "error",
+    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "fits_chance", "starts", "bound",
+    "usd_per_hour", "usd_per_million_tokens", "watts", "joules_per_million_tokens", "error",
 )  # fmt: skip
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
@@ -256,13 +257,15 @@ def _finish(
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
     peak = sum(memory.values())
+    chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
     hourly = float(usd_per_hour(price, cluster.devices))
     if results["bound"] == "compute":
         results["bound"] = _kernel_bound(resolved, x)
     results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
     results |= {
-        "fits": peak <= device_capacity(cluster, resolved.run),
+        "fits": verdict(chance),
+        "fits_chance": chance,
         "usd_per_hour": _known(hourly),
         "usd_per_million_tokens": _known(float(usd_per_million_tokens(hourly, tokens))),
         "watts": _known(float(rated_watts(cluster, cluster.devices))),

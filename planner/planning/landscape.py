@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from planner.cost.layouts import Layouts
-from planner.cost.memory import device_capacity
+from planner.cost.doubt import verdict
 from planner.cost.rules import lawful
-from planner.planning.search import candidates, evaluate
+from planner.planning.search import candidates, chances, evaluate
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved, settle
 
@@ -28,33 +27,25 @@ def landscape(resolved: Resolved, given: Mapping[str, Value], *, by: Sequence[st
     Returns
     -------
     list of rows                    the scenario's keys as the layout has them, ``step_time_s``,
-                                    ``memory_peak_bytes``, ``fits``; the fastest layout that fits, or where none does
-                                    the one of least memory
+                                    ``memory_peak_bytes``, ``fits``, ``fits_chance``; the fastest layout that
+                                    fits with the headroom, or where none does the one of least memory
     """
-    capacity = device_capacity(resolved.cluster, resolved.run)
-    best: dict[tuple[int, ...], tuple[float, float, Layouts]] = {}
+    best: dict[tuple[int, ...], tuple[tuple[bool, float], Row]] = {}
     for chunk in candidates(resolved, given):
         x = lawful(chunk, resolved.case)
         if not len(x):
             continue
         seconds, memory = evaluate(resolved, x)
-        fits = memory <= capacity
+        chance = chances(resolved, x, memory)
+        fits = chance >= resolved.run.headroom
         keys = np.stack([getattr(x, k) for k in by], axis=1)
         order = np.lexsort((np.where(fits, seconds, memory), ~fits))
         _, first = np.unique(keys[order], axis=0, return_index=True)
         for i in order[first]:
-            rank = _rank(float(seconds[i]), float(memory[i]), capacity)
+            rank = not fits[i], float(seconds[i] if fits[i] else memory[i])
             key = tuple(int(v) for v in keys[i])
-            if key not in best or rank < _rank(*best[key][:2], capacity):
-                best[key] = float(seconds[i]), float(memory[i]), x.take([int(i)])
-    return [_row(resolved, *best[k], capacity) for k in sorted(best)]
-
-
-def _rank(seconds: float, memory: float, capacity: float) -> tuple[bool, float]:
-    """Sorts what fits before what does not, by time, and the rest by memory."""
-    return memory > capacity, seconds if memory <= capacity else memory
-
-
-def _row(resolved: Resolved, seconds: float, memory: float, x: Layouts, capacity: float) -> Row:
-    row: Row = {**settle(resolved, x).keys, **x.row(0), "step_time_s": seconds}
-    return row | {"memory_peak_bytes": memory, "fits": memory <= capacity}
+            if key not in best or rank < best[key][0]:
+                found = {"step_time_s": float(seconds[i]), "memory_peak_bytes": float(memory[i]),
+                         "fits": verdict(float(chance[i])), "fits_chance": float(chance[i])}  # fmt: skip
+                best[key] = rank, {**settle(resolved, x.take([int(i)])).keys, **x.row(int(i)), **found}
+    return [best[k][1] for k in sorted(best)]

@@ -1,6 +1,7 @@
 """The plan: the search over layouts, and with ``compress`` over what is done to the model too.
 
-Without compression the fastest layout that fits wins. With it, the least changed model that fits wins and speed
+Without compression the fastest layout that fits with the headroom wins, or a leaner one that is as fast within the
+error of their order. With it, the least changed model that fits wins and speed
 decides among equals, because nothing here knows yet what a change costs in quality; each choice says how far it is
 from fitting.
 """
@@ -11,18 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+import numpy as np
+
 from planner.catalogue.models import load_model, model_ids
+from planner.cost.doubt import verdict
 from planner.cost.layouts import layouts
 from planner.cost.memory import device_capacity
 from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
 from planner.planning.estimate import Estimate, estimate_resolved
-from planner.planning.search import Found, Progress, search
+from planner.planning.search import RANK_ERROR, Found, Progress, chances, search
 from planner.precision import DTYPES
 from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, layout_notes, resolve_run, settle, with_notes
+from planner.units import format_gib
 
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
 
@@ -49,6 +54,14 @@ class Choice:
     @property
     def fits(self) -> bool:
         return bool(self.found.best)
+
+    @property
+    def verdict(self) -> str:
+        """Whether its leanest layout fits: yes, tight or no."""
+        if self.found.miss is None:
+            return "no"
+        x = layouts(**self.found.miss[1])
+        return verdict(float(chances(self.resolved, x, np.array([self.memory]))[0]))
 
     @property
     def departure(self) -> tuple[float, float, float, bool, float]:
@@ -230,6 +243,8 @@ def _conclude(
         near = min(missing, key=lambda c: c.memory)
         assert near.found.miss is not None
         miss = _full(near, near.found.miss[1], today)
+    if not compress and fitting:
+        notes = [*notes, *_preference(fitting[0])]
     assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
     if compress:
         assumed.append(NO_EVIDENCE)
@@ -242,6 +257,18 @@ def _conclude(
         alternatives=_alternatives(fitting, rows, today) if not compress else [],
         remedies=remedies(scenario, choices[0], original, dirs, folder) if not fitting else [],
     )  # fmt: skip
+
+
+def _preference(choice: Choice) -> list[str]:
+    """Why the layout that comes first is not the fastest."""
+    fastest = choice.found.instead
+    if fastest is None:
+        return []
+    seconds, memory, columns = choice.found.best[0]
+    named = ", ".join(f"{k} {v}" for k, v in fastest[2].items() if v != columns[k])
+    return [f"preferred: {format_gib(memory)} a device; the fastest ({named}) takes {format_gib(fastest[1])} and is "
+            f"{1 - fastest[0] / seconds:.1%} faster, within the {RANK_ERROR:.0%} by which the order of layouts on one "
+            "machine is off"]  # fmt: skip
 
 
 def _alternatives(fitting: Sequence[Choice], rows: Sequence[Estimate], today: date) -> list[Estimate]:

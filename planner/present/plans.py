@@ -44,8 +44,9 @@ def answer(e: Estimate) -> str:
     r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
     memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)}"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
-    fit = memory if r["fits"] else f"{memory}: does not fit"
-    more = "" if r["fits"] else " `planner plan` looks for a layout that fits."
+    said = {"yes": "", "tight": f": tight, fits with a chance of {_f(r['fits_chance']):.0%}", "no": ": does not fit"}
+    fit = memory + said[str(r["fits"])]
+    more = "" if r["fits"] != "no" else " `planner plan` looks for a layout that fits."
     if e.resolved.task == "serve":
         return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {_served(e)}, {fit} a device.{more}"
     span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
@@ -163,7 +164,16 @@ def plan_columns(rows: Sequence[Estimate]) -> list[str]:
     always = [k for k in ("dp", "tp", "pp") if k not in moving and k in rows[0].inputs]
     changes = [k for k in ("model", "compute_dtype", "weight_dtype", "kv_dtype", "sparsity", "compression", "optimizer")
                if len({str(e.inputs.get(k)) for e in rows}) > 1]  # fmt: skip
-    shown = ["step_time_s", "90 %", "tokens_per_s", "mfu", "memory_peak_bytes", "usd_per_million_tokens", "bound"]
+    shown = [
+        "step_time_s",
+        "90 %",
+        "tokens_per_s",
+        "mfu",
+        "memory_peak_bytes",
+        "fits",
+        "usd_per_million_tokens",
+        "bound",
+    ]
     return [*changes, *[k for k in LAYOUT if k in (*always, *moving)], *shown]
 
 
@@ -178,7 +188,8 @@ def choice_rows(choices: Sequence[Choice]) -> Rows:
     rows: Rows = []
     for c in sorted(choices, key=lambda c: (not c.fits, c.memory / c.capacity if not c.fits else 0.0, c.departure)):
         rows.append({
-            "choice": c.label, "values_kept": c.values, "bits_kept": c.kept, "fits": c.fits, "memory_bytes": c.memory,
+            "choice": c.label, "values_kept": c.values, "bits_kept": c.kept, "fits": c.verdict,
+            "memory_bytes": c.memory,
             "of_capacity": c.memory / c.capacity, "step_time_s": c.seconds,
         })  # fmt: skip
     return rows
@@ -192,7 +203,8 @@ def infeasible(plan: Plan) -> str:
         e = plan.miss
         need, have = _f(e.results["memory_peak_bytes"]), e.capacity
         text += (f"; nearest miss: {layout_text(e)} needs {format_gib(need)} of {format_gib(have)} "
-                 f"({need / have:.2f} times)")  # fmt: skip
+                 f"({need / have:.2f} times; fits with a chance of {_f(e.results['fits_chance']):.0%} where headroom "
+                 f"asks for {e.resolved.run.headroom:.0%})")  # fmt: skip
     if plan.remedies:
         text += f"; would fit with: {' or '.join(plan.remedies)}"
     return text

@@ -14,7 +14,9 @@ from planner.validation.published import Compared, layout_groups
 from planner.validation.serving import serving_logs, serving_rows
 
 
-def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[str, list[dict[str, Any]]]:
+def tables(
+    compared: Sequence[Compared], inferred: Sequence[Compared], peaks: Sequence[Compared]
+) -> dict[str, list[dict[str, Any]]]:
     """All tables of the comparison by name; adapter runs are counted apart."""
     whole = [c for c in compared if not c.case.scenario.get("lora_rank")]
     adapters = [c for c in compared if c.case.scenario.get("lora_rank")]
@@ -27,7 +29,8 @@ def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[s
         ),
         "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
         "layout choice": study.layout_rows(layout_groups()),
-        "peak memory": study.memory_rows(compared),
+        "peak memory": study.memory_rows(peaks),
+        "what is said of runs that ran, and of those that did not": study.verdict_rows(peaks),
         "serving memory, by engine": serving_rows(serving_logs()),
         "interval coverage, every source predicted from the others": study.coverage_rows(
             study.residuals([*compared, *inferred])
@@ -36,13 +39,18 @@ def tables(compared: Sequence[Compared], inferred: Sequence[Compared]) -> dict[s
 
 
 def text(
-    compared: Sequence[Compared], inferred: Sequence[Compared], *, fmt: str, looks: Callable[[str, str], dict[str, Any]]
+    compared: Sequence[Compared],
+    inferred: Sequence[Compared],
+    peaks: Sequence[Compared],
+    *,
+    fmt: str,
+    looks: Callable[[str, str], dict[str, Any]],
 ) -> str:
     """The comparison in one of the formats; CSV has a row a run, the others a table a question.
 
     ``looks`` gives what :func:`planner.present.tables.render` takes besides, by format and title.
     """
-    found = tables(compared, inferred)
+    found = tables(compared, inferred, peaks)
     predicted, fit = sum(not c.error for c in compared), study.said_to_fit(compared)
     if fmt == "json":
         return to_json({"runs": len(compared), "refused": len(compared) - predicted, "fit": fit, **found})
@@ -72,7 +80,7 @@ def served_text(*, fmt: str, looks: Callable[[str, str], dict[str, Any]]) -> str
 
 
 def _percent(row: Mapping[str, Any]) -> dict[str, Any]:
-    shares = ("median_error", "p90_error", "bias", "regret", "covered")
+    shares = ("median_error", "p90_error", "bias", "regret", "covered", "right_or_tight")
     return {k: (f"{v:+.1%}" if k == "bias" else f"{v:.1%}") if k in shares else v for k, v in row.items()}
 
 
@@ -104,7 +112,9 @@ def draw(compared: Sequence[Compared], path: str) -> Path:
                 path)  # fmt: skip
 
 
-def interval_yaml(compared: Sequence[Compared], served: Sequence[Deployed] = ()) -> str:
+def interval_yaml(
+    compared: Sequence[Compared], peaks: Sequence[Compared], served: Sequence[Deployed] = ()
+) -> str:  # fmt: skip
     """The text of ``planner/validation/intervals.yaml``, made from the residuals."""
     lines = ["# Factors on a predicted time that hold 90 % (low, high) and 50 % (low50, high50) of published runs, by",
              "# regime; written by `python docs/generate.py`. The spread of a regime is widened by one factor, so",
@@ -113,21 +123,28 @@ def interval_yaml(compared: Sequence[Compared], served: Sequence[Deployed] = ())
     for r in rows:
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
                      f"low50: {r['low50']:.3f}, high50: {r['high50']:.3f}}}")  # fmt: skip
+    lines += ["# Quantiles of measured over predicted memory: 5 % (low), 25, 50 (middle), 75 and 95 % of published",
+              "# peaks, by framework, widened in the same way.", "memory:"]  # fmt: skip
+    for r in study.memory_interval_rows(peaks):
+        lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, low50: {r['low50']:.3f}, "
+                     f"middle: {r['middle']:.3f}, high50: {r['high50']:.3f}, high: {r['high']:.3f}}}")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
 def readme_section(
-    compared: Sequence[Compared], inferred: Sequence[Compared], served: Sequence[Deployed] = ()
+    compared: Sequence[Compared], inferred: Sequence[Compared], peaks: Sequence[Compared],
+    served: Sequence[Deployed] = (),
 ) -> str:  # fmt: skip
     """The README's accuracy section, generated."""
-    found = tables(compared, inferred)
+    found = tables(compared, inferred, peaks)
     predicted = sum(c.estimate is not None for c in compared)
     parts = [f"{predicted} of {len(compared)} published training steps are predicted; the rest contradict themselves "
              "and are refused. The few global constants of `planner/cost/constants.py` were set on these runs, so the "
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
     for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
-                 "layout choice", "peak memory", "serving memory, by engine",
+                 "layout choice", "peak memory", "what is said of runs that ran, and of those that did not",
+                 "serving memory, by engine",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     if served:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from planner.catalogue.classes import Execution
 from planner.cost.constants import RECOMPUTE
+from planner.cost.doubt import fitting
 from planner.cost.layouts import Ints, Layouts, layouts
-from planner.cost.memory import device_capacity
 from planner.cost.runs import TrainingRun
 from planner.cost.schedules import SCHEDULES
 from planner.cost.training import training_step
@@ -88,7 +88,7 @@ def fastest_that_fits(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun)
     if len(x) == 1:
         return x
     step = training_step(d, cluster, x, run)
-    fits = step.peak_memory <= device_capacity(cluster, run)
+    fits = fitting(cluster, run, step.peak_memory)
     best = np.argmin(np.where(fits, step.step_time, np.inf)) if fits.any() else np.argmin(step.peak_memory)
     return x.take([int(best)])
 

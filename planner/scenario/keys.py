@@ -143,6 +143,8 @@ KEYS: dict[str, Key] = {
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
+        Key("headroom", "float", "chance of fitting that a search asks of a layout: 0.5 fills a device to the brim, "
+            "0.95 leaves room for nearly all that published peaks lay above their prediction", least=0.01, most=0.999),
         Key("network_bandwidth", "quantity", "one-way bandwidth of a device into the network between domains, as in "
             "400 Gbit/s, in place of the hardware's; joins nodes that have no network", unit="byte/s", most=1e18),
         Key("network_latency", "quantity", "time of one message across that network, as in 5 us, in place of the "

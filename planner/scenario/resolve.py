@@ -16,7 +16,7 @@ from planner.cost.groups import AXES
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
-from planner.cost.runs import InferenceRun, TrainingRun
+from planner.cost.runs import HEADROOM, InferenceRun, TrainingRun
 from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.cache import with_expanded_latents
 from planner.demand.costs import AttentionKind
@@ -290,7 +290,7 @@ def _training_run(
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
-        schedule=SCHEDULES[str(given.get("schedule", "1f1b"))],
+        schedule=SCHEDULES[str(given.get("schedule", "1f1b"))], headroom=float(given.get("headroom", HEADROOM)),
         **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled") if k in given},
     )  # fmt: skip
 
@@ -366,4 +366,5 @@ def _inference_run(
         rate=float(given["rate"]) if open_loop else 0.0, requests=int(told(given, task).get("requests", 0)),
         admission_steps=float(told(given, task).get("admission_steps", 0.0)),
         **engine_settings(told(given, task), task, model, chip, chosen, inputs + outputs),
+        headroom=float(given.get("headroom", HEADROOM)),
     )  # fmt: skip

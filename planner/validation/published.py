@@ -43,6 +43,7 @@ class Case:
     measured_s: float
     memory_gib: float = float("nan")
     memory_kind: str = ""
+    ran: bool = True
 
     def model(self) -> Model:
         """The model: a catalogue entry, cut to the layers that ran, or the shape that was printed."""
@@ -90,6 +91,7 @@ _INTEGERS = (
     "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn_hidden", "vocab", "experts", "experts_top_k",
     "expert_ffn_hidden", "shared_experts",
 )  # fmt: skip
+MEMORY_KINDS = ("allocated", "reserved", "device")
 SHAPE_COLUMNS = ("catalogue", *_INTEGERS, "gated_mlp", "dropout")
 
 
@@ -136,6 +138,21 @@ def inference_cases() -> tuple[Case, ...]:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def memory_cases() -> tuple[Case, ...]:
+    """All published peaks of training memory, one a kind of measurement, and runs of which only the verdict is known:
+    those of the training steps too."""
+    with_peak = [c for c in cases() if np.isfinite(c.memory_gib)]
+    return (*with_peak, *(case for row in _rows("memory.csv") for case in _memory_cases(row)))
+
+
+def _memory_cases(row: Mapping[str, str]) -> list[Case]:
+    kinds = [k for k in MEMORY_KINDS if row[f"{k}_gib"]] or [""]
+    whole = _case({**row, "measured_step_s": "", "measured_memory_gib": "", "memory_kind": ""})
+    return [replace(whole, memory_gib=_number(row.get(f"{k}_gib", "")), memory_kind=k, ran=row["ran"] == "yes")
+            for k in kinds]  # fmt: skip
+
+
 def compare(case: Case) -> Compared:
     """Predict one case."""
     try:
@@ -150,6 +167,11 @@ def compare(case: Case) -> Compared:
 def compare_all() -> list[Compared]:
     """Predict every training case."""
     return [compare(c) for c in cases()]
+
+
+def compare_memory() -> list[Compared]:
+    """Predict every case of training memory."""
+    return [compare(c) for c in memory_cases()]
 
 
 def compare_inference() -> list[Compared]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
 from planner.planning.uncertainty import regime
 from planner.validation.published import Compared, LayoutGroup
@@ -106,6 +107,35 @@ def widening(found: Sequence[Residual], target: float) -> tuple[float, float]:
     return float(factors[best]), float(covered[best])
 
 
+def memory_regime(c: Compared) -> str:
+    """Regime of a peak: the framework that held it."""
+    run = c.estimate.resolved.run if c.estimate else None
+    return f"train.{run.framework.id}" if isinstance(run, TrainingRun) else "infer"
+
+
+def memory_residuals(compared: Sequence[Compared]) -> list[Residual]:
+    """(regime, source, ln(measured / predicted)) of every peak."""
+    return [(memory_regime(c), c.case.source, -memory_log_ratio(c))
+            for c in compared if c.estimate is not None and np.isfinite(c.case.memory_gib)]  # fmt: skip
+
+
+def memory_interval_rows(compared: Sequence[Compared]) -> Rows:
+    """Quantiles of measured over predicted memory by regime, widened as intervals of time are."""
+    found = memory_residuals(compared)
+    factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
+    rows: Rows = []
+    for name in sorted({".".join(g.split(".")[:i]) for g, _, _ in found for i in (1, 2)}):
+        values = regime_values(found, name)
+        row: dict[str, Any] = {"regime": name, "runs": len(values)}
+        for target, suffix in ((0.9, ""), (0.5, "50")):
+            middle, down, up = _spread(values, target)
+            row[f"low{suffix}"] = float(np.exp(middle - factors[target] * down))
+            row[f"high{suffix}"] = float(np.exp(middle + factors[target] * up))
+            row["middle"] = float(np.exp(middle))
+        rows.append(row)
+    return rows
+
+
 def interval_rows(found: Sequence[Residual]) -> Rows:
     """50 % and 90 % intervals by regime, as factors on the predicted time."""
     if not found:
@@ -163,22 +193,37 @@ def memory_rows(compared: Sequence[Compared]) -> Rows:
     groups: dict[tuple[str, str], list[float]] = {}
     for c in compared:
         if c.estimate is not None and np.isfinite(c.case.memory_gib):
-            ratio = predicted_memory(c) / 2**30 / c.case.memory_gib
-            groups.setdefault((c.case.source, c.case.memory_kind), []).append(float(np.log(ratio)))
-    rows = []
-    for (source, kind), values in sorted(groups.items()):
-        rows.append({"source": source, "measured": kind, **_errors("source", source, values)})
-    every = [v for values in groups.values() for v in values]
-    return [*rows, {"source": "all", "measured": "", **_errors("source", "all", every)}]
+            groups.setdefault((c.case.memory_kind, c.case.source), []).append(memory_log_ratio(c))
+    rows = [{"measured": kind, **_errors("source", source, v)} for (kind, source), v in sorted(groups.items())]
+    for kind in ("allocated", "reserved", "device"):
+        every = [v for (k, _), values in groups.items() if k == kind for v in values]
+        rows += [{"measured": kind, **_errors("source", "all", every)}] if every else []
+    return rows
+
+
+def verdict_rows(compared: Sequence[Compared]) -> Rows:
+    """Runs that ran and runs that ran out of memory, by what is said of them."""
+    rows: Rows = []
+    for ran, label in ((True, "ran"), (False, "out of memory")):
+        said = {c.case.id: str(c.estimate.results["fits"]) for c in compared if c.estimate and c.case.ran == ran}
+        counts = {verdict: sum(s == verdict for s in said.values()) for verdict in ("yes", "tight", "no")}
+        right = counts["tight"] + counts["yes" if ran else "no"]
+        rows.append({"run": label, "runs": len(said), **counts, "right_or_tight": right / max(len(said), 1)})
+    return rows
+
+
+def memory_log_ratio(c: Compared) -> float:
+    """ln(predicted / measured) of a peak."""
+    return float(np.log(predicted_memory(c) / 2**30 / c.case.memory_gib))
 
 
 def said_to_fit(compared: Sequence[Compared]) -> int:
     """How many runs, all of which ran, are predicted to fit the memory of their devices."""
-    return sum(bool(c.estimate.results["fits"]) for c in compared if c.estimate is not None)
+    return sum(c.estimate.results["fits"] != "no" for c in compared if c.estimate is not None)
 
 
 def predicted_memory(c: Compared) -> float:
     """Predicted bytes of the kind that was measured: context is no tensor, fragmentation is not allocated."""
     assert c.estimate is not None
-    left_out = {"allocated": ("context", "fragmentation"), "reserved": ("context",), "device": ()}[c.case.memory_kind]
+    left_out = {"allocated": ("context", "fragmentation"), "reserved": ("context",)}.get(c.case.memory_kind, ())
     return sum(v for k, v in c.estimate.memory.items() if k not in left_out)

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from planner.planning.sensitivity import Sensitivity
-from planner.present.figures.rows import Row, number, round_numbers
+from planner.present.figures.rows import Row, holds, number, round_numbers
 from planner.present.figures.style import (
     BODY,
     FAINT,
@@ -55,7 +55,7 @@ def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: 
     cells = _best_cells(rows, x, y)
     wide, high = max(5.6, 1.5 + 0.86 * len(across)), 1.9 + 0.52 * len(up)
     figure, axes = sheet(wide, high, title=title, subtitle=subtitle, left=0.8, bottom=0.95)
-    times = [number(r, "step_time_s") for r in cells.values() if r["fits"]]
+    times = [number(r, "step_time_s") for r in cells.values() if holds(r)]
     best = min(times, default=math.nan)
     norm: Normalize = LogNorm(best or 1.0, max(max(times, default=1.0), 1.01 * best)) if times else Normalize()
     for (i, j), row in cells.items():
@@ -72,7 +72,7 @@ def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: 
         Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=OKABE_ITO["vermillion"], linewidth=1.8, label="fastest"),
         Patch(facecolor="#f2f2f2", edgecolor="#cfcfcf", hatch="////", label="does not fit: least memory"),
     ]
-    legend_row(figure, handles if any(not r["fits"] for r in cells.values()) else handles[:1])
+    legend_row(figure, handles if any(not holds(r) for r in cells.values()) else handles[:1])
     return figure
 
 
@@ -84,14 +84,14 @@ def _best_cells(rows: Sequence[Row], x: str, y: str) -> dict[tuple[int, int], Ro
 
 
 def _rank(row: Row) -> tuple[bool, float]:
-    return (not row["fits"], number(row, "step_time_s" if row["fits"] else "memory_peak_bytes"))
+    return (not holds(row), number(row, "step_time_s" if holds(row) else "memory_peak_bytes"))
 
 
 def _cell(axes: Axes, i: int, j: int, row: Row, *, best: float, norm: Normalize) -> None:
     """One cell: time and distance from the best, or the memory it would take."""
     box: dict[str, Any] = {"xy": (i - 0.47, j - 0.45), "width": 0.94, "height": 0.9}
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
-    if not row["fits"]:
+    if not holds(row):
         axes.add_patch(Rectangle(**box, facecolor="#f2f2f2", edgecolor="#d9d9d9", hatch="////", linewidth=0.0))
         halo = {"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 1.0}
         text = format_gib(number(row, "memory_peak_bytes"))

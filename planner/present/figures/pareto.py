@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from planner.errors import BadInputError, unknown
 from planner.present.figures.placement import Board, Box, Segment, leader
-from planner.present.figures.rows import Row, number, round_numbers
+from planner.present.figures.rows import Row, holds, number, round_numbers
 from planner.present.figures.style import (
     GRID,
     HALO,
@@ -70,8 +70,8 @@ def pareto_figure(
     if not rows:
         raise BadInputError("a Pareto figure needs at least one layout; none given")
     figure, axes = sheet(8.6, 5.6, title=title, subtitle=subtitle, left=1.0, bottom=1.05)
-    fitting = [r for r in rows if r.get("fits", True)]
-    others = [r for r in rows if not r.get("fits", True)]
+    fitting = [r for r in rows if holds(r)]
+    others = [r for r in rows if not holds(r)]
     front = pareto_front(fitting, x, y)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -20,3 +20,8 @@ def round_numbers(low: float, high: float) -> list[float]:
     digits = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return [d * 10.0**e for e in range(first, last + 1) for d in digits]
+
+
+def holds(row: Row) -> bool:
+    """Whether a row's layout fits or may fit: ``fits`` is not ``no``, or isn't said."""
+    return str(row.get("fits", "yes")) != "no"

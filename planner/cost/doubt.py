@@ -1,0 +1,58 @@
+"""Whether a run fits a device, in doubt: the chance by how far published peaks lay from their prediction.
+
+``planner/validation/intervals.yaml`` holds quantiles of measured over predicted memory by framework. The logarithm of
+that ratio is taken as normal between neighbouring quantiles, and beyond the outer ones.
+"""
+
+from __future__ import annotations
+
+from math import erf, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.catalogue.intervals import memory_table
+from planner.cost.memory import device_capacity
+from planner.cost.runs import InferenceRun, TrainingRun
+from planner.demand.ops import Array
+from planner.supply.cluster import Cluster
+
+# Normal scores of the quantiles 5, 25, 50, 75 and 95 %.
+SCORES = {"low": -1.6449, "low50": -0.6745, "middle": 0.0, "high50": 0.6745, "high": 1.6449}
+# Where no peak was published: as many above as below, 90 % within 5 %. Assumption; engines profile themselves and keep
+# to the share of memory they are given.
+ASSUMED = {"low": 1 / 1.05, "low50": 1 / 1.02, "middle": 1.0, "high50": 1.02, "high": 1.05}
+SURE = 0.95  # chance from which a run fits; it does not below what is left of 1
+
+
+def quantiles(run: TrainingRun | InferenceRun) -> dict[str, float]:
+    """Measured over predicted memory at five quantiles, of the narrowest regime that has published peaks."""
+    parts = ["train", run.framework.id] if isinstance(run, TrainingRun) else ["infer"]
+    while parts:
+        found = memory_table().get(".".join(parts))
+        if found is not None:
+            return {k: found[k] for k in SCORES}
+        parts.pop()
+    return ASSUMED
+
+
+def fit_chance(run: TrainingRun | InferenceRun, memory: Array, capacity: float) -> Array:
+    """Chance that layouts of a predicted peak fit, same shape as ``memory`` [byte]; ``capacity`` [byte]."""
+    at = np.log([quantiles(run)[k] for k in SCORES])
+    at = np.maximum.accumulate(at + np.arange(len(at)) * 1e-9)
+    scores = np.array(list(SCORES.values()))
+    room = np.log(capacity / np.maximum(memory, 1.0))
+    score = np.interp(room, at, scores)
+    score = score + np.minimum(room - at[0], 0.0) * (scores[1] - scores[0]) / (at[1] - at[0])
+    score = score + np.maximum(room - at[-1], 0.0) * (scores[-1] - scores[-2]) / (at[-1] - at[-2])
+    return np.asarray(np.vectorize(lambda z: 0.5 * (1.0 + erf(z / sqrt(2.0))), otypes=[float])(score))
+
+
+def fitting(cluster: Cluster, run: TrainingRun | InferenceRun, memory: Array) -> NDArray[np.bool_]:
+    """Which layouts fit with the chance that the run's ``headroom`` asks for, same shape as ``memory`` [byte]."""
+    return fit_chance(run, memory, device_capacity(cluster, run)) >= run.headroom
+
+
+def verdict(chance: float) -> str:
+    """``yes``, ``tight`` or ``no``."""
+    return "yes" if chance >= SURE else "tight" if chance > 1.0 - SURE else "no"
