@@ -33,6 +33,7 @@ from planner.cli import run
 from planner.planning.columns import BESIDE, LAST, RESULT_COLUMNS
 from planner.present.validation import chips_yaml, interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
+from planner.validation.deployments import Deployed, deployments
 from planner.validation.published import (
     Compared,
     cases,
@@ -75,20 +76,26 @@ def compared() -> tuple[list[Compared], list[Compared], list[Compared]]:
     return compare_all(), compare_inference(), compare_memory()
 
 
+@cache
+def served() -> list[Deployed]:
+    """Served deployments beside their predictions."""
+    return deployments()
+
+
 def intervals() -> Made:
     """The table that intervals are read from."""
     training, inference, peaks = compared()
-    yield INTERVALS, interval_yaml([*training, *inference], peaks)
+    yield INTERVALS, interval_yaml([*training, *inference], peaks, served())
 
 
 def chips() -> Made:
     """The chips that published runs are of."""
-    yield CHIPS, chips_yaml([*cases(), *inference_cases()])
+    yield CHIPS, chips_yaml([*cases(), *inference_cases()], served())
 
 
 def accuracy() -> Made:
     """The tables of errors in the README."""
-    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared()))
+    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared(), served()))
 
 
 @contextlib.contextmanager

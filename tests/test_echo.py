@@ -50,7 +50,7 @@ OTHER: Mapping[str, object] = {
     "price": "1.25 USD/hour", "price_kind": "spot", "quantization": "gptq-int4", "memory_fraction": 0.5,
     "token_budget": 4096, "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
     "first_stage_layers": 14, "last_stage_layers": 18, "master_weights": False,
-    "expandable_segments": True, "lora_targets": "attention",
+    "expandable_segments": True, "lora_targets": "attention", "rate": 3.5, "requests": 96, "admission_steps": 4.0,
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.deployments import deployment
 from planner.cost.frameworks import accumulation_bytes
-from planner.cost.inference import inference_pass, prefill_share
+from planner.cost.inference import inference_pass
 from planner.cost.kernels import attention_dtype
 from planner.cost.memory import run_state
 from planner.cost.passes import Kernels, inference_kernels, inference_work, training_kernels
@@ -88,12 +89,9 @@ def points(job: Job, *, phase: str | None = None, stage: int | None = None) -> l
     chosen = phase or run.phase
     if chosen not in ("prefill", "decode"):
         raise unknown("phase", chosen, ("prefill", "decode"))
-    found = [*_inference_points(job, run, chosen)]
     if run.steady and phase is None:
-        # Each step carries its share of the prefills of arriving requests, one prompt each.
-        share = float(prefill_share(job.layout, run)[0])
-        one = _inference_points(job, run, "prefill", batch=float(job.layout.dp[0]))
-        found += [replace(p, count=p.count * share) for p in one]
+        return _with_shares(_merged([*_served_points(job, run)]))
+    found = [*_inference_points(job, run, chosen)]
     return _with_shares(_merged(found))
 
 
@@ -195,6 +193,20 @@ def _inference_kernels(job: Job, run: InferenceRun, phase: str, *, batch: float 
 
 def _direction(phase: str) -> str:
     return "decode" if phase == "decode" else "forward"
+
+
+def _served_points(job: Job, run: InferenceRun) -> Iterator[Point]:
+    """A token of a served deployment: its decode step, and its share of the prompts that are read meanwhile, which are
+    drawn one a pass."""
+    found = deployment(job.demand, job.cluster, job.layout, run)
+    replicas, scale = float(job.layout.dp[0]), float(found.scale[0])
+    step = _inference_points(job, run, "decode", batch=float(found.stepping[0]) * replicas)
+    yield from (replace(p, count=p.count * scale) for p in step)
+    one = inference_pass(job.demand, job.cluster, job.layout, run, phase="prefill", batch=replicas).total_time[0]
+    prompts = max(float((found.served.tpot - found.decode.total_time)[0] / one), 0.0)
+    if 0.0 < prompts < np.inf:
+        read = _inference_points(job, run, "prefill", batch=replicas)
+        yield from (replace(p, count=p.count * prompts) for p in read)
 
 
 def _kernel_points(k: Kernels, cluster: Cluster, phase: str, count: float, *, pace: float = 1.0) -> Iterator[Point]:

@@ -111,7 +111,10 @@ class InferenceRun:
     ``phase`` is the pass whose time answers: prefill, or decode for one more token over the cache. ``steady`` is
     serving: requests arrive as others end, and a step pays for their prefill too. ``memory_fraction`` is the share
     that the engine manages; ``token_budget``, ``max_num_seqs`` bound a step and ``max_model_len`` a sequence, 0 where
-    nothing does. ``latent_cache`` says how latent attention is cached, absorbed or expanded.
+    nothing does; ``request_slots`` bounds the requests in flight of a replica.
+    ``latent_cache`` says how latent attention is cached, absorbed or expanded. ``rate`` requests a second
+    arrive on their own, 0 where ``batch`` clients ask again and again, ``requests`` in all (0: without end).
+    ``admission_steps`` decode steps a prompt is held back in the mean.
     """
 
     precision: Precision
@@ -129,6 +132,10 @@ class InferenceRun:
     max_model_len: int = 0
     max_num_seqs: int = 0
     latent_cache: str = "absorbed"
+    rate: float = 0.0
+    requests: int = 0
+    admission_steps: float = 0.0
+    request_slots: int = 0
     headroom: float = HEADROOM
 
     @property

@@ -37,9 +37,26 @@ RESULT_COLUMNS = (
     Column("model_flops_per_step", "FLOP", "model FLOPs of what `step_time_s` times"),
     Column("mfu", "share", "model FLOPs over time times peak"),
     Column("hfu", "share", "hardware FLOPs over time times peak"),
-    Column("ttft_s", "s", "time to the first token; while serving with the wait for its turn"),
-    Column("tpot_s", "s", "time per output token; while serving with its part of the prefills of arriving requests"),
+    Column("ttft_s", "s", "time to the first token; while serving with the wait for its turn, in the mean"),
+    Column("ttft_low_s", "s", "lower end of its 90 % interval (serve)"),
+    Column("ttft_high_s", "s", "upper end of its 90 % interval (serve)"),
+    Column("ttft_p95_s", "s", "time to the first token that 95 % of the requests keep within (serve)"),
+    Column("tpot_s", "s", "time per output token; while serving with its part of the prefills of arriving requests, in "
+           "the mean"),
+    Column("tpot_low_s", "s", "lower end of its 90 % interval (serve)"),
+    Column("tpot_high_s", "s", "upper end of its 90 % interval (serve)"),
+    Column("tpot_p95_s", "s", "time per output token that 95 % of the requests keep within (serve)"),
+    Column("requests_per_s", "request/s", "requests served, all replicas"),
+    Column("requests_per_s_most", "request/s", "requests that could be served with every slot taken, all replicas"),
     Column("output_tokens_per_s", "token/s", "tokens generated, all sequences"),
+    Column("output_tokens_per_s_low", "token/s", "lower end of its 90 % interval (serve)"),
+    Column("output_tokens_per_s_high", "token/s", "upper end of its 90 % interval (serve)"),
+    Column("tokens_per_s_per_user", "token/s", "tokens a second of one request once it has its first, one over "
+           "`tpot_s`"),
+    Column("in_flight", "request", "requests that hold a slot, all replicas"),
+    Column("utilisation", "share", "of slots with clients, of `requests_per_s_most` at a rate; 1 and more is "
+           "saturated"),
+    Column("kv_use", "share", "part of the KV cache that requests in flight fill at half of their output"),
     Column("kv_cache_tokens", "token", "tokens that the pool has room for in sequences of `max_model_len`, all "
            "replicas"),
     Column("kv_cache_sequences", "sequence", "sequences of `max_model_len` that the pool has room for, all replicas"),
@@ -54,6 +71,7 @@ RESULT_COLUMNS = (
     Column("usd_per_hour", "USD/h", "dated price of a device times the devices"),
     Column("usd_per_million_tokens", "USD", "that over the tokens of an hour"),
     Column("watts", "W", "rated power of the devices"),
+    Column("joules_per_million_tokens", "J", "that over the output tokens of a second (serve)"),
     Column("error", "", "why there is no answer; empty where there is one"),
 )  # fmt: skip
 LAST = (

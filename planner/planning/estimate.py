@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import fit_chance, verdict
-from planner.cost.inference import inference_pass, prefill_share, serving
+from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
 from planner.cost.points import kernel_bound
@@ -20,6 +20,7 @@ from planner.cost.training import training_step
 from planner.demand.counts import forward_flops
 from planner.errors import BadInputError, PlannerError, nearest
 from planner.planning.columns import COLUMNS, FIXED, MEMORY_PARTS
+from planner.planning.service import service
 from planner.planning.shown import cell, html_table
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
@@ -122,6 +123,8 @@ def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimat
     """Estimate what is already understood: one run and one layout."""
     if isinstance(resolved.run, TrainingRun):
         return _train(resolved, x, resolved.run, today)
+    if resolved.task == "serve":
+        return _serve(resolved, x, resolved.run, today)
     return _infer(resolved, x, resolved.run, today)
 
 
@@ -202,23 +205,14 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         d.model, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True
     )["model"]
     output_rate = None
-    if resolved.task in ("decode", "serve"):
+    if resolved.task == "decode":
         shown = inference_pass(d, cluster, x, run, phase="decode")
         tpot = seconds = float(shown.total_time[0])
         flops = forward_flops(
             d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=run.mean_context
         )["model"]
-        if resolved.task == "serve":
-            steady = serving(d, cluster, x, run)
-            ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])
-            seconds = tpot
         tokens = output_rate = run.batch / tpot
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
-    if resolved.task == "serve" and tpot is not None:
-        prefills = float(prefill_share(x, run)[0])
-        if run.engine.step_overhead:
-            time["engine"] += prefills * run.engine.step_overhead
-        time["prefill of arriving requests"] = tpot - sum(time.values())
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     available = seconds * cluster.devices * matmul_peak(resolved)
     spread = interval(resolved, x)
@@ -230,6 +224,28 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         **_cache_room(x, run, shown.held), "bound": bound(time, Job(d, cluster, x, run)),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
+    s = service(resolved, x, run)
+    shown, rate = s.deployment.decode, float(s.deployment.output_rate[0])
+    time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
+    tpot = float(s.deployment.served.tpot[0])
+    if np.isfinite(tpot):
+        time["prefill of arriving requests"] = max(tpot - sum(time.values()), 0.0)
+    memory = {k: float(v[0]) for k, v in shown.memory.items()}
+    used = float(str(s.results["requests_per_s"])) * s.request_flops
+    mfu = used / (resolved.cluster.devices * matmul_peak(resolved))
+    watts = float(rated_watts(resolved.cluster, resolved.cluster.devices))
+    results: dict[str, object] = {
+        "step_time_s": s.results["tpot_s"], "step_time_low_s": s.results["tpot_low_s"],
+        "step_time_high_s": s.results["tpot_high_s"],
+        "tokens_per_s": rate, "tokens_per_s_per_device": rate / resolved.cluster.devices,
+        "model_flops_per_step": used * tpot if np.isfinite(tpot) else None, "mfu": mfu, "hfu": mfu, **s.results,
+        **_cache_room(x, run, shown.held), "bound": bound(time, Job(resolved.demand, resolved.cluster, x, run)),
+        "joules_per_million_tokens": _known(watts / rate * 1e6),
+    }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes)
 
 
 def _cache_room(x: Layouts, run: InferenceRun, held: Serving) -> dict[str, object]:
@@ -263,7 +279,7 @@ def bound(time: Mapping[str, float], job: Job, *, stage: int = 0) -> str:
 
 def _finish(
     resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
-    spread: Interval, tokens: float, today: date,
+    spread: Interval, tokens: float, today: date, *, notes: tuple[str, ...] = (),
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
     peak = sum(memory.values())
@@ -286,7 +302,7 @@ def _finish(
         whose = f" of {cluster.system.provider}" if cluster.system.provider else ""
         kind = cluster.price_kind or ON_DEMAND
         assumed.append(f"price: no {kind} price{whose} is listed; price or price_kind gives one")
-    assumed.append(spread.basis)
+    assumed += notes or (spread.basis,)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
     return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x, price)
 

@@ -10,8 +10,9 @@ from itertools import product
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.deployments import deployment
 from planner.cost.doubt import fit_chance
-from planner.cost.inference import inference_pass, serving
+from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts, joined, layouts
 from planner.cost.memory import device_capacity
 from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, unavoidable
@@ -28,6 +29,7 @@ CHUNK, BATCH = 65536, 32768  # layouts that are made at a time, and evaluated
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",
     "memory": "more memory than a device has with the headroom",
+    "saturated": "more requests a second than they serve",
 }
 # How far off the predicted ratio of two layouts on one machine is in the median, where it is within 10 %: 2.7 % for the
 # 175B and 5.0 % for the 3.6B multi-node studies of planner/validation/layouts.csv. Times nearer than this are the same.
@@ -186,8 +188,8 @@ def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
             seconds[rows], memory[rows] = step.step_time, step.peak_memory
         return seconds, memory
     if resolved.task == "serve":
-        steady = serving(resolved.demand, resolved.cluster, x, resolved.run)
-        return steady.tpot, steady.decode.peak_memory
+        found = deployment(resolved.demand, resolved.cluster, x, resolved.run)
+        return found.served.tpot, found.decode.peak_memory
     phase = "decode" if resolved.task == "decode" else "prefill"
     one = inference_pass(resolved.demand, resolved.cluster, x, resolved.run, phase=phase)
     return one.total_time, one.peak_memory
@@ -228,10 +230,13 @@ def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progres
     for ok in _batches(resolved, given, found):
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
-            fits = chances(resolved, ok, memory) >= resolved.run.headroom
-            _note_miss(found, ok, memory)
+            held, served = chances(resolved, ok, memory) >= resolved.run.headroom, np.isfinite(seconds)
+            fits = held & served
+            if served.any():
+                _note_miss(found, ok, memory)
             found.fitting += int(fits.sum())
-            found.count("memory", int((~fits).sum()))
+            found.count("memory", int((~held).sum()))
+            found.count("saturated", int((held & ~served).sum()))
             rows = np.flatnonzero(fits)
             _note_best_by_tp(found, ok, rows, seconds, memory)
             _note_leanest(lean, ok, rows, seconds, memory / capacity)

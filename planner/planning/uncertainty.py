@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 from planner.catalogue.intervals import interval_table, measured_chips
 from planner.cost.layouts import Layouts
+from planner.cost.runs import InferenceRun
 from planner.precision import DTYPES
 from planner.scenario.resolve import Resolved
 from planner.supply.efficiency import kernel_efficiency
 
 WIDE = 2.0  # factor either way where nothing shows how far off a prediction is: an assumption
 WIDE50 = (0.7, 1.4)  # and the half of it that is taken to hold half of the runs
+CLIENTS = ((8, "to_8"), (32, "to_32"), (128, "to_128"))
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,30 @@ def regime(resolved: Resolved, x: Layouts) -> str:
                      "multi" if across else "single"))  # fmt: skip
 
 
+def serving_regime(run: InferenceRun, figure: str) -> str:
+    """The regime of a figure of a served deployment (``ttft``, ``tpot``, ``rate``): by engine, and requests at once."""
+    return f"serve.{figure}.{run.engine.id.replace('.', '_')}.{clients_bucket(run.batch)}"
+
+
+def clients_bucket(clients: int) -> str:
+    """Requests at once, in ranges."""
+    return next((name for most, name in CLIENTS if clients <= most), "more")
+
+
+def figure_interval(resolved: Resolved, run: InferenceRun, figure: str) -> Interval:
+    """The 90 % interval of one figure of a served deployment; a rate is taken of its own residuals."""
+    return _of_chip(resolved, _of_regime(serving_regime(run, figure)))
+
+
 def interval(resolved: Resolved, x: Layouts) -> Interval:
-    """The 90 % interval of an estimate's regime where this very chip was measured: a published run of the task, or its
-    own matmuls in the compute dtype. Else the wide one: the regime's, but a factor :data:`WIDE` either way at least."""
+    """The 90 % interval of an estimate's regime, as wide as :func:`_of_chip` says."""
+    return _of_chip(resolved, _of_regime(regime(resolved, x)))
+
+
+def _of_chip(resolved: Resolved, found: Interval) -> Interval:
+    """A regime's interval where this very chip was measured: a published run of the task, or its own matmuls in the
+    compute dtype. Else the wide one: the regime's, but a factor :data:`WIDE` either way at least."""
     chip, phase = resolved.cluster.accelerator, phase_of(resolved.task)
-    found = _of_regime(regime(resolved, x))
     if chip.id in measured_chips()[phase]:
         return found
     matmul = kernel_efficiency(chip, "matmul", resolved.precision.compute)  # of the chip itself, not of its class
@@ -65,8 +86,8 @@ def interval(resolved: Resolved, x: Layouts) -> Interval:
 
 
 def phase_of(task: str) -> str:
-    """What published runs of a task are called by: train, prefill (also of encoders) or decode (also while serving)."""
-    return {"train": "train", "decode": "decode", "serve": "decode"}.get(task, "prefill")
+    """What published runs of a task are called by: train, prefill (also of encoders), decode or serve."""
+    return task if task in ("train", "decode", "serve") else "prefill"
 
 
 def _of_regime(name: str) -> Interval:

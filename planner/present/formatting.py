@@ -19,7 +19,8 @@ UNITS = (
     ("achieved_flops", "FLOP/s"), ("flops", "FLOP"), ("flops_per_step", "FLOP"), ("bandwidth", "byte/s"),
     ("link", "byte/s"), ("watts", "W"), ("power", "W"), ("mfu", "%"), ("hfu", "%"), ("share", "%"), ("bias", "+%"),
     ("_error", "%"), ("regret", "%"), ("covered", "%"), ("slower", "+%"), ("of_capacity", "%"), ("kept", "%"),
-    ("chance", "%"), ("usd_per_hour", "USD/h"), ("usd_per_million_tokens", "USD/Mtoken"),
+    ("chance", "%"), ("utilisation", "%"), ("kv_use", "%"), ("joules_per_million_tokens", "J"),
+    ("usd_per_hour", "USD/h"), ("usd_per_million_tokens", "USD/Mtoken"),
 )  # fmt: skip
 MONEY = {"USD/h": "rent", "USD/Mtoken": "cost"}
 YEARS = ("year",)

@@ -11,6 +11,7 @@ from planner.planning.compare import Compared, alike
 from planner.planning.estimate import Estimate, ledger_rows
 from planner.planning.plan import Choice, Plan
 from planner.planning.search import REASONS
+from planner.present.formatting import text_of
 from planner.units import format_gib, format_quantity
 
 LAYOUT = ("dp", "tp", "pp", "cp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
@@ -50,12 +51,14 @@ def titles(e: Estimate) -> dict[str, Any]:
 def answer(e: Estimate) -> str:
     """The estimate in one sentence."""
     r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
-    span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
     memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)}"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
     said = {"yes": "", "tight": f": tight, fits with a chance of {_f(r['fits_chance']):.0%}", "no": ": does not fit"}
     fit = memory + said[str(r["fits"])]
     more = "" if e.fits else " `planner plan` looks for a layout that fits."
+    if e.resolved.task == "serve":
+        return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {_served(e)}, {fit} a device.{more}"
+    span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
     time = format_quantity(_f(r["step_time_s"]), "s")
     if e.resolved.task == "train":
         return (f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} a step ({span}), "
@@ -65,6 +68,32 @@ def answer(e: Estimate) -> str:
     return (
         f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device.{more}"
     )
+
+
+def _served(e: Estimate) -> str:
+    """How a deployment serves, in words."""
+    r = e.results
+    if r["ttft_s"] is None:
+        return f"saturated, {_f(r['requests_per_s_most']):.3g} requests/s is the most it serves"
+
+    def time(name: str) -> str:
+        value, low, high = (format_quantity(_f(r[f"{name}{end}_s"]), "s") for end in ("", "_low", "_high"))
+        return f"{value} ({low} to {high})"
+
+    rate, low, high = (_f(r[f"output_tokens_per_s{end}"]) for end in ("", "_low", "_high"))
+    return (f"first token after {time('ttft')}, {time('tpot')} a token, {rate:,.0f} output tokens/s ({low:,.0f} to "
+            f"{high:,.0f}), {_f(r['tokens_per_s_per_device']):,.0f} a device, {_f(r['tokens_per_s_per_user']):,.0f} a "
+            f"user, {_f(r['requests_per_s']):.3g} requests/s")  # fmt: skip
+
+
+def service_rows(e: Estimate) -> Rows:
+    """The other figures of a served deployment, a row each; none for other tasks."""
+    if e.resolved.task != "serve":
+        return []
+    names = ("ttft_p95_s", "tpot_p95_s", "requests_per_s_most", "in_flight", "utilisation", "kv_use", "mfu",
+             "usd_per_million_tokens", "joules_per_million_tokens")  # fmt: skip
+    return [{"figure": n.removesuffix("_s").replace("_", " "), "value": text_of(n, e.results[n])}
+            for n in names if e.results[n] is not None]  # fmt: skip
 
 
 def _f(value: object) -> float:

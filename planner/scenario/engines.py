@@ -35,7 +35,9 @@ def engine_settings(
     fraction = memory.default_fraction(chip.capacity, tokens=tokens, sequences=sequences, ranks=ranks)
     return {
         "memory_fraction": float(given.get("memory_fraction", fraction)), "token_budget": tokens,
-        "max_num_seqs": sequences, "max_model_len": longest, "latent_cache": _latent_cache(given, model),
+        "max_num_seqs": sequences,
+        "request_slots": int(given.get("max_num_seqs", 0 if engine.steps.unbounded else sequences)),
+        "max_model_len": longest, "latent_cache": _latent_cache(given, model),
     }  # fmt: skip
 
 

@@ -118,7 +118,13 @@ KEYS: dict[str, Key] = {
               most=LONGEST),
         _size("output_len", "generated tokens (decode, serve)"),
         _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
-        _size("concurrency", "requests in flight (serve)"),
+        _size("concurrency", "clients that send a request each, and the next when it is answered (serve)"),
+        Key("rate", "float", "requests a second that arrive on their own, in place of concurrency (serve)", least=1e-9,
+            most=1e9),
+        _size("requests", "requests that a benchmark sends in all, the first of every client at once; no end if not "
+              "given (serve)"),
+        Key("admission_steps", "float", "decode steps that an engine holds a prompt back in the mean, to poll or to "
+            "batch (serve)", least=0, most=1e4),
         Key("engine", "text", "inference engine whose per-step overheads and memory apply; ideal has none"),
         Key("memory_fraction", "float", "share of a device's memory that the engine manages; the engine's default if "
             "not given", least=0.01, most=1),
@@ -190,7 +196,8 @@ _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
-    "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
+    "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "rate": ("serve",), "requests": ("serve",),
+    "admission_steps": ("serve",), "engine": (*_INFERENCE, "forward"),
     "kv_dtype": (*_INFERENCE, "forward"), "memory_fraction": _INFERENCE, "token_budget": _INFERENCE,
     "max_num_seqs": _INFERENCE, "max_model_len": _INFERENCE, "latent_cache": _INFERENCE,
 }  # fmt: skip

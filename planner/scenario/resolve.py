@@ -85,7 +85,7 @@ class Resolved:
         run, chip = self.run, self.cluster.accelerator
         case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
         if isinstance(run, InferenceRun):
-            return replace(case, sequences=run.batch)
+            return replace(case, sequences=0 if run.rate else run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
                        end_layers=run.end_layers,
@@ -334,7 +334,11 @@ def _inference_run(
         _refuse_beyond_positions(model, "input_len + output_len - 1", inputs + outputs - 1)
     key = "concurrency" if task == "serve" else "batch"
     replicas = int(given.get("dp", 1))
-    batch = int(assumed.default(given, key, replicas, "one sequence a replica" if replicas > 1 else ""))
+    open_loop = task == "serve" and "rate" in given
+    if open_loop and "concurrency" in given:
+        raise BadInputError(f"rate: {given['rate']} given beside concurrency {given['concurrency']}; say one of them")
+    batch = int(replicas if open_loop else assumed.default(
+        given, key, replicas, "one sequence a replica" if replicas > 1 else ""))  # fmt: skip
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
@@ -344,6 +348,8 @@ def _inference_run(
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
+        rate=float(given["rate"]) if open_loop else 0.0, requests=int(told(given, task).get("requests", 0)),
+        admission_steps=float(told(given, task).get("admission_steps", 0.0)),
         **engine_settings(told(given, task), task, model, chip, chosen, inputs + outputs),
         headroom=float(given.get("headroom", HEADROOM)),
     )  # fmt: skip

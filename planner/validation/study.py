@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,9 @@ def regime_of(c: Compared) -> str:
     return regime(c.estimate.resolved, c.estimate.layout) if c.estimate else "refused"
 
 
-def chips_by_phase(cases: Sequence[Case]) -> dict[str, list[str]]:
-    """Accelerators that published runs are of, by what was timed: train, prefill, decode."""
-    found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set()}
+def chips_by_phase(cases: Sequence[Case], served: Iterable[str]) -> dict[str, list[str]]:
+    """Accelerators that published runs are of, by what was timed: train, prefill, decode, serve."""
+    found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set(), "serve": set(served)}
     for case in cases:
         phase = case.scenario.get("task", "train")
         found[phase].add(resolve_hardware(case.scenario["hardware"])[0].id)
@@ -147,9 +147,10 @@ def memory_interval_rows(compared: Sequence[Compared], served: Sequence[Residual
     return rows
 
 
-def interval_rows(compared: Sequence[Compared]) -> Rows:
+def interval_rows(found: Sequence[Residual]) -> Rows:
     """50 % and 90 % intervals by regime, as factors on the predicted time."""
-    found = residuals(compared)
+    if not found:
+        return []
     factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
     names = sorted({g for g, _, _ in found})
     names = sorted({".".join(g.split(".")[:i]) for g in names for i in range(1, len(g.split(".")) + 1)})
@@ -165,9 +166,8 @@ def interval_rows(compared: Sequence[Compared]) -> Rows:
     return rows
 
 
-def coverage_rows(compared: Sequence[Compared]) -> Rows:
+def coverage_rows(found: Sequence[Residual]) -> Rows:
     """Coverage of both intervals when every source is predicted from the others."""
-    found = residuals(compared)
     rows: Rows = []
     for target in (0.5, 0.9):
         factor, covered = widening(found, target)

@@ -80,11 +80,13 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
 
 
 def _text(e: Estimate, fmt: str) -> str:
-    from planner.present.plans import answer, memory_rows, time_rows
+    from planner.present.plans import answer, memory_rows, service_rows, time_rows
     from planner.present.tables import render
 
+    served = service_rows(e)
     return "\n".join([
-        prose(answer(e)), "", render(time_rows(e), fmt, **looks(fmt, "Time")), "",
+        prose(answer(e)), "", *([render(served, fmt, **looks(fmt, "Service")), ""] if served else []),
+        render(time_rows(e), fmt, **looks(fmt, "Time")), "",
         render(memory_rows(e), fmt, **looks(fmt, "Memory of the fullest device")), "", *assumed_lines(e.assumed),
     ])  # fmt: skip
 

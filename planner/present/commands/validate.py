@@ -11,6 +11,8 @@ from planner.present.flags import Parser, answer_flags
 def flags(parser: Parser) -> None:
     """What the verb takes."""
     answer_flags(parser, dirs=False)
+    parser.add_argument("--task", choices=("train", "serve"), default="train",
+                        help="train (with static batches and memory), or serve; by default train")  # fmt: skip
     parser.add_argument("--figure", metavar="FILE", help="draw predicted against measured to this .svg, .pdf or .png")
 
 
@@ -21,6 +23,9 @@ def validate(args: Namespace) -> None:
     from planner.validation.published import compare_all, compare_inference, compare_memory
 
     fmt = text_format(args.fmt, args.output)
+    if args.task == "serve":
+        put(validation.served_text(fmt=fmt, looks=looks), args.output)
+        return
     compared = compare_all()
     for c in compared:
         if c.error:
