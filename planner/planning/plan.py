@@ -304,6 +304,7 @@ def remedies(
             out.append(f"{key} = {value}")
     if original.task == "train":
         tries: list[dict[str, Value]] = [
+            {"expandable_segments": True},
             {"loss": "fused"},
             {"grad_dtype": "bf16"},
             {"optimizer": "adam8bit"},
