@@ -65,7 +65,7 @@ def _kernels(d: Dense, r: Served, *, decode: bool) -> tuple[list[Kernel], list[K
     """Operators before, of each, and after the layers."""
     tokens = r.sequences * (1 if decode else r.input_len) / r.cp
     seen = r.input_len + r.output_len / 2 if decode else r.input_len
-    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode)
+    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode, sorts=2.0)
     one = [_stored(k, r) for k in one if not k.hidden]
     core = next(i for i, k in enumerate(one) if k.kind == "core")
     if decode:
@@ -143,9 +143,9 @@ def flops(d: Dense, r: Served, *, decode: bool) -> float:
 def serving(d: Dense, r: Served) -> tuple[float, float]:
     """Time to first token and time an output token, in the steady state.
 
-    Each of the C requests of a replica is replaced once in as many steps as it has output tokens, so a step pays for
-    C/output_len prefills. One that arrives waits half a step, then for its own prefill.
+    Each of the C requests of the fullest replica is replaced once in as many steps as it has output tokens, so a step
+    pays for C/output_len prefills. One that arrives waits half a step, then for its own prefill.
     """
     one = sum(pass_time(d, replace(r, batch=r.dp), decode=False).values())
-    step = sum(pass_time(d, r, decode=True).values()) + r.batch / r.dp / r.output_len * one
+    step = sum(pass_time(d, r, decode=True).values()) + r.sequences / r.output_len * one
     return one + step / 2, step

@@ -144,7 +144,9 @@ def context_exchange(d: Dense, r: Row, core: float) -> tuple[float, float]:
     if r.cp == 1:
         return 0.0, 0.0
     if r.context_exchange == "all_to_all":  # queries, keys, values, and the outputs back
-        parts = (d.query / r.tp, kv / 2, kv / 2, d.query / r.tp)
+        one = d.key_value / 2 / d.kv_heads  # of fewer heads than ranks, each rank gets a copy of one
+        kv = one * max(d.kv_heads / min(r.tp, d.kv_heads), r.cp)
+        parts = (d.query / r.tp, kv, kv, d.query / r.tp)
         once = sum(collective("all_to_all", held * p, r.cp, r.tp) for p in parts)
         return once, once
     if r.context_exchange == "all_gather":
@@ -172,7 +174,8 @@ def repeated(d: Dense, r: Row, one: list[Kernel], tp: float, last: float, cp: fl
     if r.recompute == "none":
         return Repeated([], 0.0, 0.0, everything)
     if r.recompute == "selective":
-        return Repeated([k for k in one if k.kind == "core"], 0.0, 0.0, everything)  # flash attention keeps no scores
+        # The core sends keys and values itself; flash attention keeps no scores.
+        return Repeated([k for k in one if k.kind == "core"], cp, 0.0, everything)
     kernels, exchange, both = one, tp + cp, 2 * experts
     if r.framework in ("torch", "jax"):
         skipped = max(i for i, k in enumerate(one) if k.kind == "matmul")
@@ -184,11 +187,12 @@ def stages(d: Dense, r: Row) -> list[Stage]:
     """Every stage of the pipeline; chunk c of the model sits on stage c mod p."""
     tokens = r.micro_batch * r.seq_len / r.cp
     shape: dict[str, Any] = {"tokens": tokens, "tp": r.tp, "sp": r.sequence_parallel}
-    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, **shape)
+    copies = r.framework != "megatron"  # an all-to-all sorts by rank before and by expert after, DeepEP once
+    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, sorts=2.0 if copies else 1.0, **shape)
     core = next(k for k in one if k.kind == "core")
     ahead, back, last = tensor_exchange(d, r, one, 1 if d.experts else 2)
     cp = context_exchange(d, r, core.forward)
-    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep) if d.experts else 0.0
+    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep, copies=copies) if d.experts else 0.0
     again = repeated(d, r, one, ahead, last, cp[0], exchange)
     sizes = dealt(d.layers, r.pp * r.vpp)
     out = []

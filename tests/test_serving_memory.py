@@ -190,3 +190,18 @@ def test_an_unknown_engine_is_refused(said: str) -> None:
 def test_a_longest_sequence_that_is_too_short_is_refused() -> None:
     with pytest.raises(BadInputError, match="max_model_len: 1000 given, but input_len \\+ output_len is 1280"):
         estimated({**LONG, "max_model_len": 1000})
+
+
+@pytest.mark.parametrize(("model", "words"), [("bert-base-uncased", 30522), ("roberta-base", 50265)])
+def test_a_masked_language_model_holds_the_logits_of_every_token(model: str, words: int) -> None:
+    """One for each token and word, 16 bits each; beside them the last layer's output, when the layers are done."""
+    keys = {"model": model, "hardware": "dgx-h100", "devices": 1, "task": "forward", "batch": 8, "seq_len": 512}
+    found = estimate_scenario(keys, today=date(2026, 11, 1)).memory
+    tokens = 8 * 512
+    assert found["logits"] == pytest.approx(tokens * 2 * (words + 768) - found["activations"])
+
+
+def test_a_classifier_of_pictures_holds_one_row_of_logits_for_each() -> None:
+    """Their thousand classes are less than what the layers held, and take nothing beyond it."""
+    keys = {"model": "vit-base-patch16-224", "hardware": "dgx-h100", "devices": 1, "task": "forward", "batch": 64}
+    assert estimate_scenario(keys, today=date(2026, 11, 1)).memory["logits"] == 0.0

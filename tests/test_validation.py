@@ -37,8 +37,9 @@ def test_every_case_names_where_it_was_published() -> None:
 def test_almost_every_published_step_is_predicted(compared: list[Compared]) -> None:
     refused = [c for c in compared if c.error]
     assert len(refused) <= 0.03 * len(compared)
-    # each of them contradicts itself: sizes that do not make the devices, heads that tp does not divide
-    assert all("does not" in c.error for c in refused)
+    # each of them contradicts itself (sizes that do not make the devices, heads that tp does not divide), or does not
+    # say what ran: a model without its sizes, a device without its name
+    assert all(any(w in c.error for w in ("does not", "is missing", "unknown hardware")) for c in refused)
 
 
 @published

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.catalogue.dispatchers import Dispatcher
 from planner.catalogue.engines import Engine
 from planner.catalogue.frameworks import Framework
 from planner.cost.layouts import Layouts
@@ -20,6 +21,7 @@ Terms = dict[str, Array]
 # disks (``nvme``); activations beside any of them.
 OFFLOADS = ("none", "optimizer", "activations", "parameters", "nvme", "optimizer+activations", "parameters+activations",
             "nvme+activations")  # fmt: skip
+ONCE_A_RANK = Dispatcher("deepep", "DeepEP")  # as planned where nobody says
 HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 
 
@@ -31,7 +33,7 @@ class TrainingRun:
     ----------
     seq_len, precision, optimizer
     framework : whose kernels, checkpointing and pipeline sends
-    attention : flash, flash-1 or eager
+    attention : flash, a generation of it, cudnn or eager
     schedule : of the pipeline
     offload : what lives in host memory, one of ``OFFLOADS``
     overlap_dp : whether data-parallel communication hides behind compute
@@ -40,6 +42,9 @@ class TrainingRun:
     context_exchange : how context parallelism moves keys and values: ring, all_gather or all_to_all
     compiled : whether kernels are fused by a compiler, or replayed
     imbalance : load of the busiest expert rank over the mean
+    capacity_factor : rows that every expert computes over the mean, padded or dropped to it; 0 drops nothing
+    dispatcher : how tokens reach experts
+    moe_kernels : generation of the kernels around experts: unfused, permute or fused
     encoder_len : tokens of the encoder's sequence
     lora_rank : of the adapters that are trained instead of the weights, 0 for none
     lora_targets : weights that have adapters: all matrices but experts, or those of attention
@@ -55,6 +60,8 @@ class TrainingRun:
     precision: Precision
     optimizer: Optimizer
     framework: Framework
+    dispatcher: Dispatcher = ONCE_A_RANK
+    moe_kernels: str = "permute"
     attention: AttentionKind = "flash"
     schedule: Schedule = SCHEDULES["1f1b"]
     offload: str = "none"
@@ -64,6 +71,7 @@ class TrainingRun:
     context_exchange: str = "ring"
     compiled: bool = False
     imbalance: float = 1.0
+    capacity_factor: float = 0.0
     encoder_len: int = 0
     lora_rank: int = 0
     lora_targets: str = "all"
@@ -122,6 +130,11 @@ class InferenceRun:
     max_num_seqs: int = 0
     latent_cache: str = "absorbed"
     headroom: float = HEADROOM
+
+    @property
+    def mean_context(self) -> float:
+        """Cached tokens that a decode step reads on average: in the middle of the output."""
+        return self.input_len + self.output_len / 2.0
 
     @property
     def longest(self) -> int:

@@ -137,8 +137,11 @@ def _step_bytes(d: Demand, x: Layouts, run: InferenceRun, w: Work, sequences: Ar
     layers = tokens * (2.0 * d.model.hidden + widest(d, w.tp)) * width
     rows = {"sequences": np.minimum(tokens, run.max_num_seqs or sequences), "tokens": tokens,
             "slots": np.full(len(x), float(run.max_num_seqs))}[memory.logits_of]  # fmt: skip
-    # Engines gather the logits of all ranks before they sample.
-    logits = rows * (d.model.head.outputs if d.model.head else 0) * (memory.logit_bytes or (width + 4.0) / w.tp)
+    # Engines gather the logits of all ranks before they sample; what generates nothing samples nothing.
+    outputs, one_logit = d.model.head.outputs if d.model.head else 0, memory.logit_bytes or (width + 4.0) / w.tp
+    if d.model.text.role != "decoder":
+        rows, one_logit = sequences if d.model.head and d.model.head.once else w.tokens, width / w.tp
+    logits = rows * outputs * one_logit
     if memory.logits_of != "slots":
         logits = np.maximum(logits + tokens * d.model.hidden * width - layers, 0.0)
     groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1) + shares_experts_apart(x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.cost import constants
 from planner.cost.constants import RECOMPUTE
@@ -105,9 +106,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
 
 def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms) -> Step:
     """Ledgers of the rows that share a pipeline: the slowest stage leads."""
-    held, trained = _parameters(run, kinds, terms)
-    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
-    slow = np.argmax(forward.time + backward.time, axis=1)
+    held, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
     at, m = (np.arange(len(x)), slow), x.micro_batches.astype(np.float64)
     saved = kinds.of(saved_bytes(x, terms))
     time = _stage_ledger(forward, backward, at, m)
@@ -125,6 +124,15 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
         head=kinds.of(terms.held.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
+
+
+def _timed_kinds(
+    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms
+) -> tuple[Parameters, Parameters, StagePass, StagePass, NDArray[np.intp]]:
+    """Parameters held and trained on each kind of stage, its passes forward and back, and the slowest kind, (n,)."""
+    held, trained = _parameters(run, kinds, terms)
+    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
+    return held, trained, forward, backward, np.argmax(forward.time + backward.time, axis=1)
 
 
 @dataclass(frozen=True)
@@ -155,11 +163,9 @@ def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage
     cut = {"pp": int(x.pp[0]), "vpp": int(x.vpp[0])}
     kinds = stages(d, cluster, **cut, placement=run.schedule.placement, ends=run.end_layers)
     terms = layer_terms(d, cluster, x, run, detail=False)
-    _, trained = _parameters(run, kinds, terms)
-    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
+    _, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
     counts = stage_counts(d, **cut, placement=run.schedule.placement, ends=run.end_layers)
-    slow = int(kinds.first[np.argmax(forward.time + backward.time, axis=1)[0]])
-    chosen = slow if stage is None else stage
+    chosen = int(kinds.first[slow[0]]) if stage is None else stage
     k = int(np.flatnonzero((kinds.layers == counts[chosen]).all(axis=1))[0])
     return Timed(
         stage=chosen, layers=kinds.layers[k], pace=float(kinds.pace[k]),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.present.tables import render, to_csv, to_json
-from planner.validation import study
+from planner.validation import groups, study
 from planner.validation.fragmentation import left_out_rows
-from planner.validation.published import Compared, layout_groups
+from planner.validation.published import Case, Compared, layout_groups
 from planner.validation.serving import served_kind, serving_logs, serving_residuals, serving_rows
 
 
@@ -22,6 +23,10 @@ def tables(
     return {
         "by source": study.error_rows(whole, lambda c: c.case.source, "source"),
         "by chip": study.error_rows(whole, study.chip, "chip"),
+        "by lab": study.error_rows(whole, lambda c: groups.lab(c.case), "lab"),
+        "by kind": study.error_rows(compared, groups.kind, "kind"),
+        "by date of the software": study.error_rows(compared, lambda c: groups.quarter(c.case), "quarter"),
+        "layouts measured side by side": groups.side_by_side(compared),
         "by regime": study.error_rows(whole, study.regime_of, "regime"),
         "prefill and decode of static batches, by engine": study.error_rows(
             inferred, lambda c: f"{c.case.scenario['task']}: {c.case.source}", "engine"
@@ -113,6 +118,14 @@ def interval_yaml(compared: Sequence[Compared], peaks: Sequence[Compared]) -> st
     return "\n".join(lines) + "\n"
 
 
+def chips_yaml(cases: Sequence[Case]) -> str:
+    """The text of ``planner/validation/chips.yaml``: the chips that intervals are said to be of."""
+    lines = ["# Accelerators that published runs are of, by what was timed; written by `python docs/generate.py`."]
+    for phase, ids in study.chips_by_phase(cases).items():
+        lines += textwrap.wrap(f"{phase}: [{', '.join(ids)}]", 118, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
+
+
 def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared], peaks: Sequence[Compared]) -> str:
     """The README's accuracy section, generated."""
     found = tables(compared, inferred, peaks)
@@ -121,8 +134,9 @@ def readme_section(compared: Sequence[Compared], inferred: Sequence[Compared], p
              "and are refused. The few global constants of `planner/cost/constants.py` were set on these runs, so the "
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
-    for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
-                 "layout choice", "peak memory", "peak memory, by framework", "peak memory, by kind",
+    for name in ("by kind", "by lab", "by date of the software", "by source", "by regime",
+                 "prefill and decode of static batches, by engine", "layout choice", "layouts measured side by side",
+                 "peak memory", "peak memory, by framework", "peak memory, by kind",
                  "peak memory, every source predicted from the others",
                  "what is said of runs that ran, and of those that did not",
                  "serving memory, by engine", "serving memory, by kind",

@@ -43,7 +43,7 @@ def _called_otherwise(run: TrainingRun | InferenceRun) -> dict[str, object]:
     if isinstance(run, TrainingRun):
         modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
         return {"optimizer": run.optimizer.name, "schedule": run.schedule.name, "framework": run.framework.id,
-                "recompute_modules": modules, "master_weights": run.optimizer.master,
+                "dispatcher": run.dispatcher.id, "recompute_modules": modules, "master_weights": run.optimizer.master,
                 "first_stage_layers": run.first_stage_layers or None,
                 "last_stage_layers": run.last_stage_layers or None}  # fmt: skip
     return {"engine": run.engine.id, "concurrency": run.batch, "seq_len": run.input_len,

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
 from planner.planning.uncertainty import regime
-from planner.validation.published import Compared, LayoutGroup
+from planner.validation.published import Case, Compared, LayoutGroup
 
 Rows = list[dict[str, Any]]
 Residual = tuple[str, str, float]
@@ -47,6 +48,15 @@ def chip(c: Compared) -> str:
 def regime_of(c: Compared) -> str:
     """Regime of a comparison."""
     return regime(c.estimate.resolved, c.estimate.layout) if c.estimate else "refused"
+
+
+def chips_by_phase(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Accelerators that published runs are of, by what was timed: train, prefill, decode."""
+    found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set()}
+    for case in cases:
+        phase = case.scenario.get("task", "train")
+        found[phase].add(resolve_hardware(case.scenario["hardware"])[0].id)
+    return {phase: sorted(ids) for phase, ids in found.items()}
 
 
 def residuals(compared: Sequence[Compared]) -> list[Residual]:
@@ -184,9 +194,16 @@ def layout_rows(groups: Sequence[LayoutGroup]) -> Rows:
 
 
 def rank_correlation(left: Array, right: Array) -> float:
-    """Spearman's correlation of two arrays of shape (n,)."""
-    ranks = [np.argsort(np.argsort(v)).astype(np.float64) for v in (left, right)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(left) > 2 else float("nan")
+    """Spearman's correlation of two arrays of shape (n,); equal values share the mean of their ranks."""
+    if len(left) < 3 or len(np.unique(left)) < 2:
+        return float("nan")
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2.0)[which])
 
 
 def memory_rows(
