@@ -334,6 +334,7 @@ def remedies(scenario: Held, choice: Choice, original: Resolved, dirs: HardwareD
             out.append(f"{key} = {value}")
     if original.task == "train":
         tries: list[dict[str, Value]] = [
+            {"expandable_segments": True},
             {"loss": "fused"},
             {"grad_dtype": "bf16"},
             {"optimizer": "adam8bit"},

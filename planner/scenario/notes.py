@@ -75,8 +75,8 @@ def _said_recompute(mode: str, run: TrainingRun) -> str:
 
 
 def offload_notes(offload: str, chip: Accelerator) -> list[str]:
-    """Words on what of an offload is not timed."""
-    notes = []
+    """Words on what of an offload is not timed or checked."""
+    notes = [] if offload == "none" else ["offload: what the host can hold is not checked"]
     if offload.endswith("activations") and chip.host is None:
         notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
     if offload.startswith("nvme"):
