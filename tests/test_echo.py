@@ -48,7 +48,8 @@ OTHER: Mapping[str, object] = {
     "framework": "torch", "lora_rank": 16, "compiled": True, "imbalance": 1.7, "network_bandwidth": "100 Gbit/s",
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
     "price": "1.25 USD/hour", "quantization": "gptq-int4", "memory_fraction": 0.5, "token_budget": 4096,
-    "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
+    "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9, "dispatcher": "all_to_all",
+    "moe_kernels": "unfused", "capacity_factor": 1.25, "lora_targets": "attention",
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
