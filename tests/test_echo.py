@@ -51,6 +51,7 @@ OTHER: Mapping[str, object] = {
     "token_budget": 4096, "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
     "first_stage_layers": 14, "last_stage_layers": 18, "master_weights": False,
     "expandable_segments": True, "lora_targets": "attention", "rate": 3.5, "requests": 96, "admission_steps": 4.0,
+    "dispatcher": "all_to_all", "moe_kernels": "unfused", "capacity_factor": 1.25,
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},

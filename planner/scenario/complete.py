@@ -147,3 +147,17 @@ def expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[s
     why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
         "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
     return [f"etp = {int(x.etp[0])} ({why})"]
+
+
+def routing_notes(given: Mapping[str, Value], run: TrainingRun, x: Layouts, experts: int) -> list[str]:
+    """Words on how tokens reach experts, where that was not given, and on a load that says nothing."""
+    if not experts:
+        return []
+    notes = []
+    if "dispatcher" not in given and x.ep[0] > 1:
+        notes.append(f"dispatcher = {run.dispatcher.id} (what recipes for {run.framework.name} take)")
+    if "moe_kernels" not in given:
+        notes.append("moe_kernels = permute (fused: experts as one kernel, on Blackwell from 2026 on)")
+    if run.capacity_factor and run.imbalance > 1:
+        notes.append("imbalance says nothing beside capacity_factor: every expert computes its capacity")
+    return notes

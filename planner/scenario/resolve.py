@@ -32,6 +32,7 @@ from planner.scenario.complete import (
     fastest_that_fits,
     layout_choices,
     layout_columns,
+    routing_notes,
     runs,
     settings_notes,
     told,
@@ -122,6 +123,8 @@ def resolve(
     if isinstance(resolved.run, TrainingRun):
         x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
         resolved = with_notes(resolved, choice_notes(given, x, resolved.run))
+        experts = resolved.case.sizes.experts
+        resolved = with_notes(resolved, routing_notes(given, cast(TrainingRun, resolved.run), x, experts))
     resolved = with_notes(resolved, expert_notes(given, x, resolved.case.sizes.experts))
     return with_notes(resolved, layout_notes(resolved, x)), x
 

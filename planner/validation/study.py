@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
+from planner.errors import PlannerError
 from planner.planning.uncertainty import regime
 from planner.validation.published import Case, Compared, LayoutGroup
 
@@ -54,8 +56,8 @@ def chips_by_phase(cases: Sequence[Case], served: Iterable[str]) -> dict[str, li
     """Accelerators that published runs are of, by what was timed: train, prefill, decode, serve."""
     found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set(), "serve": set(served)}
     for case in cases:
-        phase = case.scenario.get("task", "train")
-        found[phase].add(resolve_hardware(case.scenario["hardware"])[0].id)
+        with contextlib.suppress(PlannerError):  # hardware that has no profile, which is refused
+            found[case.scenario.get("task", "train")].add(resolve_hardware(case.scenario["hardware"])[0].id)
     return {phase: sorted(ids) for phase, ids in found.items()}
 
 
