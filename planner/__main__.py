@@ -13,6 +13,7 @@ import sys
 TYPE_CHECKING = False  # before the signals are prepared for, as little as can be is imported
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import TextIO
 
 
 def main() -> None:
@@ -31,9 +32,15 @@ def _guard() -> None:
             signal.signal(number, _end)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    """In place of a stream that was closed before the start, so that no file that is opened takes its number."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _end(number: int, _: FrameType | None) -> None:
@@ -42,7 +49,7 @@ def _end(number: int, _: FrameType | None) -> None:
     if files is not None:
         files.discard_unfinished()
     if os.isatty(2):
-        os.write(2, b"\x1b[?25h")  # a cursor that a progress bar hid
+        os.write(2, b"\r\x1b[K")  # what a counter wrote
     os.write(2, b"planner: interrupted\n")
     os._exit(128 + number)
 

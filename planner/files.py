@@ -39,12 +39,18 @@ def read_text(path: Path | str, *, most: int = LARGEST, where: str = "") -> str:
         A file that is missing, unreadable, too large, no text, or no file: a folder, a pipe, a device.
     """
     place = where or str(path)
-    data = _read_bytes(path, most, place)
+    return as_text(_read_bytes(path, most, place), most=most, where=place)
+
+
+def as_text(data: bytes, *, most: int, where: str) -> str:
+    """Bytes as UTF-8 text, its byte-order mark left out; more than ``most`` of them, or no text, is refused."""
+    if len(data) > most:
+        raise BadInputError(f"{where}: is too large; at most {most / 2**20:.0f} MiB are read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadInputError(f"{place}:{line}: not UTF-8 text") from error
+        raise BadInputError(f"{where}:{line}: not UTF-8 text") from error
 
 
 def _read_bytes(path: Path | str, most: int, place: str) -> bytes:

@@ -20,6 +20,10 @@ def _size(name: str, text: str, *, required: bool = False) -> Field:
     return Field(name, "quantity", text, unit="byte", required=required, default=0.0, least=0, most=1e15)
 
 
+def _time(name: str, text: str) -> Field:
+    return Field(name, "quantity", text, unit="s", default=0.0)
+
+
 TIER_FIELDS = (
     _size("at_least", "memory of the device"),
     Field("but_not", "text", "beginning of the ids of devices that it is not for", default=""),
@@ -39,11 +43,26 @@ MEMORY_FIELDS = (
     _size("workspace", "of libraries"),
     _size("graphs", "captured graphs"),
     Field("allocates", "choice", "how much cache", keys=("pool", "context", "need"), required=True),
-    Field("whole_prompts", "flag", "a prompt is read in one step", default=False),
+    Field("whole_prompts", "integer", "longest max_model_len at which a prompt is read in one step", default=0,
+          least=0, most=100_000_000),
+    Field("unties", "flag", "a head that is tied to the token table is a tensor of its own", default=False),
     Field("charges_context", "flag", "the share pays for the driver's context", default=False),
     Field("window_tokens", "integer", "read at once beside a window", default=0, least=0),
     Field("source", "text", "where the facts were read", required=True),
-)
+)  # fmt: skip
+STEP_FIELDS = (
+    Field("mixes", "flag", "prompts are read within decode steps", required=True),
+    Field("slowdown", "number", "time of prompts beside decoding over that of prompts alone", default=1.0, least=1,
+          most=100),
+    _time("request_overhead", "of a request outside of the steps"),
+    _time("operator", "of an operator beyond its kernel alone"),
+    _time("launch", "of the host for an operator without a graph"),
+    Field("captures", "choice", "steps that are replayed as graphs", keys=("decode", "none"), default="decode"),
+    Field("one_shot", "flag", "small all-reduces run in one exchange", default=True),
+    Field("unbounded", "flag", "as many requests run as the cache holds", default=False),
+    Field("reserves", "choice", "room that a request is let in with", keys=("whole", "grows"), default="whole"),
+    Field("source", "text", "where the facts were read", required=True),
+)  # fmt: skip
 ENGINE = Field(
     "", "section",
     fields=(
@@ -54,6 +73,7 @@ ENGINE = Field(
         Field("source", "text", "where the overhead was read", required=True),
         Field("last_release", "text", "of this generation of the engine", default=""),
         Field("memory", "section", "how a device's memory is divided", fields=MEMORY_FIELDS, required=True),
+        Field("steps", "section", "how it makes its steps", fields=STEP_FIELDS, required=True),
     ),
 )  # fmt: skip
 
@@ -92,7 +112,8 @@ class EngineMemory:
     workspace : [byte] that libraries allocate beyond the framework's allocator, communicators apart
     graphs : [byte] of captured graphs that are charged before the cache is sized
     allocates : ``pool`` (all that is left), ``context`` (the cache of max_model_len tokens) or ``need``
-    whole_prompts : a prompt is read in one step
+    whole_prompts : longest max_model_len [tokens] at which a prompt is read in one step
+    unties : a head that is tied to the token table is a tensor of its own
     charges_context : the share pays for the driver's context
     window_tokens : read at once beside a sliding window where no token budget says it
     """
@@ -106,7 +127,8 @@ class EngineMemory:
     workspace: float
     graphs: float
     allocates: str
-    whole_prompts: bool
+    whole_prompts: int
+    unties: bool
     charges_context: bool
     window_tokens: int
     source: str
@@ -126,8 +148,37 @@ class EngineMemory:
 
 
 @dataclass(frozen=True)
+class EngineSteps:
+    """How an engine makes its steps.
+
+    Attributes
+    ----------
+    mixes : prompts are read within decode steps, not in steps of their own
+    slowdown : time of prompts read beside decoding over that of prompts alone
+    request_overhead : [s] of a request outside of the steps: tokenising, transport, scheduling
+    operator : [s] that an operator takes in a step beyond its kernel alone: gaps between kernels, lesser kernels
+    launch : [s] that the host spends on an operator where a step is not replayed as a graph
+    captures : ``decode`` where decode steps are replayed as graphs, ``none`` where nothing is
+    one_shot : small all-reduces run in kernels of its own, in one exchange; else the library's ring
+    unbounded : as many requests run as the cache holds, unless ``max_num_seqs`` is given
+    reserves : ``whole`` where a request is let in with room for all its tokens, ``grows`` where for those it has
+    """
+
+    mixes: bool
+    slowdown: float
+    request_overhead: float
+    operator: float
+    launch: float
+    captures: str
+    one_shot: bool
+    unbounded: bool
+    reserves: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Engine:
-    """Overhead of a serving engine per step [s], how it divides memory, and where both come from."""
+    """Overhead of a serving engine per step [s], how it steps and divides memory, and where all that comes from."""
 
     id: str
     name: str
@@ -135,6 +186,7 @@ class Engine:
     basis: str
     source: str
     memory: EngineMemory
+    steps: EngineSteps
     last_release: tuple[int, ...] = ()  # of this generation of the engine; none yet where empty
 
 
@@ -154,7 +206,7 @@ def read_engines(path: Path) -> Mapping[str, Engine]:
     """
     return {
         id: Engine(id, e["name"], e["step_overhead"], e["basis"], e["source"], _memory(e["memory"]),
-                   _release(e["last_release"]))
+                   EngineSteps(**e["steps"]), _release(e["last_release"]))
         for id, e in read_table(path, ENGINE).items()
     }  # fmt: skip
 

@@ -122,7 +122,7 @@ def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
 
 
 def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path | None:
-    """The path that is meant; None for a name of the catalogue."""
+    """The path that is meant; None for a name of the catalogue, which a folder of the same name does not shadow."""
     text = str(name_or_path)
     path = Path(text)
     with suppress(RuntimeError):  # the home of a user that does not exist
@@ -132,7 +132,8 @@ def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path |
     looks_like_path = (
         isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
     )
-    return path if looks_like_path or ("/" in text and (is_file(path) or is_folder(path))) else None
+    folder = _known(text) is None and is_file(path / "config.json")
+    return path if looks_like_path or folder or ("/" in text and (is_file(path) or is_folder(path))) else None
 
 
 def model_files(name_or_path: str | Path, relative_to: str | Path | None = None) -> tuple[Stamp, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from planner.errors import BadInputError
 from planner.files import is_folder, replacing
@@ -22,18 +20,10 @@ def check_writable(path: str) -> Path:
 
 def write_text(path: str, text: str) -> None:
     """Write text to a file, a new line at its end; the file that stood there stays until all of it is written."""
+    write_bytes(path, (text.rstrip("\n") + "\n").encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write bytes to a file; the one that stood there stays until all of them are written."""
     with replacing(check_writable(path), where=f"-o {path}") as file:
-        file.write((text.rstrip("\n") + "\n").encode("utf-8", errors="backslashreplace"))
-
-
-def progress(rows: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-    """Pass rows on, with a bar on stderr where that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(rows, total=total, description=label, console=Console(stderr=True), transient=True)
+        file.write(data)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from planner.catalogue.documents import csv_rows, json_values, yaml_values
 from planner.errors import BadInputError
-from planner.files import LARGEST, LARGEST_TABLE, is_missing, read_text
+from planner.files import LARGEST, LARGEST_TABLE, as_text, is_missing, read_text
 from planner.scenario.keys import KEYS, UNREADABLE
 
 Row = dict[str, Any]
 
 
 def read_scenarios(path: str) -> list[Row]:
-    """Rows of a CSV, or the list (or ``scenarios:``) of a YAML or JSON file.
+    """Rows of a CSV, or the list (or ``scenarios:``) of a YAML or JSON file; ``-`` is standard input, YAML or JSON
+    where it begins like them.
 
     A row that cannot be understood as one, with more or fewer cells than the header, has ``UNREADABLE`` and why.
 
@@ -25,6 +28,8 @@ def read_scenarios(path: str) -> list[Row]:
     BadInputError
         A file that cannot be read, or whose rows cannot be told apart; with the line.
     """
+    if path == "-":
+        return _from_stdin()
     if is_missing(path):
         raise BadInputError(f"--scenarios: file {path!r} does not exist")
     suffix = Path(path).suffix.lower()
@@ -34,6 +39,19 @@ def read_scenarios(path: str) -> list[Row]:
     if suffix in (".yaml", ".yml"):
         return _listed(yaml_values(read_text(path, most=LARGEST, where=where), path)[0], path)
     return _from_csv(read_text(path, most=LARGEST_TABLE, where=where), path)
+
+
+def _from_stdin() -> list[Row]:
+    if sys.stdin is None:
+        raise BadInputError("--scenarios -: standard input is closed")
+    text = as_text(sys.stdin.buffer.read(LARGEST_TABLE + 1), most=LARGEST_TABLE, where="--scenarios -")
+    start = text.lstrip()
+    if start.startswith(("[", "{")):
+        with suppress(BadInputError):  # what is no JSON may be YAML
+            return _listed(json_values(text, "-"), "-")
+    if start.startswith(("[", "{", "- ", "scenarios:")):
+        return _listed(yaml_values(text, "-")[0], "-")
+    return _from_csv(text, "-")
 
 
 def _from_csv(text: str, path: str) -> list[Row]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from planner.catalogue.class_files import load_class
-from planner.catalogue.loader import load_accelerator, resolve_hardware, snapshot
+from planner.catalogue.loader import load_accelerator, resolve_hardware, snapshot, variants
 from planner.catalogue.models import known_as, load_model, model_files
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
@@ -33,6 +33,17 @@ def _cluster(name: str, devices: int, dirs: HardwareDirs, given: Overrides, _fil
     chip, system = resolve_hardware(name, dirs or None)
     one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
     return replace(overridden(one, given), devices=devices)
+
+
+def variant_notes(name: str, chip: str, dirs: HardwareDirs = ()) -> tuple[str, ...]:
+    """Words on a name that several variants of a chip go by, where an alias decided."""
+    return _variant_notes(name, chip, dirs, snapshot(dirs or None))
+
+
+@lru_cache(maxsize=256)
+def _variant_notes(name: str, chip: str, dirs: HardwareDirs, _files: Hashable) -> tuple[str, ...]:
+    others = variants(name, dirs or None)
+    return (f"hardware = {chip} ({name!r} could also be {', '.join(others)})",) if others else ()
 
 
 def model_of(name: str, folder: str | None, compression: str = "none") -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import io
 import math
@@ -142,13 +141,10 @@ def command(*arguments: object) -> Callable[[], None]:
 def warm() -> None:
     """Import what commands do, so that a forked child need not, and keep the collector off what all children share."""
     for name in ("planner.cli", "planner.present.figures", "planner.planning.compare", "planner.measure.profile",
-                 "planner.catalogue.check", "planner.present.resume", "rich.table", "rich.console"):  # fmt: skip
+                 "planner.catalogue.check", "planner.present.resume"):  # fmt: skip
         import_module(name)
-    import typer.main
-
     from planner.cli import run
 
-    typer.main.get_command = functools.cache(typer.main.get_command)  # the flags of all verbs, made once
     with contextlib.redirect_stdout(io.StringIO()):
         run(["roofline", "gpt2", "t4-16gb", "--task", "decode"])
     gc.freeze()
