@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import traceback
 from collections.abc import Iterable
 
 LONGEST = 1000  # characters of an error; what was given may be longer
@@ -80,6 +79,8 @@ def internal(error: Exception) -> PlannerError:
     """An exception that nobody meant, as the planner's own: what it says and where in the planner it was raised."""
     if isinstance(error, PlannerError):
         return error
+    import traceback  # seldom needed
+
     own = [f for f in traceback.extract_tb(error.__traceback__) if "planner" in f.filename]
     place = f" at {own[-1].filename.rpartition('planner/')[2]}:{own[-1].lineno}" if own else ""
     return InternalError(f"{type(error).__name__}{place}: {error}")

@@ -11,6 +11,7 @@ from typing import Any
 from judge import ANSWERED, believable, fault
 
 from planner.planning import estimate as planning
+from planner.planning.columns import COLUMNS
 
 ODD: tuple[Any, ...] = (
     None, "", "0", "-1", 0, -1, 1.5, float("nan"), float("inf"), 10**400, 10**5000, "9" * 5000, True, [], {}, [1, 2],
@@ -62,8 +63,9 @@ def _judged(rows: list[dict[str, Any]], found: list[dict[str, Any]], crashing: s
     for i, (row, got) in enumerate(zip(rows, found, strict=True)):
         if i in crashing and not got["error"]:
             return fault("a crash left no error", got)
-        if not got["error"] and believable(got):
-            return fault("a result that cannot be", believable(got))
+        wrong = believable({k: got[k] for k in COLUMNS})
+        if not got["error"] and wrong:
+            return fault("a result that cannot be", wrong)
         if i not in crashing and "internal error" in str(got["error"]):
             return fault("an odd row crashed", (row, got["error"]))
         untouched = len(row) == len(GOOD) + 1 and all(type(row[k]) is type(v) and row[k] == v for k, v in GOOD.items())
