@@ -5,9 +5,12 @@ Each kind gets a few seconds here, and twenty thousand inputs with ``python test
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import operator
 import random
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -28,14 +31,14 @@ from planner.catalogue import engines, loader
 from planner.catalogue.check import check_hardware
 from planner.catalogue.documents import csv_rows, json_values, yaml_values
 from planner.errors import BadInputError, CatalogueError, InternalError, legible
-from planner.files import read_text, replacing
+from planner.files import LARGEST_TABLE, read_text, replacing
 from planner.planning import estimate as planning
 from planner.planning.sanity import refuse_impossible
 from planner.present.catalogue import figure_rows
 
 SEEDS = st.integers(0, 2**32)
-FAST = {"profiles": 80, "configs": 80, "stale": 20, "tables": 600, "rows": 120, "outputs": 12, "bounds": 25,
-        "interrupts": 15}  # fmt: skip
+FAST = {"profiles": 80, "engined": 60, "configs": 80, "stale": 20, "tables": 600, "rows": 120, "outputs": 12,
+        "bounds": 25, "interrupts": 15}  # fmt: skip
 
 FORKING = pytest.mark.filterwarnings(
     "ignore:.*fork:DeprecationWarning"
@@ -191,7 +194,10 @@ def test_two_names_of_the_hardware_that_differ_are_refused(cli: Cli, tmp_path: P
     ("step_overhead: 250 us", "step_overhead: -250 us"), ("fraction: 0.92", "fraction: 92"),
     ("fraction: 0.92", "fraction: .nan"), ("share_of: device", "share_of: devices"),
     ("allocates: pool", "alocates: pool"), ("token_budget: 8192", "token_budget: 0"),
-    ("workspace: 0.14 GiB", "workspace: 0.14"),
+    ("workspace: 0.14 GiB", "workspace: 0.14"), ("slowdown: 1.15", "slowdown: 0.5"),
+    ("request_overhead: 50 ms", "request_overhead: 50 min"), ("operator: 1.6 us", "operator: -1.6 us"),
+    ("reserves: grows", "reserves: grow"), ("mixes: true", "mixes: maybe"), ("captures: none", "captures: all"),
+    ("whole_prompts: ", "whole_prompts: -"), ("unbounded: true", "unbound: true"),
 ])  # fmt: skip
 def test_an_engine_that_cannot_be_is_refused_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = engines.FILE.read_text()
@@ -229,6 +235,20 @@ def test_a_key_given_twice_is_refused_with_its_line(text: str) -> None:
     for read in (yaml_values, *([json_values] if text.startswith("{") else [])):
         with pytest.raises(BadInputError, match="x:2: duplicate key"):
             read(text, "x")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("model,hardware,task\ngpt2,t4-16gb,decode\n", ""), ('[{"model": "gpt2",\n\t"hardware": "t4-16gb"}]', ""),
+    ("- {model: gpt2, hardware: t4-16gb}\n", ""), ("[{model: gpt2, hardware: t4-16gb}]", ""),
+    ("- {model: gpt2, model: gpt2}\n", "-:1: duplicate key"), ('model,hardware\n"gpt2\n', "-:2: a quote is opened"),
+    (b"model\n\xff", "--scenarios -:2: not UTF-8"), (b" " * (LARGEST_TABLE + 1), "too large"),
+])  # fmt: skip
+def test_standard_input_is_read_as_strictly_as_files(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, text: str | bytes, words: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text if isinstance(text, bytes) else text.encode())))
+    ran = cli("estimate", "--scenarios", "-")
+    assert (ran.code, words in ran.err) == (2 if words else 0, True), ran.err
 
 
 def test_a_row_with_too_few_cells_says_so_and_harms_no_other(cli: Cli, tmp_path: Path) -> None:
@@ -316,9 +336,25 @@ def test_what_no_terminal_should_obey_is_escaped(cli: Cli, tmp_path: Path) -> No
 
 def test_formulas_are_data_unless_a_safe_csv_is_asked_for(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
-    path.write_text("id,model,hardware,task,note\n-1,gpt2,t4-16gb,decode,=1+1\n")
-    assert ",=1+1," in cli("estimate", "--scenarios", path).out
-    assert ",'=1+1," in cli("estimate", "--scenarios", path, "--safe-csv").out
+    path.write_text("id,model,hardware,task,note,@sum\n-1,gpt2,t4-16gb,decode,=1+1,\n")
+    assert {"=1+1", "@sum"} <= set(re.split("[,\n]", cli("estimate", "--scenarios", path).out))
+    assert {"'=1+1", "'@sum"} <= set(re.split("[,\n]", cli("estimate", "--scenarios", path, "--safe-csv").out))
+
+
+@pytest.mark.parametrize("verb", ["estimate", "plan", "compare", "hardware"])
+def test_every_verb_that_shows_a_users_text_honours_a_safe_csv(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "=x").mkdir()
+    (tmp_path / "=x" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 2}')
+    text = (loader.built_in() / "accelerators" / "nvidia" / "t4-16gb.yaml").read_text()
+    (tmp_path / "t4-16gb.yaml").write_text(re.sub(r"(?m)^name: .*", 'name: "=1+1"', text))
+    asked = ("hardware",) if verb == "hardware" else (verb, "=x", "t4-16gb", "--task", "decode", "--devices", "1")
+    asked += ("l4-24gb",) if verb == "compare" else ()
+    ran = [cli(*asked, "--hardware-dir", tmp_path, "--format", "csv", *more) for more in ((), ("--safe-csv",))]
+    cells = [[c for row in csv.reader(io.StringIO(r.out)) for c in row if c.lstrip("'").startswith("=")] for r in ran]
+    assert cells[0] and cells[1] == [f"'{c}" for c in cells[0]]
 
 
 @pytest.mark.parametrize("make", ["folder", "loop", "large", "bytes"])

@@ -71,7 +71,7 @@ ENGINE = Field(
         Field("basis", "choice", "kind of the overhead", keys=("definition", "documented", "reported", "assumed"),
               required=True),
         Field("source", "text", "where the overhead was read", required=True),
-        Field("last_release", "text", "of this generation of the engine", default=""),
+        Field("last_release", "release", "of this generation of the engine", default=""),
         Field("memory", "section", "how a device's memory is divided", fields=MEMORY_FIELDS, required=True),
         Field("steps", "section", "how it makes its steps", fields=STEP_FIELDS, required=True),
     ),

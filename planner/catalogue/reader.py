@@ -23,12 +23,13 @@ from planner.units import format_quantity, parse_quantity
 
 LONGEST_TEXT = 4000  # characters of a text of a profile
 BASES = ("measured", "datasheet", "derived", "assumed")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PATTERNS = {"date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "release": re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})*")}
 _DUE = {
     "integer": "an integer",
     "number": "a number",
     "flag": "true or false",
     "date": "a date YYYY-MM-DD",
+    "release": "a release: numbers with dots between them",
 }
 _TAG = "tag:yaml.org,2002:"
 
@@ -57,7 +58,7 @@ class Field:
     ----------
     kind : str
         ``text``, ``texts`` (a list), ``source`` (a key, read as its citation), ``integer``, ``integers``,
-        ``number``, ``flag``, ``date``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value,
+        ``number``, ``flag``, ``date``, ``release``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value,
         source, basis, note), ``section`` (a mapping of ``fields``), ``sections`` (a list of them) or
         ``table`` (a mapping whose values are each ``item``).
     unit : str
@@ -287,7 +288,7 @@ def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any
         return text if spec.kind == "text" else document.source(text, node)
     if spec.kind == "flag" and tag == "bool":
         return text.lower() in ("true", "yes", "on")
-    if spec.kind == "date" and _DATE.fullmatch(text):
+    if spec.kind in _PATTERNS and _PATTERNS[spec.kind].fullmatch(text):
         return text
     if spec.kind == "choice" and text in spec.keys:
         return text
@@ -329,12 +330,7 @@ def range_text(spec: Field) -> str:
 def _due(spec: Field) -> str:
     if spec.kind == "choice":
         return f"one of {', '.join(spec.keys)}"
-    return {
-        "integer": "an integer",
-        "number": "a number",
-        "flag": "true or false",
-        "date": "a date YYYY-MM-DD",
-    }.get(spec.kind, "text")
+    return _DUE.get(spec.kind, "text")
 
 
 def field_table(fields: Iterable[Field], prefix: str = "") -> list[Mapping[str, str]]:

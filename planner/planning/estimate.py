@@ -236,8 +236,9 @@ def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     shown, rate = s.deployment.decode, float(s.deployment.output_rate[0])
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
     tpot = float(s.deployment.served.tpot[0])
-    if np.isfinite(tpot):
-        time["prefill of arriving requests"] = max(tpot - sum(time.values()), 0.0)
+    arriving = tpot - sum(time.values())
+    if np.isfinite(arriving) and arriving > 0:
+        time["prefill of arriving requests"] = arriving
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     used = float(str(s.results["requests_per_s"])) * s.request_flops
     mfu = used / (resolved.cluster.devices * matmul_peak(resolved))

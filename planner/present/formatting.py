@@ -92,7 +92,7 @@ def _title(name: str, unit: str) -> str:
     for suffix in ("_bytes", "_s", "_flops") if unit else ():
         if name.endswith(suffix) and not name.endswith("per_s"):
             name = name.removesuffix(suffix)
-    return MONEY.get(unit, name.replace("_", " "))
+    return MONEY.get(unit, legible(name.replace("_", " ")))
 
 
 def _decimals(sizes: Sequence[float], unit: str, *, whole: bool) -> int:

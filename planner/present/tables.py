@@ -66,7 +66,7 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None, *, safe: b
     names = list(columns or columns_of(rows))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({k: _cell(k, safe) for k in names})
     for r in rows:
         writer.writerow({k: _cell(plain(r.get(k)), safe) for k in names})
     return out.getvalue()

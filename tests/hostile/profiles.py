@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -33,6 +34,7 @@ TASKS = (
     {"task": "train", "model": "gpt2", "devices": 8, "global_batch": 16, "seq_len": 512},
     {"task": "decode", "model": "gpt2", "devices": 2, "tp": 2, "batch": 4},
     {"task": "prefill", "model": "gpt2", "devices": 1},
+    {"task": "serve", "model": "gpt2", "devices": 1, "concurrency": 8},
 )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def trial(draw: random.Random, folder: Path) -> str:
     for path, source in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         text = _figures_only(source.read_text(encoding="utf-8"))
-        path.write_text(_mutated(text, draw) if path == changed else text, encoding="utf-8")
+        path.write_text(mutated(text, draw) if path == changed else text, encoding="utf-8")
     return _judged(folder, system, draw)
 
 
@@ -61,7 +63,8 @@ def _figures_only(text: str) -> str:
     return "".join(line for line in lines if line not in prices[2:])
 
 
-def _mutated(text: str, draw: random.Random) -> str:
+def mutated(text: str, draw: random.Random, values: Sequence[str] = HOSTILE) -> str:
+    """A text with one to three lines changed: a figure, a line dropped, a line doubled."""
     lines = text.splitlines(keepends=True)
     for _ in range(draw.randint(1, 3)):
         action = draw.choice(("figure", "figure", "figure", "figure", "drop", "double"))
@@ -69,8 +72,10 @@ def _mutated(text: str, draw: random.Random) -> str:
         if action == "figure":
             figures = [(j, m) for j, line in enumerate(lines) for m in NUMBER.finditer(line)
                        if not line.lstrip().startswith(("-", "source", "note")) or "usd" in line]  # fmt: skip
+            if not figures:
+                continue
             i, m = draw.choice(figures)
-            lines[i] = lines[i][: m.start()] + draw.choice(HOSTILE) + lines[i][m.end() :]
+            lines[i] = lines[i][: m.start()] + draw.choice(values) + lines[i][m.end() :]
         elif action == "drop":
             lines.pop(i)
         else:

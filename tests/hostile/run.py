@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
-KINDS = ("profiles", "configs", "stale", "tables", "rows", "outputs", "bounds", "interrupts")
+KINDS = ("profiles", "engined", "configs", "stale", "tables", "rows", "outputs", "bounds", "interrupts")
 SHOWN = 12  # faults of a kind that are shown, one of each sort
 
 
