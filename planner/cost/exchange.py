@@ -69,7 +69,7 @@ def layer_exchange(
     if x.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
         out["cp"] = _context_exchange(layer.mixer, w, x, cluster, traffic, window)
     if x.ep.max() > 1 and isinstance(layer.ffn, Moe):
-        rows = w.tokens / x.tp * layer.ffn.top_k * w.imbalance
+        rows = w.tokens / x.tp * layer.ffn.top_k * w.imbalance  # the busiest rank receives as many more
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
         once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster, copies=traffic.copies,
                                limit=(layer.ffn.groups, layer.ffn.chosen_groups))  # fmt: skip
@@ -173,7 +173,7 @@ def shared_expert_exchange(
     (vLLM and SGLang: one all-reduce a block).
     """
     group, split = shared_expert_group(x), x.sequence_parallel > 0
-    rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k, 1.0) * x.etp
+    rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k * w.imbalance, 1.0) * x.etp
     message = rows * (moe.latent_dim or hidden) * traffic.width
     narrow = (traffic.gathered or traffic.width) / traffic.width
     gather = _time("all_gather", narrow * message, group, cluster)
@@ -195,13 +195,18 @@ def _context_exchange(
     all_gather: all keys and values are gathered before attention, and their gradients scattered after; the gather is
     repeated backward. Llama 3, https://arxiv.org/abs/2407.21783, section 3.3.2
     all_to_all: queries, keys, values and outputs trade sequence for heads, four exchanges each way. DeepSpeed Ulysses,
-    https://arxiv.org/abs/2309.14509
+    https://arxiv.org/abs/2309.14509. Fewer k/v heads than ranks are copied first, one a rank (ulysses_sp.py,
+    https://github.com/deepspeedai/DeepSpeed).
     """
     queries, keys, values, outputs = _context_widths(mixer, x)
     held = w.tokens * traffic.width
     zero, group = np.zeros(len(x)), context_group(x)
     if traffic.context_exchange == "all_to_all":
-        once = sum((_time("all_to_all", held * v, group, cluster) for v in (queries, keys, values, outputs)), zero)
+        copies = _kv_copies(mixer, x)
+        once = sum(
+            (_time("all_to_all", held * v, group, cluster) for v in (queries, copies * keys, copies * values, outputs)),
+            zero,
+        )
         return Exchange(once, once, zero)
     if traffic.context_exchange == "all_gather":
         gather = _time("all_gather", held * x.cp * (keys + values), group, cluster)
@@ -211,6 +216,12 @@ def _context_exchange(
     steps = x.cp - 1.0
     forward = steps * np.maximum(hop - window.core / x.cp, 0.0)
     return Exchange(forward, steps * np.maximum(2.0 * hop - 2.5 * window.core / x.cp, 0.0), zero)
+
+
+def _kv_copies(mixer: Attention | LatentAttention, x: Layouts) -> Array:
+    """Copies of each k/v head of a tensor-parallel rank that the ranks of context parallelism need, shape (n,)."""
+    own = np.maximum((mixer.kv_heads if isinstance(mixer, Attention) else mixer.heads) / x.tp, 1.0)
+    return np.asarray(np.maximum(x.cp / own, 1.0))
 
 
 def _context_widths(mixer: Attention | LatentAttention, x: Layouts) -> tuple[Array, Array, Array, Array]:

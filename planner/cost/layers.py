@@ -148,7 +148,9 @@ def _running(
         launches=np.full(len(x), _launch_time(table, run)),
         exchange=exchange,
         last=last_matmul_time(table, forward) + exchange["tp"].last + exchange["ep"].last + exchange["etp"].last,
-        selective=selective_time(table, forward, exchange["ep"].forward + exchange["etp"].forward, run),
+        selective=selective_time(
+            table, forward, exchange["ep"].forward + exchange["etp"].forward, exchange["cp"].forward, run
+        ),
         saved=_saved(piece.section, piece.work, run, width, hidden=d.model.stacks[piece.section.stack].hidden),
         held=held,
     )

@@ -102,12 +102,12 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
     return one("forward"), one("backward")
 
 
-def inference_work(x: Layouts, run: InferenceRun, *, phase: str, context: float | None, sequences: Array) -> Work:
-    """One pass over ``sequences`` of a replica, shape (n,): ``context`` cached tokens in decode."""
+def inference_work(x: Layouts, run: InferenceRun, *, phase: str, sequences: Array) -> Work:
+    """One pass over ``sequences`` of a replica, shape (n,)."""
     decode = phase == "decode"
-    length = run.input_len + run.output_len / 2.0 if context is None else context
     return work(
-        batch=sequences, q_len=1.0 if decode else run.input_len, kv_len=length if decode else run.input_len,
+        batch=sequences, q_len=1.0 if decode else run.input_len,
+        kv_len=run.mean_context if decode else run.input_len,
         encoder_len=run.encoder_len, tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, etp=x.etp, decode=float(decode),
         imbalance=run.imbalance,
     )  # fmt: skip

@@ -139,6 +139,12 @@ def _row_parts(masks: _Masks, w: Work) -> Array:
     return _one_plus(groups, masks.expert) * routed * _one_plus(np.where(split, w.tp, 1.0), masks.sequence)
 
 
+def expert_load(table: OpTable, w: Work) -> Array:
+    """Rows of the busiest expert rank over the mean, shape (n, op): of what runs where the experts are."""
+    masks = _masks(table)
+    return np.asarray(1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed_width))
+
+
 def _touched(copies: Array, rows: Array) -> Array:
     """Different experts that rows visit, D·(1 − (1 − 1/D)^rows) of D for even routing, shape (n, op); 1 of 1."""
     return np.where(copies > 1, copies * (1.0 - (1.0 - 1.0 / np.maximum(copies, 1.0)) ** rows), 1.0)
@@ -225,7 +231,7 @@ def op_costs(
     act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _row_parts(masks, w)
-    load = 1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed)
+    load = expert_load(table, w)
     rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * load
     column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
@@ -238,7 +244,7 @@ def op_costs(
     outputs = rows * n * wide * masks.matmul
     vector = masks.vector * (1.0 - masks.routed_width * routing.fused_experts)
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
-    flops += tokens * t["extra_flops"] / vector_div
+    flops += (tokens * t["extra_flops"] + w.tokens[:, None] * chunk_rest(table, w)) / vector_div
     read = t["read"] + t["unfused"] * unfused + t["sorted_read"] * routing.sorts
     write = t["write"] + t["sorted_write"] * routing.sorts
     inputs += tokens * read / vector_div * load * wide * vector
@@ -251,6 +257,31 @@ def op_costs(
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
         flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
     return Costs(flops, weights, inputs, outputs, cache)
+
+
+PAIRED_TOKENS = 2048  # tokens of a pass within which each chunk's state is taken to every other chunk
+
+
+def chunk_rest(table: OpTable, w: Work) -> Array:
+    """FLOPs a token of each scan beyond those of full chunks, shape (n, op) [FLOP/token]; below 0 where it does less.
+
+    Of L tokens in chunks of C, chunked scans fill the last one up: L tokens cost as much as C·⌈L/C⌉ (state space
+    duality and gated delta nets in Hugging Face transformers 5.24.0). Lightning attention pairs the tokens of a chunk
+    and leaves a last one of r tokens short: (⌊L/C⌋·C² + r²)/(L·C) of ``chunk_flops``. States pass from the start and
+    each of c chunks to each, (c + 1)² products as that code has them; kernels pass them on one by one, so beyond
+    :data:`PAIRED_TOKENS` the rate a token stays. Decoding has no chunks.
+    """
+    t = table.columns
+    if not (t["chunk"] > 1).any():
+        return np.zeros((len(w.q_len), len(table.ops)))
+    length, chunk = np.maximum(w.q_len / w.cp, 1.0)[:, None], t["chunk"][None, :]
+    full = np.floor(length / chunk)
+    short = (full * chunk**2 + (length - full * chunk) ** 2) / (length * chunk)
+    filled = np.ceil(length / chunk) * chunk / length
+    rest = np.where(t["chunk_flops"] > 0, t["chunk_flops"] * (short - 1.0), t["score_flops"] * (filled - 1.0))
+    paired = np.minimum(length, PAIRED_TOKENS)
+    rest = rest + t["pass_flops"] * (np.ceil(paired / chunk) + 1.0) ** 2 / paired
+    return np.where((w.decode[:, None] > 0) | (chunk <= 1), 0.0, rest)
 
 
 def _one_hot_costs(table: OpTable, w: Work, tokens: Array, width: float) -> tuple[Array, Array, Array]:
@@ -331,7 +362,7 @@ def saved_bytes(
         masks.expert + masks.routed > 0, routed_div, np.where(w.sequence_parallel > 0, w.tp, 1.0)[:, None]
     )
     kept = tokens * (t["saved"] * width + t["mask"]) / tp
-    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div
+    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div * expert_load(table, w)
     if attention == "eager" and not recompute_core:
         keys = keys_seen(table, w, masked=False)
         per_score = t["saved_scores"] * width + t["mask_scores"]

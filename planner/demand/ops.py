@@ -60,6 +60,9 @@ class Op:
     slots, slot_width : float    places of a token at its experts, and values in each, where one-hot matmuls move them
     extra_flops : float          [FLOP/token] of scans
     score_flops : float          [FLOP/token] the part of ``extra_flops`` that is attention-like (reported with scores)
+    chunk : float                [tokens] that a scan takes at a time, for which ``score_flops`` is given
+    chunk_flops : float          [FLOP/token] the part that pairs tokens of a chunk, where a short one is not filled up
+    pass_flops : float           [FLOP] of taking the state of one chunk to one other
     saved : float                [values/token] kept for backward at activation width, divided by tp
     saved_whole : float          [values/token] kept, divided by tp only under sequence parallelism
     mask, mask_whole : float     [byte/token] dropout masks, divided likewise
@@ -106,6 +109,9 @@ class Op:
     slot_width: float = 0.0
     extra_flops: float = 0.0
     score_flops: float = 0.0
+    chunk: float = 1.0
+    chunk_flops: float = 0.0
+    pass_flops: float = 0.0
     saved: float = 0.0
     saved_whole: float = 0.0
     mask: float = 0.0
