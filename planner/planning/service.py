@@ -15,7 +15,8 @@ from planner.planning.uncertainty import Interval, figure_interval
 from planner.scenario.resolve import Resolved
 
 COLUMNS = (
-    "ttft_s", "ttft_low_s", "ttft_high_s", "ttft_p95_s", "tpot_s", "tpot_low_s", "tpot_high_s", "tpot_p95_s", "request_time_s",
+    "ttft_s", "ttft_low_s", "ttft_high_s", "ttft_p95_s", "tpot_s", "tpot_low_s", "tpot_high_s", "tpot_p95_s",
+    "request_time_s",
     "requests_per_s", "requests_per_s_most", "output_tokens_per_s", "output_tokens_per_s_low",
     "output_tokens_per_s_high", "tokens_per_s_per_user", "in_flight", "utilisation", "kv_use",
 )  # fmt: skip
@@ -45,7 +46,8 @@ def service(resolved: Resolved, x: Layouts, run: InferenceRun) -> Service:
     results: dict[str, object] = {
         **_spanned("ttft", ttft, spans["ttft"]), "ttft_p95_s": _known(float(s.ttft_quantiles[0, P95])),
         **_spanned("tpot", tpot, spans["tpot"]), "tpot_p95_s": _known(float(s.tpot_quantiles[0, P95])),
-        "request_time_s": _known(ttft + (run.output_len - 1) * tpot), "requests_per_s": float(s.rate[0]) * replicas, "requests_per_s_most": float(found.most_requests[0]),
+        "request_time_s": _known(ttft + (run.output_len - 1) * tpot),
+        "requests_per_s": float(s.rate[0]) * replicas, "requests_per_s_most": float(found.most_requests[0]),
         "output_tokens_per_s": rate,
         "output_tokens_per_s_low": rate * spans["rate"].low, "output_tokens_per_s_high": rate * spans["rate"].high,
         "tokens_per_s_per_user": 1.0 / tpot if np.isfinite(tpot) else None,
