@@ -70,7 +70,7 @@ def _kernels(d: Dense, r: Served, *, decode: bool) -> tuple[list[Kernel], list[K
     """Operators before, of each, and after the layers."""
     tokens = r.sequences * (1 if decode else r.input_len) / r.cp
     seen = r.input_len + r.output_len / 2 if decode else r.input_len
-    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode)
+    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode, sorts=2.0)
     one = [_stored(k, r) for k in one if not k.hidden]
     core = next(i for i, k in enumerate(one) if k.kind == "core")
     if decode:

@@ -31,7 +31,11 @@ ROWS = [
     Row(devices=16, tp=2, cp=8, seq_len=8192, recompute="full"),
     Row(devices=4, tp=2, cp=2, context_exchange="all_gather", recompute="full"),
     Row(devices=8, tp=2, cp=4, context_exchange="all_to_all", sequence_parallel=True),
-    Row(devices=16, cp=16, context_exchange="all_to_all", recompute="full"),
+    Row(devices=16, cp=16, context_exchange="all_to_all", recompute="full"),  # more ranks than key and value heads
+    Row(devices=16, tp=8, cp=2, context_exchange="all_to_all"),
+    Row(devices=16, cp=16, seq_len=512, recompute="selective", micro_batch=2),
+    Row(devices=4, tp=2, cp=2, context_exchange="all_gather", recompute="selective"),
+    Row(devices=8, cp=8, context_exchange="all_to_all", recompute="selective"),
     *(Row(devices=32, zero_stage=z, micro_batches=3, overlap_dp=o) for z in range(4) for o in (False, True)),
     *(Row(devices=8, tp=2, cp=2, zero_stage=z, micro_batches=2, seq_len=512, overlap_dp=True) for z in range(4)),
     Row(devices=4, pp=4, micro_batches=8),

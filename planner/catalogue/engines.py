@@ -49,7 +49,8 @@ class EngineMemory:
     workspace : [byte] that libraries allocate beyond the framework's allocator, communicators apart
     graphs : [byte] of captured graphs that are charged before the cache is sized
     allocates : ``pool`` (all that is left), ``context`` (the cache of max_model_len tokens) or ``need``
-    whole_prompts : a prompt is read in one step
+    whole_prompts : longest max_model_len [tokens] at which a prompt is read in one step
+    unties : a head that is tied to the token table is a tensor of its own
     charges_context : the share pays for the driver's context
     window_tokens : read at once beside a sliding window where no token budget says it
     """
@@ -63,7 +64,8 @@ class EngineMemory:
     workspace: float
     graphs: float
     allocates: str
-    whole_prompts: bool
+    whole_prompts: int
+    unties: bool
     charges_context: bool
     window_tokens: int
     source: str
@@ -146,7 +148,8 @@ def _memory(m: Mapping[str, Any]) -> EngineMemory:
         logit_bytes=float(m.get("logit_bytes", 0.0)), logits_of=m.get("logits_of", "sequences"),
         workspace=_bytes(m.get("workspace", "0 GiB")), graphs=_bytes(m.get("graphs", "0 GiB")),
         allocates=m["allocates"],
-        whole_prompts=bool(m.get("whole_prompts", False)), charges_context=bool(m.get("charges_context", False)),
+        whole_prompts=int(m.get("whole_prompts", 0)), unties=bool(m.get("unties", False)),
+        charges_context=bool(m.get("charges_context", False)),
         window_tokens=int(m.get("window_tokens", 0)), source=m["source"],
     )  # fmt: skip
 

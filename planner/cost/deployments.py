@@ -69,7 +69,7 @@ def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> De
         held = inference_pass(d, cluster, x, run, phase="decode", batch=np.ceil(served.in_flight) * x.dp)
     batch = np.maximum(np.minimum(np.ceil(served.batch), r.slots), 1.0)
     stepping = np.ceil(batch / x.pp)
-    w = inference_work(x, run, phase="decode", context=None, sequences=stepping)
+    w = inference_work(x, run, phase="decode", sequences=stepping)
     shown = pass_time(d, cluster, x, run, w, phase="decode")
     scale = decode_time(r, served.batch) / np.maximum(total(shown), 1e-30)
     step = replace(held, time={k: v * scale for k, v in shown.items()})
@@ -121,9 +121,9 @@ def _beside(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, prompts:
     """
     n, knots = prompts.shape
     rows, read, beside = x.take(np.repeat(np.arange(n), knots)), prompts.reshape(-1), np.repeat(decoding, knots)
-    w = inference_work(rows, run, phase="prefill", context=None, sequences=read)
+    w = inference_work(rows, run, phase="prefill", sequences=read)
     both = pass_time(d, cluster, rows, run, replace(w, q_len=w.q_len + beside / read), phase="prefill")
-    alone = inference_work(x, run, phase="decode", context=None, sequences=decoding)
+    alone = inference_work(x, run, phase="decode", sequences=decoding)
     step = total(pass_time(d, cluster, x, run, alone, phase="decode"))
     cores = cache_time(d, cluster, run, alone)
     return np.asarray(np.maximum(total(both).reshape(n, knots) + (cores - step)[:, None], 0.0))
@@ -133,5 +133,5 @@ def _priced(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, sequence
     """Time of a pass over each of several numbers of sequences a replica, (n, knot) in and out [s]."""
     n, knots = sequences.shape
     rows = x.take(np.repeat(np.arange(n), knots))
-    w = inference_work(rows, run, phase=phase, context=None, sequences=sequences.reshape(-1))
+    w = inference_work(rows, run, phase=phase, sequences=sequences.reshape(-1))
     return np.asarray(total(pass_time(d, cluster, rows, run, w, phase=phase)).reshape(n, knots))

@@ -48,15 +48,13 @@ class Pass:
 
 
 def inference_pass(
-    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, *, phase: str, context: float | None = None,
-    batch: float | Array | None = None,
+    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, *, phase: str, batch: float | Array | None = None,
 ) -> Pass:  # fmt: skip
     """Estimate one pass of every layout.
 
     Parameters
     ----------
-    phase : ``prefill`` (input_len new tokens a sequence) or ``decode`` (one, over ``context`` cached tokens)
-    context : float                 cached tokens in decode; the middle of the output by default
+    phase : ``prefill`` (input_len new tokens a sequence) or ``decode`` (one, over the cache)
     batch : float                   sequences in all, if not the run's
 
     Returns
@@ -64,7 +62,7 @@ def inference_pass(
     Pass                            ledgers of arrays of shape (n,)
     """
     sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
-    w = inference_work(x, run, phase=phase, context=context, sequences=sequences)
+    w = inference_work(x, run, phase=phase, sequences=sequences)
     return Pass(pass_time(d, cluster, x, run, w, phase=phase), serving_memory(d, cluster, x, run, w, sequences))
 
 

@@ -14,12 +14,6 @@ from planner.demand.counts import forward_flops
 from planner.planning.uncertainty import Interval, figure_interval
 from planner.scenario.resolve import Resolved
 
-COLUMNS = (
-    "ttft_s", "ttft_low_s", "ttft_high_s", "ttft_p95_s", "tpot_s", "tpot_low_s", "tpot_high_s", "tpot_p95_s",
-    "request_time_s",
-    "requests_per_s", "requests_per_s_most", "output_tokens_per_s", "output_tokens_per_s_low",
-    "output_tokens_per_s_high", "tokens_per_s_per_user", "in_flight", "utilisation", "kv_use",
-)  # fmt: skip
 P95 = QUANTILES.index(0.95)
 
 
@@ -39,10 +33,10 @@ def service(resolved: Resolved, x: Layouts, run: InferenceRun) -> Service:
     """Serve in one layout: ``x`` has one row."""
     found = deployment(resolved.demand, resolved.cluster, x, run)
     s, replicas = found.served, float(x.dp[0])
-    spans = {name: figure_interval(run, name) for name in ("ttft", "tpot", "rate")}
+    spans = {name: figure_interval(resolved, run, name) for name in ("ttft", "tpot", "rate")}
     ttft, tpot, rate = float(s.ttft[0]), float(s.tpot[0]), float(found.output_rate[0])
     held = float(found.decode.held.sequences[0]) * run.longest
-    used = float(s.in_flight[0]) * (run.input_len + run.output_len / 2.0)
+    used = float(s.in_flight[0]) * (run.mean_context)
     results: dict[str, object] = {
         **_spanned("ttft", ttft, spans["ttft"]), "ttft_p95_s": _known(float(s.ttft_quantiles[0, P95])),
         **_spanned("tpot", tpot, spans["tpot"]), "tpot_p95_s": _known(float(s.tpot_quantiles[0, P95])),
@@ -69,7 +63,7 @@ def _known(value: float) -> float | None:
 
 def _request_flops(resolved: Resolved, run: InferenceRun) -> float:
     """Model FLOPs of one request: its prompt, and a step for each token after the first."""
-    model, middle = resolved.demand.model, run.input_len + run.output_len / 2.0
+    model, middle = resolved.demand.model, run.mean_context
     read = forward_flops(model, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True)["model"]
     each = forward_flops(model, seq_len=1, encoder_len=run.encoder_len, context=middle)["model"]
     return float(read + (run.output_len - 1) * each)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.present.tables import render, to_csv, to_json
-from planner.validation import study
+from planner.validation import groups, study
 from planner.validation.deployments import Deployed, deployment_residuals, deployment_tables, deployments
-from planner.validation.published import Compared, layout_groups
-from planner.validation.serving import serving_logs, serving_rows
+from planner.validation.fragmentation import left_out_rows
+from planner.validation.published import Case, Compared, layout_groups
+from planner.validation.serving import served_kind, serving_logs, serving_residuals, serving_rows
 
 
 def tables(
@@ -23,6 +25,10 @@ def tables(
     return {
         "by source": study.error_rows(whole, lambda c: c.case.source, "source"),
         "by chip": study.error_rows(whole, study.chip, "chip"),
+        "by lab": study.error_rows(whole, lambda c: groups.lab(c.case), "lab"),
+        "by kind": study.error_rows(compared, groups.kind, "kind"),
+        "by date of the software": study.error_rows(compared, lambda c: groups.quarter(c.case), "quarter"),
+        "layouts measured side by side": groups.side_by_side(compared),
         "by regime": study.error_rows(whole, study.regime_of, "regime"),
         "prefill and decode of static batches, by engine": study.error_rows(
             inferred, lambda c: f"{c.case.scenario['task']}: {c.case.source}", "engine"
@@ -30,8 +36,12 @@ def tables(
         "adapters": study.error_rows(adapters, lambda c: c.case.source, "source"),
         "layout choice": study.layout_rows(layout_groups()),
         "peak memory": study.memory_rows(peaks),
+        "peak memory, by framework": study.memory_rows(peaks, study.trained_by, "framework"),
+        "peak memory, by kind": study.memory_rows(peaks, study.trained_kind, "kind"),
+        "peak memory, every source predicted from the others": left_out_rows(peaks),
         "what is said of runs that ran, and of those that did not": study.verdict_rows(peaks),
         "serving memory, by engine": serving_rows(serving_logs()),
+        "serving memory, by kind": serving_rows(serving_logs(), by=served_kind, label="kind"),
         "interval coverage, every source predicted from the others": study.coverage_rows(
             study.residuals([*compared, *inferred])
         ),
@@ -124,10 +134,18 @@ def interval_yaml(
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, high: {r['high']:.3f}, "
                      f"low50: {r['low50']:.3f}, high50: {r['high50']:.3f}}}")  # fmt: skip
     lines += ["# Quantiles of measured over predicted memory: 5 % (low), 25, 50 (middle), 75 and 95 % of published",
-              "# peaks, by framework, widened in the same way.", "memory:"]  # fmt: skip
-    for r in study.memory_interval_rows(peaks):
+              "# peaks, by framework, and of what engines logged, widened in the same way.", "memory:"]  # fmt: skip
+    for r in study.memory_interval_rows(peaks, serving_residuals(serving_logs())):
         lines.append(f"  {r['regime']}: {{runs: {r['runs']}, low: {r['low']:.3f}, low50: {r['low50']:.3f}, "
                      f"middle: {r['middle']:.3f}, high50: {r['high50']:.3f}, high: {r['high']:.3f}}}")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def chips_yaml(cases: Sequence[Case], served: Sequence[Deployed]) -> str:
+    """The text of ``planner/validation/chips.yaml``: the chips that intervals are said to be of."""
+    lines = ["# Accelerators that published runs are of, by what was timed; written by `python docs/generate.py`."]
+    for phase, ids in study.chips_by_phase(cases, (d.chip for d in served if not d.error)).items():
+        lines += textwrap.wrap(f"{phase}: [{', '.join(ids)}]", 118, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 
@@ -142,9 +160,12 @@ def readme_section(
              "and are refused. The few global constants of `planner/cost/constants.py` were set on these runs, so the "
              "errors are those of the fit; the intervals are made without the source they are tested on. Of the "
              f"predicted, {study.said_to_fit(compared)} are said to fit the memory that they ran in."]  # fmt: skip
-    for name in ("by source", "by regime", "prefill and decode of static batches, by engine",
-                 "layout choice", "peak memory", "what is said of runs that ran, and of those that did not",
-                 "serving memory, by engine",
+    for name in ("by kind", "by lab", "by date of the software", "by source", "by regime",
+                 "prefill and decode of static batches, by engine", "layout choice", "layouts measured side by side",
+                 "peak memory", "peak memory, by framework", "peak memory, by kind",
+                 "peak memory, every source predicted from the others",
+                 "what is said of runs that ran, and of those that did not",
+                 "serving memory, by engine", "serving memory, by kind",
                  "interval coverage, every source predicted from the others"):  # fmt: skip
         parts.append(f"**{name.capitalize()}**\n\n{render([_percent(r) for r in found[name]], 'markdown')}")
     if served:

@@ -17,6 +17,7 @@ from planner.errors import BadInputError
 from planner.supply.cluster import Cluster
 from planner.supply.roofline import Floats
 
+ON_DEMAND = "on-demand"
 GIVEN = "given"  # the kind of a price that nobody observed
 
 
@@ -36,7 +37,7 @@ class ChosenPrice:
 
 
 def choose_price(
-    prices: Sequence[Price], *, today: date, kind: str = "on-demand", window_days: int = 180
+    prices: Sequence[Price], *, today: date, kind: str = ON_DEMAND, window_days: int = 180
 ) -> ChosenPrice | None:
     """The median of the newest observations of one kind; None where there is none.
 
@@ -68,13 +69,15 @@ def _day(price: Price) -> date:
         raise BadInputError(f"price of {price.provider}: date {price.date!r} is not YYYY-MM-DD") from error
 
 
-def cluster_price(cluster: Cluster, *, today: date, kind: str = "on-demand") -> ChosenPrice | None:
-    """Price of one device of the cluster: what is given, else the system's own observations, else the accelerator's."""
+def cluster_price(cluster: Cluster, *, today: date) -> ChosenPrice | None:
+    """Price of one device of the cluster: what is given, else the system's own observations, else the accelerator's; of
+    a cloud's instance those of its provider alone."""
     if cluster.price is not None:
         return ChosenPrice(Price(cluster.price, GIVEN, GIVEN, "", today.isoformat(), GIVEN), 1, 0)
-    return choose_price(cluster.system.prices, today=today, kind=kind) or choose_price(
-        cluster.accelerator.prices, today=today, kind=kind
-    )
+    kind, provider = cluster.price_kind or ON_DEMAND, cluster.system.provider
+    seen = [p for p in cluster.accelerator.prices if not provider or p.provider == provider]
+    own = choose_price(cluster.system.prices, today=today, kind=kind)
+    return own or choose_price(seen, today=today, kind=kind)
 
 
 def usd_per_hour(price: ChosenPrice | None, devices: ArrayLike) -> Floats:

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from argparse import Namespace
 
-import typer
+from planner.present.console import Counter, assumed_lines, listed, looks, prose, put
+from planner.present.flags import HARDWARE_HELP, MODEL_HELP, Parser, answer_flags, scenario_flags, scenario_of
 
-from planner.present.console import Dirs, Format, ModelArgument, Output, looks, put, scenario_flags
+SHOWN = ("id", "step_time_s", "interval_s", "layout", "usd_per_million_tokens", "ttft_s", "tokens_per_s",
+         "usd_per_hour", "memory_peak_bytes", "bound", "mfu", "error")  # fmt: skip
+EXAMPLES = ("planner compare llama-3.1-8b dgx-h100 mi300x-platform --devices 8 --task decode --batch 64",)
 
-SHOWN = ("id", "layout", "step_time_s", "tokens_per_s", "mfu", "memory_peak_bytes", "usd_per_hour",
-         "usd_per_million_tokens", "bound", "error")  # fmt: skip
+
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("hardware", nargs="+", metavar="HARDWARE", help=f"two or more: {HARDWARE_HELP}s")
+    parser.usage = "%(prog)s MODEL HARDWARE HARDWARE ... [--KEY VALUE ...]"
+    answer_flags(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where any of them has no answer")
+    scenario_flags(parser)
 
 
-@scenario_flags
-def compare(
-    model: ModelArgument,
-    hardware: Annotated[list[str], typer.Argument(help="two or more system or accelerator ids")],
-    output: Output = None,
-    fmt: Format = "table",
-    hardware_dir: Dirs = None,
-    scenario: dict[str, Any] | None = None,
-) -> None:
+def compare(args: Namespace) -> int:
     """Best plan of one model on several kinds of hardware, side by side."""
     from datetime import date
 
     from planner.errors import InfeasibleError
-    from planner.planning.compare import compare_hardware
-    from planner.present.plans import comparison_rows
+    from planner.planning.columns import FIXED
+    from planner.planning.compare import compare_hardware, told_apart
+    from planner.present import plans
+    from planner.present.output import format_of, put_rows
     from planner.present.tables import render
 
-    found = compare_hardware({**(scenario or {}), "model": model}, hardware, dirs=tuple(hardware_dir or ()),
-                             today=date.today())  # fmt: skip
+    fmt = format_of(args.fmt, args.output)
+    given = {k: v for k, v in scenario_of(args).items() if k != "hardware"}
+    with Counter() as counter:
+        found = compare_hardware(given, args.hardware, dirs=tuple(args.hardware_dir), today=date.today(),
+                                 progress=counter.searching)  # fmt: skip
     faults = [c.fault for c in found if c.fault is not None]
     if len(faults) == len(found):
         raise faults[0]
-    rows = comparison_rows(found)
+    rows = plans.comparison_rows(found)
     if all(r["error"] for r in rows):
         raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
-    shown = [c for c in SHOWN if c != "error" or any(r["error"] for r in rows)]
-    put(render(rows, fmt, shown, **looks(fmt)), output)
+    if fmt in ("table", "markdown"):
+        shared, own = plans.compared_notes(found)
+        parts = [
+            prose(told_apart(found)),
+            "\n".join(listed("Price:", plans.price_notes(found))),
+            "\n".join(assumed_lines(shared)),
+            *("\n".join(listed(f"Assumed for {n}:", a)) for n, a in own),
+        ]
+        put("\n\n".join(p for p in [render(rows, fmt, SHOWN, **looks(fmt)), *parts] if p), args.output)
+    else:
+        put_rows(rows, fmt, args.output, columns=("id", "layout", "alike", *FIXED))
+    return 1 if args.strict and any(r["error"] for r in rows) else 0
