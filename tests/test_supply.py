@@ -22,6 +22,7 @@ from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
 from planner.supply.cost import (
     choose_price,
+    Tariff,
     cluster_price,
     rated_watts,
     usd_per_hour,
@@ -244,7 +245,7 @@ def test_the_price_is_the_median_of_the_newest_observations() -> None:
     chosen = choose_price(prices, today=date(2026, 6, 3))
     assert chosen is not None
     assert (chosen.observation.usd_per_hour, chosen.considered, chosen.stale_days) == (3.0, 4, 10)
-    spot = choose_price(prices, today=date(2026, 9, 2), kind="spot")
+    spot = choose_price(prices, today=date(2026, 9, 2), tariff=Tariff("spot"))
     assert spot is not None
     assert spot.observation.usd_per_hour == 0.5
     assert choose_price([], today=date(2026, 9, 2)) is None

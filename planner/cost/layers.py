@@ -177,18 +177,18 @@ def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
     return Held(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
-        adapter=zero + _adapter_parameters(s.table, run.lora_rank, w),
+        adapter=zero + adapter_parameters(s.table, run.lora_rank) / w.tp,
         frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=precision.bytes_of("weight")),
     )
 
 
-def _adapter_parameters(table: OpTable, rank: int, w: Work) -> Array:
-    """Parameters of low-rank adapters on every dense matmul of a layer, rank·(k + n), over tp, shape (n,).
+def adapter_parameters(table: OpTable, rank: int) -> float:
+    """Parameters of low-rank adapters on every dense matmul of a layer, rank·(k + n).
 
     Hu et al. 2021, https://arxiv.org/abs/2106.09685
     """
     widths = sum(o.k + o.n for o in table.ops if o.kernel == "matmul" and o.group in ("attention", "mlp"))
-    return rank * widths / w.tp
+    return float(rank * widths)
 
 
 def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:

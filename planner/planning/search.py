@@ -22,7 +22,7 @@ from planner.scenario.complete import runs, told
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved
 
-CHUNK = 8192
+CHUNK = 32768
 # What candidates that a search leaves out are called when they are counted.
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",

@@ -18,6 +18,8 @@ from planner.supply.cluster import Cluster
 from planner.supply.roofline import Floats
 
 GIVEN = "given"  # the kind of a price that nobody observed
+OWNED = "owned"
+HOURS_PER_YEAR = 365.25 * 24
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,61 @@ class ChosenPrice:
     def basis(self) -> str:
         """Whose price it is, and how old."""
         o = self.observation
+        if o.kind == OWNED:
+            return "owned: capex over its years, and power"
         return GIVEN if o.kind == GIVEN else f"{o.provider}, {o.kind}, {o.date} ({self.stale_days} days old)"
 
 
+@dataclass(frozen=True)
+class Owned:
+    """Devices that are bought: ``capex`` a device with its share of node and network [USD], written off over ``years``,
+    ``power_price`` [USD/kWh] and ``pue``."""
+
+    capex: float
+    years: float
+    power_price: float
+    pue: float
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """Which price is asked for: its kind, a provider and a region where one is named, or what owning costs."""
+
+    kind: str = "on-demand"
+    provider: str = ""
+    region: str = ""
+    owned: Owned | None = None
+
+    @property
+    def words(self) -> str:
+        """What is asked for, as in ``spot, aws, us-east-1``."""
+        return ", ".join(w for w in (self.kind, self.provider, self.region) if w)
+
+    def asks(self, price: Price) -> bool:
+        """Whether an observation is of what is asked for; compared without case."""
+        pairs = ((self.kind, price.kind), (self.provider, price.provider), (self.region, price.region))
+        return all(not wanted or wanted.lower() == has.lower() for wanted, has in pairs)
+
+
+ON_DEMAND = Tariff()
+
+
 def choose_price(
-    prices: Sequence[Price], *, today: date, kind: str = "on-demand", window_days: int = 180
+    prices: Sequence[Price], *, today: date, tariff: Tariff = ON_DEMAND, window_days: int = 180
 ) -> ChosenPrice | None:
-    """The median of the newest observations of one kind; None where there is none.
+    """The median of the newest observations of what is asked for; None where there is none.
 
     Parameters
     ----------
     prices : sequence of Price
     today : date                    only to say how stale the choice is
-    kind : str                      on-demand, spot, reserved, …; compared without case
     window_days : int               observations this close to the newest count as newest
 
     Notes
     -----
     Of an even number the lower middle one, so that the answer is a price somebody asked, not a mean.
     """
-    same = sorted((p for p in prices if p.kind.lower() == kind.lower()), key=lambda p: p.date)
+    same = sorted((p for p in prices if tariff.asks(p)), key=lambda p: p.date)
     if not same:
         return None
     newest = _day(same[-1])
@@ -61,6 +98,14 @@ def choose_price(
     return ChosenPrice(chosen, len(ranked), (today - _day(chosen)).days)
 
 
+def owned_usd_per_hour(owned: Owned, watts: float) -> float:
+    """What a device that is owned costs while it runs [USD/hour]: capex/(years·8,766 h) + PUE·P·price.
+
+    ``watts`` is the power of a device with its share of the node [W]. It is taken to be busy all the years: assumption.
+    """
+    return owned.capex / (owned.years * HOURS_PER_YEAR) + owned.pue * watts / 1e3 * owned.power_price
+
+
 def _day(price: Price) -> date:
     try:
         return date.fromisoformat(price.date)
@@ -68,13 +113,26 @@ def _day(price: Price) -> date:
         raise BadInputError(f"price of {price.provider}: date {price.date!r} is not YYYY-MM-DD") from error
 
 
-def cluster_price(cluster: Cluster, *, today: date, kind: str = "on-demand") -> ChosenPrice | None:
-    """Price of one device of the cluster: what is given, else the system's own observations, else the accelerator's."""
+def cluster_price(
+    cluster: Cluster, *, today: date, tariff: Tariff = ON_DEMAND, watts: float | None = None
+) -> ChosenPrice | None:
+    """Price of one device of the cluster: what is given, else what owning it costs, else the system's own observations,
+    else the accelerator's; ``watts`` of a device at work are needed for one that is owned."""
     if cluster.price is not None:
         return ChosenPrice(Price(cluster.price, GIVEN, GIVEN, "", today.isoformat(), GIVEN), 1, 0)
-    return choose_price(cluster.system.prices, today=today, kind=kind) or choose_price(
-        cluster.accelerator.prices, today=today, kind=kind
+    if tariff.owned is not None:
+        if watts is None:
+            return None
+        each = owned_usd_per_hour(tariff.owned, watts)
+        return ChosenPrice(Price(each, OWNED, OWNED, "", today.isoformat(), GIVEN), 1, 0)
+    return choose_price(cluster.system.prices, today=today, tariff=tariff) or choose_price(
+        cluster.accelerator.prices, today=today, tariff=tariff
     )
+
+
+def price_kinds(cluster: Cluster) -> list[str]:
+    """Kinds of price that have been observed of a cluster's devices."""
+    return sorted({p.kind for p in (*cluster.system.prices, *cluster.accelerator.prices)})
 
 
 def usd_per_hour(price: ChosenPrice | None, devices: ArrayLike) -> Floats:
