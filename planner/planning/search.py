@@ -228,7 +228,9 @@ def _note_leanest(lean: Lean, x: Layouts, rows: Array, seconds: Array, share: Ar
     """The fastest layout of every tenth of memory filled and number of axes that divide something."""
     axes = sum((getattr(x, k) > 1).astype(np.int64) for k in ("tp", "pp", "cp", "ep", "vpp"))
     tenths = np.ceil(10.0 * share).astype(np.int64)
-    for i in rows[np.argsort(seconds[rows], kind="stable")]:
+    order = rows[np.argsort(seconds[rows], kind="stable")]
+    _, first = np.unique(np.stack([tenths[order], axes[order]]), axis=1, return_index=True)
+    for i in order[first]:
         kind = int(tenths[i]), int(axes[i])
         if kind not in lean or float(seconds[i]) < lean[kind][0]:
             lean[kind] = float(seconds[i]), float(share[i]), _columns(x, int(i))
