@@ -4,7 +4,8 @@
 >>> planner.estimate(model="llama-3.1-8b", hardware="dgx-h100", devices=8, tp=8, task="decode").row["tpot_s"]
 
 :func:`estimate` answers for one layout, :func:`estimates` for a table of scenarios, :func:`plan` searches,
-:func:`compare` searches on several kinds of hardware, and :func:`roofline` gives the points and roofs of a figure.
+:func:`compare` searches on several kinds of hardware, :func:`size` says how many devices a deadline takes, and
+:func:`roofline` gives the points and roofs of a figure.
 Everything is imported when it is first used.
 """
 
@@ -13,10 +14,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, summary
+    from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, size, summary
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "estimate", "estimates", "hardware", "models", "plan", "roofline", "summary"]
+__all__ = [
+    "__version__",
+    "compare",
+    "estimate",
+    "estimates",
+    "hardware",
+    "models",
+    "plan",
+    "roofline",
+    "size",
+    "summary",
+]
 
 
 def __getattr__(name: str) -> Any:

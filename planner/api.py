@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from planner.cost.roofs import Roof
     from planner.planning.estimate import Estimate
     from planner.planning.plan import Plan
+    from planner.planning.size import Sizing
 
 Dirs = Iterable[str | Path]
 
@@ -99,6 +100,37 @@ def compare(
     found = compare_hardware(scenario, hardware, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
                              today=date.today())  # fmt: skip
     return pd.DataFrame(comparison_rows(found))
+
+
+def size(
+    model: str,
+    hardware: Sequence[str] | str,
+    *,
+    hardware_dirs: Dirs = (),
+    folder: str | Path | None = None,
+    **words: object,
+) -> Sizing:
+    """How many devices train a model: ``size("llama-2-13b", "dgx-h100", tokens="2T", deadline="30d", budget="1.5M")``.
+
+    Parameters
+    ----------
+    hardware : system or accelerator ids
+    **words : those of ``planner size`` with underscores (``tokens``, ``deadline``, ``devices="256..4096"``,
+              ``price_kind`` …), and scenario keys
+
+    Returns
+    -------
+    Sizing                          ``best`` (None where nothing keeps the limits); ``sized``, of every kind of
+                                    hardware ``curve``, ``fewest``, ``cheapest``, ``fastest``; ``tokens``
+    """
+    from planner.planning.asked import WORDS, asked
+    from planner.planning.size import size_training
+
+    question = asked({k: v for k, v in words.items() if k in WORDS})
+    scenario = {k: v for k, v in words.items() if k not in WORDS}
+    names = [hardware] if isinstance(hardware, str) else list(hardware)
+    return size_training({**scenario, "model": model}, names, question, dirs=_dirs(hardware_dirs),
+                         folder=str(folder) if folder else None, today=date.today())  # fmt: skip
 
 
 def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:

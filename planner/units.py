@@ -1,9 +1,9 @@
 """The only place that knows unit prefixes: quantity strings in, base SI floats out, and back for people.
 
-Base units: FLOP/s, byte/s, byte, second, W, USD, USD/hour, USD/kWh, Hz, and counts. Decimal prefixes are powers of 1000, binary ones
-(Ki, Mi, Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because PyYAML reads
-``989e12`` as text and ``3.35`` as a number, and neither says what it counts. A count is due no unit: ``15T`` tokens are
-15·10^12, and so is the number; money is a count of USD.
+Base units: FLOP/s, byte/s, byte, second, W, USD, USD/hour, USD/kWh, Hz, and counts. Decimal prefixes are powers of
+1000, binary ones (Ki, Mi, Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because
+PyYAML reads ``989e12`` as text and ``3.35`` as a number, and neither says what it counts. A count is due no unit:
+``15T`` tokens are 15·10^12, and so is the number; money is a count of USD.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from planner.measure.fit import fit_collective, fit_kernels, fit_soft_roofline, 
 from planner.supply.accelerator import peak_flops, vector_flops
 from planner.supply.cluster import Cluster
 from planner.supply.cost import (
-    choose_price,
     Tariff,
+    choose_price,
     cluster_price,
     rated_watts,
     usd_per_hour,

@@ -1,4 +1,4 @@
-"""Facts of running a cluster: failures, power, grids and scaling laws, from YAML files whose every figure has a source."""
+"""Facts of running a cluster: failures, power, grids and scaling laws, from YAML files that cite every figure."""
 
 from __future__ import annotations
 

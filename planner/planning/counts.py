@@ -68,11 +68,12 @@ def counts_between(system: System, low: int, high: int) -> list[int]:
     return sorted(n for n in tried if low <= n <= high and possible(system, n))
 
 
-def octave_steps(counts: Sequence[int]) -> list[int]:
-    """Of rising counts the ends and the powers of two; where those are few, each that is about twice the one before."""
+def octave_steps(counts: Sequence[int], *, ends: bool = True) -> list[int]:
+    """Of rising counts the powers of two, and the ``ends``; where those are few, each that is about twice the one
+    before."""
     powers = [n for n in counts if n & (n - 1) == 0]
-    if 2 ** len(powers) * counts[0] >= counts[-1] / 2:
-        return sorted({counts[0], *powers, counts[-1]})
+    if powers and 2 ** len(powers) * counts[0] >= counts[-1] / 2:
+        return sorted({counts[0], *powers, counts[-1]}) if ends else powers
     chosen = [counts[0]]
     for n, following in zip(counts[1:], [*counts[2:], None], strict=False):
         if following is None or following > 2 * chosen[-1]:

@@ -1,4 +1,4 @@
-"""What a training run comes to on so many devices: days with and without failures, money, energy, and how sure that is."""
+"""What a training run comes to on so many devices: days with failures and without, money, energy, and how sure."""
 
 from __future__ import annotations
 

@@ -1,20 +1,22 @@
-"""How many devices: the fewest, the cheapest and the fastest that meet a deadline or a budget, on each kind of hardware.
+"""How many devices: the fewest, the cheapest and the fastest that meet a deadline or a budget, on each hardware.
 
-Each count is a plan of its own: its row is what ``plan`` says of so many devices. Counts about an octave apart come first,
-then those between the best and its neighbours; a short range is tried whole.
+Each count is a plan of its own: its row is what ``plan`` says of so many devices. Counts an octave apart come first,
+then those between the picks and their neighbours that may be better; a short range is tried whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
-from math import exp, log
+from itertools import pairwise
+from math import ceil, exp, log
 
 from planner.catalogue.hardware import System
+from planner.cost.runs import TrainingRun
 from planner.demand.counts import forward_flops
 from planner.errors import BadInputError, PlannerError
-from planner.planning.counts import Asked, around, batch_for, counts_between, octave_steps, parse_counts
+from planner.planning.counts import Asked, around, batch_for, counts_between, octave_steps
 from planner.planning.estimate import TRAIN_FACTOR, matmul_peak
 from planner.planning.outlook import DAY, Outlook, Terms, outlook
 from planner.planning.plan import best_plan
@@ -24,7 +26,9 @@ from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs, hardware
 from planner.scenario.resolve import Resolved, resolve_run
 
-MOST_DEVICES = 32768  # the largest count tried unasked: twice the 16,384 of Llama 3 405B, https://arxiv.org/abs/2407.21783
+MOST_DEVICES = (
+    32768  # the largest count tried unasked: twice the 16,384 of Llama 3 405B, https://arxiv.org/abs/2407.21783
+)
 TRIED_WHOLE = 12  # counts of a range that are all tried
 DOUBT = 0.1  # how much better than between its neighbours a count is taken to be at most, before it is tried
 PAYS = 0.5  # more devices stop paying where the last added bring less than this part of what the others do
@@ -61,7 +65,7 @@ class Question:
 
     amount: Amount
     limits: Limits = Limits()
-    counts: Asked = Asked()
+    counts: Asked = field(default_factory=Asked)
     max_global_batch: int | None = None
     a_device: int | None = None
     terms: Terms = field(default_factory=Terms)
@@ -91,7 +95,7 @@ class Sized:
 
 @dataclass(frozen=True)
 class Sizing:
-    """The answer on every kind of hardware; ``best`` is the cheapest that keeps the limits, else the one with fewest."""
+    """The answer on every kind of hardware; ``best`` is the cheapest that keeps the limits (:func:`best_of`)."""
 
     question: Question
     sized: tuple[Sized, ...]
@@ -184,7 +188,7 @@ def stops_paying(curve: Sequence[Outlook]) -> int | None:
     """
     steps = octave_steps([o.devices for o in curve])
     at = {o.devices: o.tokens_per_s for o in curve}
-    for here, there in zip(steps, steps[1:], strict=False):
+    for here, there in pairwise(steps):
         added = (at[there] - at[here]) / (there - here)
         if added < PAYS * at[here] / here:
             return here
@@ -257,15 +261,17 @@ class _Tries:
         return counts
 
     def _least(self) -> int:
-        """The count from which it is worth looking unasked: below half of it the peak FLOP/s miss the deadline, or the
-        state of the model has no room."""
+        """The count from which it is worth looking unasked: fewer miss the deadline at peak FLOP/s, or have no room for
+        the weights."""
         one = self._resolve(1)
-        flops = TRAIN_FACTOR * forward_flops(one.demand.model, seq_len=one.run.seq_len)["model"] / one.run.seq_len  # type: ignore[union-attr]
+        assert isinstance(one.run, TrainingRun)
+        share = TRAIN_FACTOR - (1.0 if one.run.lora_rank else 0.0)
+        flops = share * forward_flops(one.demand.model, seq_len=one.run.seq_len)["model"] / one.run.seq_len
         deadline = self.question.limits.deadline
         fast = flops * self.tokens / matmul_peak(one) / deadline if deadline else 1.0
-        room = 0.0 if "lora_rank" in self.scenario else (
-            one.demand.total_parameters * one.precision.bytes_of("weight") / one.cluster.accelerator.capacity)  # fmt: skip
-        return 1 << max(int(max(fast, room, 1.0)).bit_length() - 1, 0)
+        weights = 0.0 if one.run.lora_rank else one.demand.total_parameters * one.precision.bytes_of("weight")
+        room = weights / one.cluster.accelerator.capacity
+        return ceil(max(fast, room, 1.0))
 
     def _resolve(self, devices: int) -> Resolved:
         free = {k: v for k, v in self.scenario.items() if k != "global_batch"}
@@ -274,11 +280,10 @@ class _Tries:
     def _coarse(self, counts: list[int]) -> list[int]:
         """Counts an octave apart. Where no range was asked for, tried as long as more devices pay, two octaves apart
         once the deadline is met; none are left to try then."""
-        steps = octave_steps(counts)
         if not self.question.counts.open:
-            return steps
+            return octave_steps(counts)
         last = 0
-        for n in steps:
+        for n in octave_steps(counts, ends=False):
             met = any(self.question.limits.on_time(o) for o in self.known.values())
             if met and n < 4 * last:
                 continue
@@ -330,12 +335,12 @@ class _Tries:
         return fewer or cheaper or sooner
 
     def _picks(self) -> tuple[Outlook | None, Outlook | None, Outlook | None]:
-        """Fewest and cheapest that meet the deadline, and the fastest within the budget where there is one."""
+        """The fewest and the cheapest that meet the deadline, the fastest within the budget, where there is one."""
         limits, curve = self.question.limits, [self.known[n] for n in sorted(self.known)]
         timely = [o for o in curve if limits.on_time(o)]
+        fewest = min(timely, key=lambda o: o.devices, default=None) if limits.deadline is not None else None
         paid = [o for o in curve if limits.affordable(o)] if limits.budget is not None else []
-        return (min(timely, key=lambda o: o.devices, default=None), cheapest_of(timely),
-                min(paid, key=lambda o: o.seconds, default=None))  # fmt: skip
+        return fewest, cheapest_of(timely), min(paid, key=lambda o: o.seconds, default=None)
 
     def _try(self, devices: int) -> None:
         if devices in self.known or devices in self.refused:
@@ -382,11 +387,3 @@ def nearest_miss(sizing: Sizing) -> tuple[Outlook | None, str]:
     if near.usd is None:
         return near, "the budget: no price is known"
     return near, f"the budget: {near.usd:,.0f} USD of {limits.budget:,.0f}"
-
-
-def without(limits: Limits, name: str) -> Limits:
-    """The limits with one taken away."""
-    return replace(limits, **{name: None})
-
-
-__all__ = ["Asked", "Limits", "Question", "Sized", "Sizing", "nearest_miss", "parse_counts", "size_training", "without"]

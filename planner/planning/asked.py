@@ -1,0 +1,99 @@
+"""The words of a sizing question that are no scenario keys: amounts, limits, prices and failures, as said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.catalogue.economics import grid_intensity, power, scaling_law
+from planner.errors import BadInputError, unknown
+from planner.planning.counts import parse_counts
+from planner.planning.goodput import failure_model
+from planner.planning.outlook import Terms
+from planner.planning.size import Limits, Question
+from planner.planning.work import Amount
+from planner.supply.cost import Owned, Tariff
+from planner.units import parse_quantity
+
+QUANTITIES = {
+    "tokens": "count", "steps": "count", "deadline": "s", "budget": "USD", "capex": "USD", "power_price": "USD/kWh",
+    "mtbf": "s", "recovery": "s", "storage": "byte/s",
+}  # fmt: skip
+KINDS = ("on-demand", "spot", "reserved", "marketplace")
+WORDS = (
+    *QUANTITIES, "compute_optimal", "devices", "max_global_batch", "sequences_per_device", "sure", "price_kind",
+    "provider", "region", "years", "pue", "grid", "spares",
+)  # fmt: skip
+
+
+def asked(words: Mapping[str, object]) -> Question:
+    """A question from :data:`WORDS`; those that are None or empty are not given.
+
+    Raises
+    ------
+    BadInputError
+        A word that is not understood, or two that contradict each other.
+    """
+    for word in words:
+        if word not in WORDS:
+            raise unknown("word", word, WORDS)
+    given = {k: v for k, v in words.items() if v not in (None, "")}
+    amounts = {k: _quantity(k, given[k]) for k in QUANTITIES if k in given}
+    law = given.get("compute_optimal")
+    if law is not None:
+        scaling_law(str(law))
+    if "sure" in given and "deadline" not in given:
+        raise BadInputError(f"sure: {given['sure']} given without deadline; it is the chance of meeting one")
+    return Question(
+        amount=Amount(amounts.get("tokens"), amounts.get("steps"), None if law is None else str(law)),
+        limits=Limits(amounts.get("deadline"), amounts.get("budget"), _number(given.get("sure"))),
+        counts=parse_counts(None if "devices" not in given else str(given["devices"])),
+        max_global_batch=_whole(given.get("max_global_batch")), a_device=_whole(given.get("sequences_per_device")),
+        terms=_terms(given, amounts),
+    )  # fmt: skip
+
+
+def _terms(given: Mapping[str, object], amounts: Mapping[str, float]) -> Terms:
+    grid = str(given.get("grid", ""))
+    if grid:
+        grid_intensity(grid)
+    pue = _number(given.get("pue"))
+    failures = failure_model(mtbf=amounts.get("mtbf"), recovery=amounts.get("recovery"), storage=amounts.get("storage"))
+    return Terms(_tariff(given, amounts, pue), pue, grid, failures, _number(given.get("spares")) or 0.0)
+
+
+def _tariff(given: Mapping[str, object], amounts: Mapping[str, float], pue: float | None) -> Tariff:
+    kind = str(given.get("price_kind", "on-demand")).lower()
+    if kind not in KINDS:
+        raise unknown("price_kind", kind, KINDS)
+    provider, region = str(given.get("provider", "")), str(given.get("region", ""))
+    if "capex" not in amounts:
+        if "power_price" in amounts:
+            raise BadInputError("power_price: given without capex; it is paid for devices that are owned")
+        return Tariff(kind, provider, region)
+    if provider or region or kind != "on-demand":
+        raise BadInputError(
+            f"capex: {given['capex']} given with {provider or region or kind}; devices are owned or rented"
+        )
+    if "power_price" not in amounts:
+        raise BadInputError(f"capex: {given['capex']} given without power_price; owned devices pay for their power")
+    owned = Owned(amounts["capex"], _number(given.get("years")) or 5.0, amounts["power_price"],
+                  power().pue if pue is None else pue)  # fmt: skip
+    return Tariff("owned", owned=owned)
+
+
+def _quantity(name: str, value: object) -> float:
+    try:
+        found = parse_quantity(value, QUANTITIES[name])
+    except BadInputError as error:
+        raise BadInputError(f"{name}: {error}") from None
+    if found <= 0:
+        raise BadInputError(f"{name}: {value!r} is nothing; it has to be more than 0")
+    return found
+
+
+def _number(value: object) -> float | None:
+    return None if value is None else float(str(value))
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None else int(str(value))

@@ -1,0 +1,140 @@
+"""``planner size``: how many devices, of which kind, for how much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planner.present.console import (
+    Dirs,
+    Format,
+    ModelArgument,
+    Output,
+    assumed_lines,
+    looks,
+    put,
+    say,
+    scenario_flags,
+)
+
+if TYPE_CHECKING:
+    from planner.planning.size import Sizing
+
+Text = str | None
+
+
+@scenario_flags
+def size(
+    model: ModelArgument,
+    hardware: Annotated[list[str], typer.Argument(help="one or more system or accelerator ids")],
+    tokens: Annotated[Text, typer.Option("--tokens", help="tokens to train on, as in 15T")] = None,
+    steps: Annotated[Text, typer.Option("--steps", help="steps of the largest batch instead, as in 500k")] = None,
+    compute_optimal: Annotated[
+        Text, typer.Option("--compute-optimal", help="tokens by a scaling law: chinchilla-refit or chinchilla-20")
+    ] = None,
+    deadline: Annotated[Text, typer.Option("--deadline", help="wall clock that the run may take, as in 60d")] = None,
+    budget: Annotated[Text, typer.Option("--budget", help="what it may cost, as in 5M [USD]")] = None,
+    sure: Annotated[
+        float | None, typer.Option("--sure", min=0.01, max=0.999, help="chance of the deadline that is asked for")
+    ] = None,
+    max_global_batch: Annotated[
+        int | None, typer.Option("--max-global-batch", min=1, help="most sequences a step; 4M tokens if not given")
+    ] = None,
+    sequences_per_device: Annotated[
+        int | None, typer.Option("--sequences-per-device", min=1, help="a batch that grows with the devices instead")
+    ] = None,
+    price_kind: Annotated[
+        str, typer.Option("--price-kind", help="kind of observed price: on-demand, spot, reserved, marketplace")
+    ] = "on-demand",
+    provider: Annotated[str, typer.Option("--provider", help="whose price")] = "",
+    region: Annotated[str, typer.Option("--region", help="price of which region")] = "",
+    capex: Annotated[
+        Text, typer.Option("--capex", help="what a device costs to own with its share of node and network, as in 40k")
+    ] = None,
+    years: Annotated[float, typer.Option("--years", min=0.1, help="over which capex is written off")] = 5.0,
+    power_price: Annotated[Text, typer.Option("--power-price", help="of owned devices, as in '0.08 USD/kWh'")] = None,
+    pue: Annotated[
+        float | None, typer.Option("--pue", min=1.0, help="energy into the building over its nodes'")
+    ] = None,
+    grid: Annotated[str, typer.Option("--grid", help="country whose electricity is used (USA, FRA …), for tCO2e")] = "",
+    spares: Annotated[float, typer.Option("--spares", min=0, max=1, help="part of devices paid for as spares")] = 0.0,
+    mtbf: Annotated[
+        Text, typer.Option("--mtbf", help="mean time between failures of a device, as in '50000 h'")
+    ] = None,
+    recovery: Annotated[Text, typer.Option("--recovery", help="from a failure to the restart, as in '10 min'")] = None,
+    storage: Annotated[
+        Text, typer.Option("--storage", help="bandwidth of a device into storage, as in '0.15 GB/s'")
+    ] = None,
+    figure: Annotated[Text, typer.Option("--figure", help="draw devices against days and USD to this file")] = None,
+    output: Output = None,
+    fmt: Format = "table",
+    hardware_dir: Dirs = None,
+    scenario: dict[str, Any] | None = None,
+) -> None:
+    """How many devices train a model within a deadline and a budget, on each kind of hardware."""
+    from datetime import date
+
+    from planner.errors import InfeasibleError
+    from planner.planning.asked import asked
+    from planner.planning.size import size_training
+    from planner.present import sizing
+
+    given = {**(scenario or {}), "model": model}
+    devices = given.pop("devices", None)
+    question = asked({
+        "tokens": tokens, "steps": steps, "compute_optimal": compute_optimal, "deadline": deadline, "budget": budget,
+        "sure": sure, "devices": devices, "max_global_batch": max_global_batch,
+        "sequences_per_device": sequences_per_device, "price_kind": price_kind, "provider": provider, "region": region,
+        "capex": capex, "years": years, "power_price": power_price, "pue": pue, "grid": grid, "spares": spares,
+        "mtbf": mtbf, "recovery": recovery, "storage": storage,
+    })  # fmt: skip
+    today = date.today()
+    found = size_training(given, hardware, question, dirs=tuple(hardware_dir or ()), today=today)
+    if figure is not None:
+        say(f"figure: {_draw(found, figure)}")
+    put(_text(found, fmt, today), output)
+    if found.best is None:
+        raise InfeasibleError(sizing.miss(found))
+
+
+def _text(found: Sizing, fmt: str, today: Any) -> str:
+    from planner.present import sizing
+    from planner.present.tables import render, to_csv, to_json
+
+    if fmt == "json":
+        return to_json(sizing.sizing_json(found, today))
+    if fmt == "csv":
+        return to_csv(sizing.pick_rows(found)).rstrip("\n")
+    parts = [sizing.lead(found), ""] if found.best is not None else []
+    parts += [render(sizing.shown_rows(found), fmt, **looks(fmt, "Picks")), ""]
+    first = sizing.lead_sized(found)
+    if first is not None:
+        scaling = "weak" if found.question.a_device else "strong"
+        title = f"{first.hardware}: {scaling} scaling"
+        parts += [render(sizing.curve_rows(first), fmt, **looks(fmt, title)), ""]
+    for heading, lines in (("Binds:", sizing.binding(found)), ("Would change it:", sizing.changes(found, today))):
+        parts += [heading, *(f"  {line}" for line in lines), ""] if lines else []
+    return "\n".join([*parts, *assumed_lines(sizing.assumed(found))])
+
+
+def _draw(found: Sizing, path: str) -> str:
+    from planner.planning.outlook import DAY
+    from planner.present.figures.sizing import size_figure
+    from planner.present.figures.style import save
+    from planner.present.sizing import days_text, named_picks, outlook_row, tokens_text
+
+    limits = found.question.limits
+    curves = {s.hardware: [outlook_row(o, limits) for o in s.curve] for s in found.sized if s.curve}
+    picked = {s.hardware: picks[0][1].devices for s in found.sized if (picks := named_picks(s, limits))}
+    first = next(o for s in found.sized for o in s.curve)
+    deadline = None if limits.deadline is None else limits.deadline / DAY
+    wanted = [f"within {days_text(deadline)}"] if deadline else []
+    wanted += [f"{limits.budget:,.0f} USD"] if limits.budget else []
+    within = " and ".join(wanted) + ("; " if wanted else "")
+    drawn = size_figure(
+        curves, picked=picked, deadline=deadline, budget=limits.budget,
+        title=f"{first.estimate.resolved.model.name} on {tokens_text(found.tokens)}",
+        subtitle=f"{within}the best layout of every count, 90 % of runs shaded",
+    )  # fmt: skip
+    return str(save(drawn, path))
