@@ -72,7 +72,11 @@ def size(
     hardware_dir: Dirs = None,
     scenario: dict[str, Any] | None = None,
 ) -> None:
-    """How many devices train a model within a deadline and a budget, on each kind of hardware."""
+    """How many devices train a model within a deadline and a budget, on each kind of hardware.
+
+    Without any of --tokens, --steps, --compute-optimal, --deadline and --budget: what can be fine-tuned on so many
+    devices, in full, with adapters, and with adapters beside 4-bit weights.
+    """
     from datetime import date
 
     from planner.errors import InfeasibleError
@@ -81,6 +85,9 @@ def size(
     from planner.present import sizing
 
     given = {**(scenario or {}), "model": model}
+    if not any((tokens, steps, compute_optimal, deadline, budget)):
+        _fine_tune(given, hardware, output, fmt, tuple(hardware_dir or ()))
+        return
     devices = given.pop("devices", None)
     question = asked({
         "tokens": tokens, "steps": steps, "compute_optimal": compute_optimal, "deadline": deadline, "budget": budget,
@@ -96,6 +103,26 @@ def size(
     put(_text(found, fmt, today), output)
     if found.best is None:
         raise InfeasibleError(sizing.miss(found))
+
+
+def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, fmt: str, dirs: tuple[str, ...]) -> None:
+    """What fits on the devices there are, on each kind of hardware."""
+    from datetime import date
+
+    from planner.errors import InfeasibleError
+    from planner.planning.finetune import fine_tuning
+    from planner.present import tuning
+    from planner.present.tables import render
+
+    parts, rows = [], []
+    for name in hardware:
+        rooms = fine_tuning({**given, "hardware": name}, dirs=dirs, today=date.today())
+        rows += tuning.room_rows(name, rooms)
+        parts += [tuning.answer(rooms), "", render(tuning.shown_rows(rooms), fmt, **looks(fmt, name)), "",
+                  *assumed_lines(tuning.assumed(rooms)), ""]  # fmt: skip
+    put(render(rows, fmt) if fmt in ("csv", "json") else "\n".join(parts).rstrip(), output)
+    if not any(r["micro_batch"] for r in rows):
+        raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
 
 
 def _text(found: Sizing, fmt: str, today: Any) -> str:
