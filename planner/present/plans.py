@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.cost.runs import InferenceRun
 from planner.planning.compare import Compared
+from planner.planning.equal import told_apart
 from planner.planning.estimate import Estimate, ledger_rows
 from planner.planning.plan import Choice, Plan
 from planner.planning.search import REASONS
@@ -184,7 +185,22 @@ def infeasible(plan: Plan) -> str:
 
 def comparison_rows(compared: Sequence[Compared]) -> Rows:
     """The best plan on each kind of hardware, a row each; ``error`` says why there is none."""
-    return [_compared_row(c) for c in compared]
+    rows = [_compared_row(c) for c in compared]
+    _tell_apart(rows, [c.plan.best if c.plan is not None else None for c in compared])
+    return rows
+
+
+def _tell_apart(rows: Rows, bests: Sequence[Estimate | None]) -> None:
+    """Mark in ``same_as_fastest`` the rows whose throughput is as likely above as below that of the fastest: the 50 %
+    intervals meet."""
+    rates = {i: _f(e.results["tokens_per_s"]) for i, e in enumerate(bests) if e is not None}
+    if not rates:
+        return
+    lead = max(rates, key=lambda i: rates[i])
+    spans = {i: (r / bests[i].interval.high50, r / bests[i].interval.low50) for i, r in rates.items()}  # type: ignore[union-attr]
+    for i in rates:
+        rows[i]["same_as_fastest"] = not told_apart(spans[lead], spans[i])
+        rows[i]["90 %"] = _span(bests[i])  # type: ignore[arg-type]
 
 
 def _compared_row(c: Compared) -> dict[str, Any]:
