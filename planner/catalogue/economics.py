@@ -42,7 +42,7 @@ class Reliability:
 @dataclass(frozen=True)
 class PowerDraw:
     """Measured power of a node [W] at some work, and the ``rated`` power of all its accelerators [W]; ``tokens_per_s``
-    where that was told."""
+    where that was told; ``capped`` where it was held to less than its rated power."""
 
     regime: str
     accelerator: str
@@ -51,6 +51,7 @@ class PowerDraw:
     watts: float
     source: str
     tokens_per_s: float | None = None
+    capped: bool = False
     note: str = ""
 
 

@@ -11,6 +11,7 @@ from planner.errors import BadInputError
 from planner.scenario.keys import LARGEST
 
 STEPS = (4, 5, 6, 7)  # counts of an octave: 4·2^k, 5·2^k, 6·2^k, 7·2^k
+FULL = 15 / 16  # of the largest batch that a count is given at least
 _RANGE = re.compile(r"^(\d+)\s*\.\.\s*(\d+)$")
 
 
@@ -90,12 +91,13 @@ def around(counts: Sequence[int], known: Iterable[int], picked: int) -> list[int
 
 
 def batch_for(devices: int, most: int) -> int:
-    """The largest batch up to ``most`` that divides over the devices, or over as large a part of them as it reaches.
+    """The largest batch that divides over as large a part of the devices as leaves at least 15/16 of ``most``.
 
-    A multiple of the devices divides by every data-parallel size. Where they are more than the batch, it is a multiple
-    of what is left after halving them as often as needed: the halves go to tensor or pipeline parallelism.
+    The part is that of halving the devices as often as needed: the halves go to tensor or pipeline parallelism, which a
+    search divides large counts by anyway. A batch that is much smaller costs more than data-parallel sizes that are
+    left out: 5,120 devices are 15 % faster on 960 sequences than on 640.
     """
     part = devices
-    while part > most and part % 2 == 0:
+    while part % 2 == 0 and most // part * part < FULL * most:
         part //= 2
     return most // part * part if part <= most else most

@@ -27,8 +27,8 @@ class Draw:
 
 
 def power_share(regime: str, measured: Sequence[PowerDraw]) -> float:
-    """Median of measured over rated power of the nodes of one regime, ``train`` or ``infer``."""
-    return median(m.watts / m.rated for m in measured if m.regime == regime)
+    """Median of measured over rated power of the nodes of one regime, ``train`` or ``infer``, that were not capped."""
+    return median(m.watts / m.rated for m in measured if m.regime == regime and not m.capped)
 
 
 def mean_draw(cluster: Cluster, regime: str) -> Draw | None:
@@ -41,7 +41,7 @@ def mean_draw(cluster: Cluster, regime: str) -> Draw | None:
         return None
     measured = power().measured
     share = power_share(regime, measured)
-    chips = sorted({m.accelerator for m in measured if m.regime == regime})
+    chips = sorted({m.accelerator for m in measured if m.regime == regime and not m.capped})
     own = "" if cluster.accelerator.id in chips else f", not of {cluster.accelerator.id}"
     return Draw(share * each * cluster.devices, share,
                 f"power: {share:.2f} of the accelerators' rated power, the median of measured nodes of "
