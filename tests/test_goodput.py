@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from datetime import date
 
 import pytest
 
@@ -16,8 +17,12 @@ from planner.planning.goodput import (
     failure_model,
     goodput,
 )
+from planner.planning.outlook import Terms, outlook
+from planner.planning.plan import best_plan
 from planner.scenario.keys import parse_scenario
 from planner.scenario.resolve import resolve_run
+
+TODAY = date(2026, 11, 1)
 
 
 def simulated(*, interval: float, write: float, restart: float, mtbf: float, segments: int, seed: int) -> float:
@@ -116,3 +121,16 @@ def test_a_rate_left_out_is_within_the_spread_of_the_others() -> None:
     for r in reliability().rates:
         if r.general:
             assert abs(math.log(left_out(r.cluster) / r.per_1000_node_days)) < 1.6449 * failure_model().spread * 1.5
+
+
+def test_days_of_llama_3_405b_from_the_rates_of_other_clusters() -> None:
+    """15.6T tokens in 30.84 million GPU hours, 78.4 days of 16,384 devices
+    (https://github.com/meta-llama/llama-models, model card of Llama 3.1), at 38 to 43 % MFU."""
+    others = [r for r in reliability().rates if r.general and "Llama" not in r.cluster]
+    scenario = parse_scenario({"model": "llama-3.1-405b", "hardware": "grand-teton-h100-80gb", "devices": 16384,
+                               "global_batch": 2048, "seq_len": 8192, "tp": 8, "micro_batch": 1})  # fmt: skip
+    best, _ = best_plan(scenario, today=TODAY)
+    assert best is not None
+    found = outlook(best, 15.6e12, Terms(failures=failure_model(rates=others)), today=TODAY)
+    assert found.days == pytest.approx(30.84e6 / 16384 / 24, rel=0.10)
+    assert 0.38 <= found.mfu <= 0.43

@@ -32,7 +32,7 @@ def money(usd: float | None) -> str:
 
 def tokens_text(tokens: float) -> str:
     """A number of tokens for people: ``15.6 T tokens``."""
-    return f"{format_quantity(tokens, 'tokens')}"
+    return f"{format_quantity(tokens, '')} tokens"
 
 
 def span(o: Outlook) -> str:
