@@ -89,16 +89,25 @@ def plan(
 
 
 def compare(
-    hardware: Sequence[str] | str, *, hardware_dirs: Dirs = (), folder: str | Path | None = None, **scenario: object
-) -> pd.DataFrame:
-    """The best plan of one scenario on each kind of hardware, a row each; ``error`` says where there is none."""
+    hardware: Sequence[str] | str, *, equal: str = "devices", hardware_dirs: Dirs = (),
+    folder: str | Path | None = None, **scenario: object,
+) -> pd.DataFrame:  # fmt: skip
+    """The best plan of one scenario on each kind of hardware, a row each; ``error`` says where there is none.
+
+    ``equal`` gives each as many devices as cost (``usd``) or draw (``power``) what ``devices`` of the first do.
+    """
     import pandas as pd
 
     from planner.planning.compare import compare_hardware
+    from planner.planning.equal import equal_terms
     from planner.present.plans import comparison_rows
 
-    found = compare_hardware(scenario, hardware, dirs=_dirs(hardware_dirs), folder=str(folder) if folder else None,
-                             today=date.today())  # fmt: skip
+    dirs, where, today = _dirs(hardware_dirs), str(folder) if folder else None, date.today()
+    names = [hardware] if isinstance(hardware, str) else list(hardware)
+    held = None
+    if equal != "devices":
+        held = equal_terms(scenario, names, equal, dirs=dirs, folder=where, today=today)
+    found = compare_hardware(scenario, names, held=held, dirs=dirs, folder=where, today=today)
     return pd.DataFrame(comparison_rows(found))
 
 

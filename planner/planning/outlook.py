@@ -126,7 +126,7 @@ def outlook(e: Estimate, tokens: float, terms: Terms, *, today: date) -> Outlook
         goodput=up, price=price, watts=watts, kwh=kwh,
         usd=None if price is None else price.observation.usd_per_hour * paid * seconds / HOUR,
         kg_co2e=kwh * grid_intensity(terms.grid) if kwh is not None and terms.grid else None,
-        basis=(*e.assumed, *terms.failures.basis, *_basis(terms, draw.basis if draw else "", pue, price)),
+        basis=(*(a for a in e.assumed if not a.startswith("price ")), *terms.failures.basis, *_basis(terms, draw.basis if draw else "", pue, price)),
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _basis(terms: Terms, drawn: str, pue: float, price: ChosenPrice | None) -> l
         lines.append(f"grid {terms.grid.upper()}: {found:g} kgCO2e/kWh ({power().grid_source})")
     if price is None:
         lines.append(f"price: none is known ({terms.tariff.words}), so no cost is told")
-    elif terms.tariff != ON_DEMAND:
+    else:
         lines.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
     if terms.spares:
         lines.append(f"spares: {terms.spares:.0%} more devices are paid for than train")

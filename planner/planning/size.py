@@ -382,6 +382,8 @@ def nearest_miss(sizing: Sizing) -> tuple[Outlook | None, str]:
 
     near = min(curve, key=over)
     both, late = over(near)
+    if limits.deadline and limits.sure and late <= 1.0 and not limits.on_time(near):
+        return near, f"the deadline: made with a chance of {near.chance(limits.deadline):.0%} of {limits.sure:.0%}"
     if limits.deadline and late >= both:
         return near, f"the deadline: {near.days:.1f} days of {limits.deadline / DAY:.1f}"
     if near.usd is None:

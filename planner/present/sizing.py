@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from planner.catalogue.economics import reliability
 from planner.planning.outlook import DAY, Outlook
 from planner.planning.size import Limits, Sized, Sizing, best_of, nearest_miss
 from planner.present.plans import layout_text
@@ -67,18 +69,22 @@ def miss(sizing: Sizing) -> str:
     """Nothing keeps the limits: which one binds, and what comes nearest."""
     near, which = nearest_miss(sizing)
     if near is None:
-        reasons = "; ".join(f"{s.hardware}: {_no_plan(s)}" for s in sizing.sized)
+        reasons = "; ".join(f"{s.hardware}: {_no_plan(s, sizing)}" for s in sizing.sized)
         return f"nothing keeps the limits: {reasons}"
     return f"nothing keeps the limits; nearest miss: {system_text(near)} misses {which} ({money(near.usd)})"
 
 
-def _no_plan(s: Sized) -> str:
+def _no_plan(s: Sized, sizing: Sizing) -> str:
+    """Why a kind of hardware has no pick."""
+    near, which = nearest_miss(replace(sizing, sized=(s,)))
+    if near is not None:
+        return f"nearest: {near.devices:,} devices miss {which}"
     if s.fault is not None:
         return str(s.fault)
     if s.refused:
         last = max(s.refused)
         return f"no plan up to {last:,} devices: {s.refused[last]}"
-    return "no count keeps the limits"
+    return "no count was tried"
 
 
 def outlook_row(o: Outlook, limits: Limits) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def pick_rows(sizing: Sizing) -> Rows:
         for names, o in picks:
             rows.append({"id": s.hardware, "pick": names, **outlook_row(o, sizing.question.limits), "error": ""})
         if not picks:
-            rows.append({"id": s.hardware, "pick": "", "error": _no_plan(s)})
+            rows.append({"id": s.hardware, "pick": "", "error": _no_plan(s, sizing)})
     return rows
 
 
@@ -136,7 +142,7 @@ def shown_rows(sizing: Sizing) -> Rows:
         for names, o in picks:
             rows.append({"hardware": s.hardware, "pick": names, **_shown(o, limits)})
         if not picks:
-            rows.append({"hardware": s.hardware, "pick": "none", "why": _no_plan(s)})
+            rows.append({"hardware": s.hardware, "pick": "none", "why": _no_plan(s, sizing)})
     return rows
 
 
@@ -161,9 +167,8 @@ def lead_sized(sizing: Sizing) -> Sized | None:
 
 
 def curve_rows(s: Sized) -> Rows:
-    """Devices against days and money; ``scaling`` is the throughput of a device over that at the smallest count."""
-    first = s.curve[0]
-    base = first.tokens_per_s / first.devices
+    """Devices against days and money; ``scaling`` is the throughput of a device over that at the best count."""
+    base = max(o.tokens_per_s / o.devices for o in s.curve)
     return [{
         "devices": o.devices, "global_batch": int(o.estimate.layout.global_batch[0]), "days": f"{o.days:.1f}",
         "90 %": span(o), "cost": money(o.usd), "scaling": f"{o.tokens_per_s / o.devices / base:.0%}", "mfu": o.mfu,
@@ -216,6 +221,10 @@ def changes(sizing: Sizing, today: date) -> list[str]:
     up = best.goodput
     lines.append(f"without failures: {best.healthy / DAY:.1f} days; {best.interruptions:.1f} are expected, at a "
                  f"goodput of {up.share:.1%} ({up.low:.1%} to {up.high:.1%})")  # fmt: skip
+    low, high = reliability().spares
+    if best.usd is not None and best.estimate.resolved.cluster.nodes > 1:
+        dear = (money(best.usd * (1 + part)) for part in (low, high))
+        lines.append(f"with {low:.0%} to {high:.0%} of the nodes as spares, as is usual: {' to '.join(dear)}")
     return [*lines, *_other_prices(best, today), *_other_hardware(sizing, best)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,12 +98,33 @@ def size(
         "mtbf": mtbf, "recovery": recovery, "storage": storage,
     })  # fmt: skip
     today = date.today()
-    found = size_training(given, hardware, question, dirs=tuple(hardware_dir or ()), today=today)
+    with trying() as report:
+        found = size_training(given, hardware, question, dirs=tuple(hardware_dir or ()), today=today, progress=report)
     if figure is not None:
         say(f"figure: {_draw(found, figure)}")
     put(_text(found, fmt, today), output)
     if found.best is None:
         raise InfeasibleError(sizing.miss(found))
+
+
+class trying:
+    """The count that is being tried on stderr, where that is a terminal."""
+
+    def __enter__(self) -> Callable[[str, int], None] | None:
+        import sys
+
+        self.status: Any = None
+        if not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+
+        self.status = Console(stderr=True).status("sizing")
+        self.status.start()
+        return lambda name, devices: self.status.update(f"sizing: {devices:,} devices of {name}")
+
+    def __exit__(self, *_: object) -> None:
+        if self.status is not None:
+            self.status.stop()
 
 
 def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, fmt: str, dirs: tuple[str, ...]) -> None:
