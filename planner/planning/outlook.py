@@ -120,13 +120,14 @@ def outlook(e: Estimate, tokens: float, terms: Terms, *, today: date) -> Outlook
     price = cluster_price(cluster, today=today, tariff=terms.tariff, watts=each)
     paid = cluster.devices * (1.0 + terms.spares)
     pue = power().pue if terms.pue is None else terms.pue
+    own = [a for a in e.assumed if not a.startswith("price ")]
     kwh = None if watts is None else energy(watts, seconds, pue)
     return Outlook(
         estimate=e, steps=steps, tokens=tokens, healthy=healthy, seconds=seconds, factors=wall_factors(e.interval, up),
         goodput=up, price=price, watts=watts, kwh=kwh,
         usd=None if price is None else price.observation.usd_per_hour * paid * seconds / HOUR,
         kg_co2e=kwh * grid_intensity(terms.grid) if kwh is not None and terms.grid else None,
-        basis=(*(a for a in e.assumed if not a.startswith("price ")), *terms.failures.basis, *_basis(terms, draw.basis if draw else "", pue, price)),
+        basis=(*own, *terms.failures.basis, *_basis(terms, draw.basis if draw else "", pue, price)),
     )  # fmt: skip
 
 
