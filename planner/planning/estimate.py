@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import fit_chance, verdict
@@ -16,9 +18,10 @@ from planner.cost.memory import device_capacity
 from planner.cost.passes import inference_work, training_work
 from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
 from planner.cost.serving_memory import Serving
-from planner.cost.training import training_step
+from planner.cost.training import Step, training_step
 from planner.demand.costs import op_costs
 from planner.demand.counts import forward_flops
+from planner.demand.ops import Array
 from planner.demand.passes import pieces
 from planner.errors import BadInputError, PlannerError
 from planner.planning.uncertainty import Interval, interval
@@ -125,27 +128,40 @@ def estimate_rows(
 
 
 def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
-    cluster, d = resolved.cluster, resolved.demand
-    step = training_step(d, cluster, x, run, detail=True)
+    step = training_step(resolved.demand, resolved.cluster, x, run, detail=True)
+    columns = training_columns(resolved, x, run, step)
+    results: dict[str, object] = {k: v.tolist()[0] for k, v in columns.items()}
     time = {k: float(v[0]) for k, v in step.time.items() if float(v[0]) > 0}
     memory = {k: float(v[0]) for k, v in step.memory.items()}
-    seconds = float(step.step_time[0])
+    spread, tokens = interval(resolved, x), float(columns["tokens_per_s"][0])
+    return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def training_columns(resolved: Resolved, x: Layouts, run: TrainingRun, step: Step) -> dict[str, NDArray[Any]]:
+    """Results of training steps but for memory and money, a column of shape (n,) each.
+
+    ``resolved`` is settled for all rows of ``x``; ``step`` has its ledgers in detail.
+    """
+    cluster, d, seconds, batch = resolved.cluster, resolved.demand, step.step_time, x.global_batch
     per_sequence = forward_flops(d.model, seq_len=run.seq_len, encoder_len=run.encoder_len)
-    batch = int(x.global_batch[0])
     # Frozen weights have no weight gradient: adapters train with one forward and one backward matmul each.
     model_flops = (TRAIN_FACTOR - (1.0 if run.lora_rank else 0.0)) * per_sequence["model"] * batch
-    repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
+    repeated = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)
     hardware_flops = model_flops + repeated * per_sequence["layers"] * batch
     available = seconds * cluster.devices * matmul_peak(resolved)
     tokens = batch * run.seq_len / seconds
     spread = interval(resolved, x)
-    results: dict[str, object] = {
+    bounds = bound_of(step.time)
+    kernels = bounds == "compute"
+    if kernels.any():
+        rows = np.flatnonzero(kernels)
+        bounds[rows] = _kernel_bound(resolved, x.take(rows))
+    return {
         "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices,
         "model_flops_per_step": model_flops, "mfu": model_flops / available, "hfu": hardware_flops / available,
-        "bound": bound(time),
+        "bound": bounds,
     }  # fmt: skip
-    return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
 
 def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
@@ -180,7 +196,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
-        **_cache_room(x, run, shown.held), "bound": bound(time),
+        **_cache_room(x, run, shown.held), "bound": _bound(resolved, x, time),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
@@ -202,33 +218,40 @@ def matmul_peak(resolved: Resolved) -> float:
     return peak_flops(chip, precision.compute) * sparse
 
 
-def bound(time: Mapping[str, float]) -> str:
-    """What a step spends most of: attention, matmul groups, communication, bubble, launches … by ledger family."""
-    families: dict[str, float] = {}
+def _bound(resolved: Resolved, x: Layouts, time: Mapping[str, float]) -> str:
+    """What the pass of one layout spends most of."""
+    found = str(bound_of({k: np.array([v]) for k, v in time.items()})[0])
+    return str(_kernel_bound(resolved, x)[0]) if found == "compute" else found
+
+
+def bound_of(time: Mapping[str, Array]) -> NDArray[Any]:
+    """What each step spends most of, by family of ledger terms: compute, communication, bubble, host …, shape (n,)."""
+    families: dict[str, Array] = {}
     for name, seconds in time.items():
         family = {"forward": "compute", "backward": "compute", "recompute": "compute", "comm": "communication",
                   "pipeline": "bubble", "host": "host",
                   "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
         families[family] = families.get(family, 0.0) + seconds
-    return max(families, key=lambda k: families[k]) if families else "nothing"
+    names = np.array(list(families), dtype=object)
+    return np.asarray(names[np.argmax(np.stack(list(families.values())), axis=0)])
 
 
-def _kernel_bound(resolved: Resolved, x: Layouts) -> str:
-    """Whether kernels are limited by FLOP/s or by bandwidth: the larger of the two ideal times of one pass."""
+def _kernel_bound(resolved: Resolved, x: Layouts) -> NDArray[Any]:
+    """Whether kernels are limited by FLOP/s or bandwidth, shape (n,): the larger of the two ideal times of a pass."""
     d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
     decode = isinstance(run, InferenceRun) and run.phase == "decode"
     if isinstance(run, TrainingRun):
         w = training_work(x, run)
     else:
         w = inference_work(x, run, phase=run.phase, context=None, sequences=np.ceil(run.batch / x.dp))
-    flops = moved = 0.0
+    flops, moved = np.zeros(len(x)), np.zeros(len(x))
     for piece in pieces(d, w, decode=decode):
         if piece.section.role == "layer":
             c = op_costs(piece.section.table, piece.work, resolved.precision)
-            flops += float(c.flops.sum()) * piece.section.count
-            moved += float(c.bytes_moved.sum()) * piece.section.count
+            flops = flops + c.flops.sum(axis=1) * piece.section.count
+            moved = moved + c.bytes_moved.sum(axis=1) * piece.section.count
     peak = peak_flops(chip, resolved.precision.compute)
-    return "compute" if flops / peak >= moved / chip.bandwidth else "memory"
+    return np.where(flops / peak >= moved / chip.bandwidth, "compute", "memory").astype(object)
 
 
 def _finish(
@@ -240,8 +263,6 @@ def _finish(
     chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
     hourly = float(usd_per_hour(price, cluster.devices))
-    if results["bound"] == "compute":
-        results["bound"] = _kernel_bound(resolved, x)
     results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
     results |= {
         "fits": verdict(chance),

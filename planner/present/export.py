@@ -71,6 +71,16 @@ def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def read_yaml(path: str) -> Any:
+    """What a YAML or JSON file holds."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
 def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
     """Write rows as they come; returns how many."""
     target = check_writable(path)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from planner.errors import BadInputError
 from planner.planning.sweep import SHARD, Sweep, catalogue_hash, parse_sweep, shards, sweep_hash, sweep_rows
+from planner.present.export import read_yaml
 from planner.present.tables import plain
 
 MANIFEST, PART = "manifest.json", ".part"
@@ -42,14 +44,7 @@ class Task:
 
 def read_sweep_file(path: str) -> Sweep:
     """A sweep from a YAML or JSON file."""
-    import yaml
-
-    source = Path(path)
-    try:
-        data = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
-    return parse_sweep(data, where=path)
+    return parse_sweep(read_yaml(path), where=path)
 
 
 def run_sweep(
@@ -154,8 +149,8 @@ def _csv_gz(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa: Any = import_module("pyarrow")
+    pq: Any = import_module("pyarrow.parquet")
 
     def typed(name: str) -> Any:
         values = [plain(r.get(name)) for r in rows]
