@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
-from planner.supply.cost import cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+from planner.supply.cost import ChosenPrice, cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
 
 RESULTS = (
     "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
@@ -254,23 +255,31 @@ def _kernel_bound(resolved: Resolved, x: Layouts) -> NDArray[Any]:
     return np.where(flops / peak >= moved / chip.bandwidth, "compute", "memory").astype(object)
 
 
+def held_columns(
+    resolved: Resolved, memory: Mapping[str, Array], tokens: Array, price: ChosenPrice | None
+) -> dict[str, NDArray[Any] | None]:
+    """Memory, whether it fits, and money of layouts that share a run, a column of shape (n,) each; None where a run
+    has no such part, NaN where no price or rated power is known. ``tokens`` [1/s] of each."""
+    cluster = resolved.cluster
+    peak = np.asarray(sum(memory.values()))
+    chance = fit_chance(resolved.run, peak, device_capacity(cluster, resolved.run))
+    hourly = usd_per_hour(price, np.full(len(peak), cluster.devices))
+    return {
+        "memory_peak_bytes": peak, **{f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS},
+        "fits": np.array([verdict(c) for c in chance.tolist()], dtype=object), "fits_chance": chance,
+        "usd_per_hour": hourly, "usd_per_million_tokens": usd_per_million_tokens(hourly, tokens),
+        "watts": rated_watts(cluster, np.full(len(peak), cluster.devices)),
+    }  # fmt: skip
+
+
 def _finish(
     resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
     spread: Interval, tokens: float, today: date,
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
-    peak = sum(memory.values())
-    chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
-    hourly = float(usd_per_hour(price, cluster.devices))
-    results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
-    results |= {
-        "fits": verdict(chance),
-        "fits_chance": chance,
-        "usd_per_hour": _known(hourly),
-        "usd_per_million_tokens": _known(float(usd_per_million_tokens(hourly, tokens))),
-        "watts": _known(float(rated_watts(cluster, cluster.devices))),
-    }
+    held = held_columns(resolved, {k: np.array([v]) for k, v in memory.items()}, np.array([tokens]), price)
+    results |= {k: None if v is None else known(v.tolist()[0]) for k, v in held.items()}
     ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
     assumed = list(resolved.assumed)
     if price is not None:
@@ -280,8 +289,9 @@ def _finish(
     return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
 
 
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def known(value: object) -> object:
+    """A value as it is; None for a number that is not finite."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def ledger_rows(time: Mapping[str, float] | Terms) -> list[tuple[str, float]]:

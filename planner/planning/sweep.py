@@ -17,7 +17,8 @@ from pathlib import Path
 from planner.catalogue.loader import search_path
 from planner.errors import BadInputError, PlannerError, unknown
 from planner.planning.asked import WORDS, asked
-from planner.planning.estimate import COLUMNS, Estimate, estimate_scenario
+from planner.planning.batch import estimate_many
+from planner.planning.estimate import COLUMNS, Estimate
 from planner.planning.outlook import DAY, Outlook
 from planner.planning.plan import best_plan
 from planner.planning.size import size_training
@@ -148,22 +149,31 @@ def sweep_rows(
     swept: Sweep, first: int, last: int, *, dirs: HardwareDirs = (), folder: str | None = None, today: date
 ) -> Iterator[Row]:  # fmt: skip
     """Answers of rows ``first`` up to ``last``; a bad row carries its ``error`` and harms no other."""
-    for i, cell in enumerate(swept.cells(first, last), first):
-        try:
-            found = _answer(swept.answer, cell, dirs, folder, today)
-            yield {**cell, **found, "id": i, "error": ""}
-        except PlannerError as error:
-            yield {**cell, "id": i, "error": " ".join(str(error).split())}
+    cells = list(swept.cells(first, last))
+    if swept.answer == "estimate":
+        found = estimate_many(cells, dirs=dirs, folder=folder, today=today)
+    else:
+        found = [_answer(swept.answer, cell, dirs, folder, today) for cell in cells]
+    for i, (cell, row) in enumerate(zip(cells, found, strict=True), first):
+        yield {"error": "", **cell, **row, "id": i}
 
 
 def _answer(answer: str, cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:
-    if answer == "estimate":
-        return _columns(estimate_scenario(cell, dirs=dirs, folder=folder, today=today))
-    if answer == "plan":
-        best, found = best_plan(parse_scenario(cell), dirs=dirs, folder=folder, today=today)
-        if best is None:
-            raise BadInputError("nothing fits" if found.miss is not None else "no layout is lawful")
-        return _columns(best)
+    """A plan's or a size's row, or its ``error`` alone."""
+    try:
+        return (_plan if answer == "plan" else _size)(cell, dirs, folder, today)
+    except PlannerError as error:
+        return {"error": " ".join(str(error).split())}
+
+
+def _plan(cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:
+    best, found = best_plan(parse_scenario(cell), dirs=dirs, folder=folder, today=today)
+    if best is None:
+        raise BadInputError("nothing fits" if found.miss is not None else "no layout is lawful")
+    return _columns(best)
+
+
+def _size(cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:
     words = {k: v for k, v in cell.items() if k in WORDS}
     scenario = {k: v for k, v in cell.items() if k not in WORDS and k != "hardware"}
     sizing = size_training(scenario, [str(cell.get("hardware", ""))], asked(words), dirs=dirs, folder=folder,
