@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, size, summary
+    from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, size, summary, sweep_frames
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "roofline",
     "size",
     "summary",
+    "sweep_frames",
 ]
 
 

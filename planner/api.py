@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,16 @@ def size(
     names = [hardware] if isinstance(hardware, str) else list(hardware)
     return size_training({**scenario, "model": model}, names, question, dirs=_dirs(hardware_dirs),
                          folder=str(folder) if folder else None, today=date.today())  # fmt: skip
+
+
+def sweep_frames(folder: str | Path) -> Iterator[pd.DataFrame]:
+    """Shards of a folder that ``planner sweep`` wrote, a DataFrame each, in order."""
+    import pandas as pd
+
+    from planner.present.sweeps import shard_paths
+
+    for path in shard_paths(str(folder)):
+        yield pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def roofline(*, hardware_dirs: Dirs = (), **scenario: object) -> tuple[list[Point], list[Roof]]:

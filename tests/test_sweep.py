@@ -13,9 +13,11 @@ import time
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import Cli
 
+import planner
 from planner.errors import BadInputError
 from planner.planning.batch import estimate_many
 from planner.planning.estimate import estimate_scenario
@@ -169,4 +171,7 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
     assert [int(r["id"]) for r in rows] == list(range(swept.rows))
     text = "".join(gzip.decompress(p.read_bytes()).decode() for p in shard_paths(str(tmp_path / "c")))
     assert text.count("\n") == swept.rows + len(shard_paths(str(tmp_path / "c")))
+    frames = {k: pd.concat(planner.sweep_frames(tmp_path / k)) for k in ("p", "c")}
+    for key in ("step_time_s", "memory_peak_bytes", "mfu"):
+        assert frames["p"][key].tolist() == pytest.approx(frames["c"][key].tolist(), nan_ok=True)
     assert sum(bool(r["error"]) for r in rows) == json.loads((tmp_path / "p" / MANIFEST).read_text())["errors"]

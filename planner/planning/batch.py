@@ -26,7 +26,7 @@ from planner.scenario.resolve import Resolved, resolve_run, settle
 from planner.supply.cost import cluster_price
 
 Row = dict[str, object]
-Group = list[tuple[int, dict[str, Value]]]
+Group = list[tuple[int, dict[str, Value], dict[str, Value]]]  # place, scenario, sizes of its axes
 RESULTS = tuple(c for c in COLUMNS if c != "error")
 
 
@@ -48,14 +48,15 @@ def estimate_many(
                 e = estimate_scenario(cell, dirs=dirs, folder=folder, today=today)
                 out[i] = {**{k: e.inputs.get(k) for k in LAYOUT}, **e.results}
                 continue
-            groups.setdefault(_shared(scenario), []).append((i, scenario))
+            sizes = axis_sizes(scenario)
+            groups.setdefault(_shared(scenario, sizes), []).append((i, scenario, sizes))
         except PlannerError as error:
             out[i] = _fault(error)
     for group in groups.values():
         try:
             _estimate_group(group, out, dirs, folder, today)
         except PlannerError as error:
-            for i, _ in group:
+            for i, *_ in group:
                 out[i] = _fault(error)
     return out
 
@@ -70,19 +71,18 @@ def _alone(scenario: Mapping[str, Value]) -> bool:
     return scenario.get("task", "train") != "train" or chooses
 
 
-def _shared(scenario: Mapping[str, Value]) -> object:
+def _shared(scenario: Mapping[str, Value], sizes: Mapping[str, Value]) -> object:
     """What scenarios of one evaluation have in common: the keys that are given, the devices, all but the layout."""
-    devices = axis_sizes(scenario)["devices"]
-    return frozenset(scenario), devices, tuple(sorted((k, v) for k, v in scenario.items() if k not in LAYOUT))
+    return frozenset(scenario), sizes["devices"], tuple(sorted((k, v) for k, v in scenario.items() if k not in LAYOUT))
 
 
 def _estimate_group(
     group: Group, out: list[Row], dirs: HardwareDirs, folder: str | None, today: date
 ) -> None:  # fmt: skip
-    first = group[0][1]
-    resolved = resolve_run({**first, **axis_sizes(first)}, dirs=dirs, folder=folder)
+    _, first, axes = group[0]
+    resolved = resolve_run({**first, **axes}, dirs=dirs, folder=folder)
     experts = resolved.case.sizes.experts
-    columns = [layout_columns(s, axis_sizes(s), "train", experts=experts) for _, s in group]
+    columns = [layout_columns(s, sizes, "train", experts=experts) for _, s, sizes in group]
     x = layouts(**{k: np.array([c[k] for c in columns]) for k in columns[0]})
     law = first_broken(x, resolved.case)
     for j in np.flatnonzero(law < len(RULES)):

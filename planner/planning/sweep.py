@@ -63,6 +63,13 @@ class Sweep:
         own = [*LAYOUT, *(SIZED if self.answer == "size" else ()), *ANSWERED]
         return ["id", *self.keys, *(c for c in own if c not in self.keys), "error"]
 
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Columns that hold numbers in every shard: results and sizes that are no words, and keys given as numbers."""
+        given = {k: [*self.grid.get(k, ()), *(d[k] for d in (self.base, *self.scenarios) if k in d)] for k in self.keys}
+        words = {k for k, v in given.items() if not all(isinstance(x, int | float) for x in v)}
+        return frozenset(self.columns) - words - {"fits", "bound", "recompute", "error"}
+
     def cells(self, first: int, last: int) -> Iterator[Row]:
         """Scenarios of rows ``first`` up to but not including ``last``."""
         sizes = [len(v) for v in self.grid.values()]

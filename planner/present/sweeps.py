@@ -131,11 +131,11 @@ def _worked(todo: Sequence[Task], jobs: int) -> Iterator[int]:
 def work(task: Task) -> int:
     """Work one shard out and write it; returns its rows."""
     rows = list(sweep_rows(task.swept, task.first, task.last, dirs=task.dirs, folder=task.folder, today=task.today))
-    encode = _parquet if task.kind == "parquet" else _csv_gz
     target = Path(task.output)
     counts = {"rows": len(rows), "errors": sum(bool(r["error"]) for r in rows)}
+    data = _parquet(rows, task.swept) if task.kind == "parquet" else _csv_gz(rows, task.swept.columns)
     _write(target / f"{task.name}.json", json.dumps(counts).encode())
-    _write(target / f"{task.name}.{task.kind}", encode(rows, task.swept.columns))
+    _write(target / f"{task.name}.{task.kind}", data)
     return len(rows)
 
 
@@ -148,18 +148,18 @@ def _csv_gz(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
     return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
-def _parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+def _parquet(rows: Sequence[Mapping[str, Any]], swept: Sweep) -> bytes:
     pa: Any = import_module("pyarrow")
     pq: Any = import_module("pyarrow.parquet")
 
+    numbers = swept.numbers
+
     def typed(name: str) -> Any:
-        values = [plain(r.get(name)) for r in rows]
-        if any(isinstance(v, str) for v in values):
-            return pa.array([None if v is None else str(v) for v in values], pa.string())
-        return pa.array([None if v is None else float(v) for v in values], pa.float64())
+        kind, read = (pa.float64(), float) if name in numbers else (pa.string(), str)
+        return pa.array([None if (v := r.get(name)) is None else read(v) for r in rows], kind)
 
     out = io.BytesIO()
-    pq.write_table(pa.table({c: typed(c) for c in columns}), out, compression="zstd")
+    pq.write_table(pa.table({c: typed(c) for c in swept.columns}), out, compression="zstd")
     return out.getvalue()
 
 
