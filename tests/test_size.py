@@ -270,6 +270,13 @@ def test_what_nothing_meets_is_the_nearest_miss(cli: Cli) -> None:
     assert priceless.code == 1 and "no price is known" in priceless.err
 
 
+def test_failures_that_leave_nothing_are_a_miss(cli: Cli) -> None:
+    flags = ("--tokens", "1T", "--deadline", "60d", "--devices", "64,128")
+    ran = cli(*ASK, "dgx-h100", *flags, "--mtbf", "10 min", "--format", "json")
+    assert ran.code == 1 and "the deadline" in ran.err
+    assert all(r["chance"] == 0 for r in json.loads(ran.out)["curve"])
+
+
 def test_one_kind_s_fault_harms_no_other(cli: Cli) -> None:
     flags = ("--tokens", "1T", "--deadline", "60d", "--devices", "64,128")
     assert cli(*ASK, "dgx-h100", "nobodys-chip", *flags).code == 0
@@ -281,3 +288,26 @@ def test_python_says_the_same() -> None:
     found = planner.size("llama-3.1-8b", "dgx-h100", tokens="1T", deadline="15d", devices="64,128", vpp=1, cp=1,
                          micro_batch=1, recompute="selective")  # fmt: skip
     assert found.best is not None and found.best.devices == 128 and "size" in planner.__all__
+
+
+def test_the_figure_shows_every_count_and_rings_the_answer() -> None:
+    from matplotlib.text import Annotation
+
+    from planner.errors import BadInputError
+    from planner.present.figures import size_figure
+
+    rows = [
+        {"devices": n, "days": 100 / n, "days_low": 90 / n, "days_high": 120 / n, "usd": 1e4 + n} for n in (8, 16, 64)
+    ]
+    free = [{**r, "usd": None} for r in rows]
+    figure = size_figure({"a": rows, "b": free}, picked={"a": 16}, title="t", deadline=10.0, budget=2e4)
+    left, right = figure.axes
+    (own,) = [line for line in left.get_lines() if line.get_label() == "_a"]
+    assert list(own.get_xdata()) == [8, 16, 64] and list(own.get_ydata()) == [100 / 8, 100 / 16, 100 / 64]
+    assert [line.get_label() for line in right.get_lines() if len(line.get_xdata()) == 3] == ["_a"]
+    ringed = [line for line in left.get_lines() if line.get_markersize() == 10]
+    assert [list(line.get_xdata()) for line in ringed] == [[16]]
+    said = {t.get_text() for axes in (left, right) for t in axes.texts if isinstance(t, Annotation)}
+    assert said == {"deadline 10 days", "budget 20 k"}
+    with pytest.raises(BadInputError, match="kinds of hardware"):
+        size_figure({}, picked={}, title="t")

@@ -97,6 +97,8 @@ class Outlook:
 
     def chance(self, deadline: float) -> float:
         """Chance that the run takes no longer than ``deadline`` [s]."""
+        if self.seconds == float("inf"):
+            return 0.0  # failures leave nothing
         return float(chance_below(np.array(log(deadline / self.seconds)), self.factors))
 
 

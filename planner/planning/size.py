@@ -6,7 +6,7 @@ then those between the picks and their neighbours that may be better; a short ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
@@ -239,7 +239,7 @@ class _Tries:
         try:
             system = hardware(self.name, self.dirs)[1]
             counts = self._counts(system)
-            for n in counts if len(counts) <= TRIED_WHOLE or self.question.counts.listed else self._coarse(counts):
+            for n in self._first(counts):
                 self._try(n)
             self._refine(counts)
         except PlannerError as error:
@@ -277,21 +277,22 @@ class _Tries:
         free = {k: v for k, v in self.scenario.items() if k != "global_batch"}
         return resolve_run({**free, "hardware": self.name, "devices": devices}, dirs=self.dirs, folder=self.folder)
 
-    def _coarse(self, counts: list[int]) -> list[int]:
-        """Counts an octave apart. Where no range was asked for, tried as long as more devices pay, two octaves apart
-        once the deadline is met; none are left to try then."""
-        if not self.question.counts.open:
-            return octave_steps(counts)
+    def _first(self, counts: list[int]) -> Iterator[int]:
+        """Counts to try first: those of a list or a short range all, of a longer one an octave apart. Where none was
+        asked for, as long as more devices pay, two octaves apart once the deadline is met."""
+        asked = self.question.counts
+        if not asked.open:
+            yield from counts if asked.listed or len(counts) <= TRIED_WHOLE else octave_steps(counts)
+            return
         last = 0
         for n in octave_steps(counts, ends=False):
             met = any(self.question.limits.on_time(o) for o in self.known.values())
             if met and n < 4 * last:
                 continue
-            self._try(n)
+            yield n
             last = n
             if self._enough():
-                break
-        return []
+                return
 
     def _enough(self) -> bool:
         """Whether more devices have stopped paying, and would not bring what the limits still lack."""
