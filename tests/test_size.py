@@ -195,6 +195,24 @@ def test_scaling_laws() -> None:
     )
 
 
+def test_prices_of_one_s_own(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("hardware,usd,date,provider,kind\ndgx-h100,1.5 USD/hour,2026-10-01,us,on-demand\n"
+                    "h100-sxm5-80gb,9 USD/hour,2026-10-01,them,on-demand\n"
+                    "hls-gaudi3,1 USD/hour,2026-10-01,us,reserved\n")  # fmt: skip
+    flags = (*ASK, "dgx-h100", "hls-gaudi3", "--tokens", "1T", "--devices", "64", "--prices", file, "--format", "json")
+    first, second = json.loads(cli(*flags).out)["curve"]
+    assert first["usd_per_hour_each"] == 1.5 and first["price"].startswith("us, on-demand, 2026-10-01")
+    assert second["usd"] is None
+    reserved = json.loads(cli(*flags, "--price-kind", "reserved").out)["curve"]
+    assert [r["usd_per_hour_each"] for r in reserved] == [None, 1.0]
+    file.write_text("hardware,usd,date\ndgx-h100,1.5,2026-10-01\n")
+    assert "row 1" in cli(*flags).err
+    file.write_text("hardware,date\ndgx-h100,2026-10-01\n")
+    assert "no usd" in cli(*flags).err
+    assert cli(*ASK, "dgx-h100", "--tokens", "1T", "--prices", tmp_path / "none.csv").code == 2
+
+
 def test_owned_devices() -> None:
     owned = Owned(40_000.0, 5.0, 0.08, 1.2)
     assert owned_usd_per_hour(owned, 850.0) == pytest.approx(40_000 / (5 * 8766) + 1.2 * 0.85 * 0.08)

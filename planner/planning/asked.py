@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import cast
 
 from planner.catalogue.economics import grid_intensity, power, scaling_law
+from planner.catalogue.hardware import Price
 from planner.errors import BadInputError, unknown
 from planner.planning.counts import parse_counts
 from planner.planning.goodput import failure_model
 from planner.planning.outlook import Terms
 from planner.planning.size import Limits, Question
 from planner.planning.work import Amount
+from planner.scenario.names import hardware
 from planner.supply.cost import Owned, Tariff
 from planner.units import parse_quantity
 
@@ -21,7 +25,7 @@ QUANTITIES = {
 KINDS = ("on-demand", "spot", "reserved", "marketplace")
 WORDS = (
     *QUANTITIES, "compute_optimal", "devices", "max_global_batch", "sequences_per_device", "sure", "price_kind",
-    "provider", "region", "years", "pue", "grid", "spares",
+    "provider", "region", "years", "pue", "grid", "spares", "prices",
 )  # fmt: skip
 
 
@@ -69,7 +73,7 @@ def _tariff(given: Mapping[str, object], amounts: Mapping[str, float], pue: floa
     if "capex" not in amounts:
         if "power_price" in amounts:
             raise BadInputError("power_price: given without capex; it is paid for devices that are owned")
-        return Tariff(kind, provider, region)
+        return Tariff(kind, provider, region, own=_own_prices(given.get("prices") or ()))
     if provider or region or kind != "on-demand":
         raise BadInputError(
             f"capex: {given['capex']} given with {provider or region or kind}; devices are owned or rented"
@@ -79,6 +83,26 @@ def _tariff(given: Mapping[str, object], amounts: Mapping[str, float], pue: floa
     owned = Owned(amounts["capex"], _number(given.get("years")) or 5.0, amounts["power_price"],
                   power().pue if pue is None else pue)  # fmt: skip
     return Tariff("owned", owned=owned)
+
+
+def _own_prices(rows: object) -> tuple[tuple[str, Price], ...]:
+    """Prices from rows with ``hardware`` (a system or accelerator id), ``usd`` (a quantity), ``date`` and, where they
+    are told, ``provider``, ``kind`` and ``region``."""
+    out = []
+    for n, row in enumerate(cast(Iterable[Mapping[str, str]], rows), 1):
+        lacks = [k for k in ("hardware", "usd", "date") if not row.get(k)]
+        if lacks:
+            raise BadInputError(f"prices: row {n} has no {lacks[0]}; each has hardware, usd (as in 2.5 USD/hour), date")
+        chip, system = hardware(row["hardware"])
+        name = row["hardware"].strip().lower()
+        try:
+            usd, day = parse_quantity(row["usd"], "USD/hour"), date.fromisoformat(str(row["date"]))
+        except (BadInputError, ValueError) as error:
+            raise BadInputError(f"prices: row {n}: {error}") from None
+        seen = Price(usd, row.get("provider") or "own", row.get("kind") or "on-demand", row.get("region") or "",
+                     day.isoformat(), "prices")  # fmt: skip
+        out.append((chip.id if name == chip.id else system.id, seen))
+    return tuple(out)
 
 
 def _quantity(name: str, value: object) -> float:

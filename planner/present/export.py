@@ -71,6 +71,14 @@ def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def read_rows(path: str) -> list[dict[str, str]]:
+    """Rows of a CSV with a header."""
+    try:
+        return list(csv.DictReader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: not readable as a CSV: {error}") from error
+
+
 def read_yaml(path: str) -> Any:
     """What a YAML or JSON file holds."""
     import yaml

@@ -52,12 +52,22 @@ class Owned:
 
 @dataclass(frozen=True)
 class Tariff:
-    """Which price is asked for: its kind, a provider and a region where one is named, or what owning costs."""
+    """Which price is asked for: its kind, a provider and a region where one is named, or what owning costs.
+
+    ``own`` prices, of systems and accelerators by id, come before those of the catalogue.
+    """
 
     kind: str = "on-demand"
     provider: str = ""
     region: str = ""
     owned: Owned | None = None
+    own: tuple[tuple[str, Price], ...] = ()
+
+    def prices_of(self, cluster: Cluster) -> tuple[Sequence[Price], ...]:
+        """Observations to choose from, those that come first before the others."""
+        system, chip = cluster.system, cluster.accelerator
+        own = ([p for name, p in self.own if name == i] for i in (system.id, chip.id))
+        return (*own, system.prices, chip.prices)
 
     @property
     def words(self) -> str:
@@ -125,9 +135,8 @@ def cluster_price(
             return None
         each = owned_usd_per_hour(tariff.owned, watts)
         return ChosenPrice(Price(each, OWNED, OWNED, "", today.isoformat(), GIVEN), 1, 0)
-    return choose_price(cluster.system.prices, today=today, tariff=tariff) or choose_price(
-        cluster.accelerator.prices, today=today, tariff=tariff
-    )
+    found = (choose_price(prices, today=today, tariff=tariff) for prices in tariff.prices_of(cluster))
+    return next((f for f in found if f is not None), None)
 
 
 def price_kinds(cluster: Cluster) -> list[str]:

@@ -50,6 +50,9 @@ def size(
     ] = "on-demand",
     provider: Annotated[str, typer.Option("--provider", help="whose price")] = "",
     region: Annotated[str, typer.Option("--region", help="price of which region")] = "",
+    prices: Annotated[
+        Text, typer.Option("--prices", help="CSV of your own prices: hardware, usd, date, provider, kind, region")
+    ] = None,
     capex: Annotated[
         Text, typer.Option("--capex", help="what a device costs to own with its share of node and network, as in 40k")
     ] = None,
@@ -84,6 +87,7 @@ def size(
     from planner.planning.asked import asked
     from planner.planning.size import size_training
     from planner.present import sizing
+    from planner.present.export import read_rows
 
     given = {**(scenario or {}), "model": model}
     if not any((tokens, steps, compute_optimal, deadline, budget)):
@@ -95,7 +99,7 @@ def size(
         "sure": sure, "devices": devices, "max_global_batch": max_global_batch,
         "sequences_per_device": sequences_per_device, "price_kind": price_kind, "provider": provider, "region": region,
         "capex": capex, "years": years, "power_price": power_price, "pue": pue, "grid": grid, "spares": spares,
-        "mtbf": mtbf, "recovery": recovery, "storage": storage,
+        "prices": None if prices is None else read_rows(prices), "mtbf": mtbf, "recovery": recovery, "storage": storage,
     })  # fmt: skip
     today = date.today()
     with trying() as report:
