@@ -238,6 +238,7 @@ def test_owned_devices() -> None:
         ({"compute_optimal": "chinchila"}, ["chinchila", "chinchilla-20"]),
         ({"tokens": "1T", "devices": "9..15"}, ["devices", "9", "15", "8"]),
         ({"tokens": "1T", "max_global_batch": 64, "sequences_per_device": 2}, ["sequences_per_device", "max_global"]),
+        ({"steps": "1k", "sequences_per_device": 2}, ["steps", "sequences_per_device"]),
         ({"tokens": "1T", "colour": "red"}, ["colour"]),
     ],
 )  # fmt: skip

@@ -148,6 +148,8 @@ def _refuse(scenario: Mapping[str, Value], question: Question, names: Sequence[s
     if each is not None and (held is not None or most is not None):
         other = "global_batch" if held is not None else "max_global_batch"
         raise BadInputError(f"sequences_per_device: {each} given with {other}; one of them says what the batch is")
+    if each is not None and question.amount.steps is not None:
+        raise BadInputError("steps: given with sequences_per_device; every count has another batch, so give tokens")
     if "dp" in scenario and len(question.counts.listed) != 1:
         raise BadInputError(f"dp: {scenario['dp']} given with more than one count of devices; leave dp to follow")
     if "price" in scenario and question.terms.tariff.owned is not None:

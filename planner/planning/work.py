@@ -48,7 +48,8 @@ def tokens_of(amount: Amount, *, parameters: float, batch: int, seq_len: int) ->
     if amount.steps is not None:
         return amount.steps * batch * seq_len, f"{amount.steps:,.0f} steps of {batch:,} sequences of {seq_len:,}"
     law = scaling_law(str(amount.law))
-    return optimal_tokens(law, parameters), f"compute-optimal by {law.name} ({law.source})"
+    size = f"{parameters / 1e9:.3g} billion parameters a token"
+    return optimal_tokens(law, parameters), f"compute-optimal for {size} by {law.name} ({law.source})"
 
 
 def steps_for(tokens: float, *, batch: int, seq_len: int) -> int:

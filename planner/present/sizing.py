@@ -148,13 +148,18 @@ def shown_rows(sizing: Sizing) -> Rows:
 
 def _shown(o: Outlook, limits: Limits) -> dict[str, Any]:
     chance = {} if limits.deadline is None else {"chance": f"{o.chance(limits.deadline):.0%}"}
-    carbon = {} if o.kg_co2e is None else {"tCO2e": f"{o.kg_co2e / 1e3:,.0f}"}
-    energy = "" if o.kwh is None else f"{o.kwh / 1e3:,.0f}"
+    carbon = {} if o.kg_co2e is None else {"tCO2e": _three(o.kg_co2e / 1e3)}
+    energy = "" if o.kwh is None else _three(o.kwh / 1e3)
     return {
         "devices": o.devices, "days": f"{o.days:.1f}", "90 %": span(o), **chance, "cost": money(o.usd),
         "MWh": energy, **carbon, "mfu": o.mfu, "goodput": f"{o.goodput.share:.1%}",
         "healthy days": f"{o.healthy / DAY:.1f}", "layout": layout_text(o.estimate),
     }  # fmt: skip
+
+
+def _three(value: float) -> str:
+    """A number with three figures where it is small, whole where it is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def lead_sized(sizing: Sizing) -> Sized | None:
