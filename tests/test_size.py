@@ -147,7 +147,7 @@ def check_against_brute_force(seed: int) -> bool:
     return bool(timely)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_brute_force_over_all_counts_agrees(seed: int) -> None:
     check_against_brute_force(seed)
 
