@@ -60,7 +60,8 @@ def chance_below(room: Array, factors: Mapping[str, float]) -> Array:
     score = np.interp(room, at, scores)
     score = score + np.minimum(room - at[0], 0.0) * (scores[1] - scores[0]) / (at[1] - at[0])
     score = score + np.maximum(room - at[-1], 0.0) * (scores[-1] - scores[-2]) / (at[-1] - at[-2])
-    return np.asarray(np.vectorize(lambda z: 0.5 * (1.0 + erf(z / sqrt(2.0))), otypes=[float])(score))
+    normal = [0.5 * (1.0 + erf(z / sqrt(2.0))) for z in np.ravel(score).tolist()]
+    return np.array(normal).reshape(np.shape(score))
 
 
 def fitting(cluster: Cluster, run: TrainingRun | InferenceRun, memory: Array) -> NDArray[np.bool_]:
