@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError
-from planner.planning.sweep import SHARD, Sweep, catalogue_hash, parse_sweep, shards, sweep_hash, sweep_rows
+from planner.planning.grids import SHARD, Sweep, catalogue_hash, parse_sweep, shards, sweep_hash, sweep_rows
 from planner.present.export import read_yaml
 from planner.present.tables import plain
 
 MANIFEST, PART = "manifest.json", ".part"
+BLOCK = 20_000  # rows of a shard that are in memory at a time
 Report = Callable[[int, int], None]
 
 
@@ -130,37 +131,51 @@ def _worked(todo: Sequence[Task], jobs: int) -> Iterator[int]:
 
 def work(task: Task) -> int:
     """Work one shard out and write it; returns its rows."""
-    rows = list(sweep_rows(task.swept, task.first, task.last, dirs=task.dirs, folder=task.folder, today=task.today))
     target = Path(task.output)
-    counts = {"rows": len(rows), "errors": sum(bool(r["error"]) for r in rows)}
-    data = _parquet(rows, task.swept) if task.kind == "parquet" else _csv_gz(rows, task.swept.columns)
+    encode = _parquet if task.kind == "parquet" else _csv_gz
+    data, errors = encode(_blocks(task), task.swept)
+    counts = {"rows": task.last - task.first, "errors": errors}
     _write(target / f"{task.name}.json", json.dumps(counts).encode())
     _write(target / f"{task.name}.{task.kind}", data)
-    return len(rows)
+    return task.last - task.first
 
 
-def _csv_gz(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+def _blocks(task: Task) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a shard, so many at a time as memory is spent on."""
+    for first in range(task.first, task.last, BLOCK):
+        last = min(first + BLOCK, task.last)
+        yield list(sweep_rows(task.swept, first, last, dirs=task.dirs, folder=task.folder, today=task.today))
+
+
+def _failed(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(bool(r["error"]) for r in rows)
+
+
+def _csv_gz(blocks: Iterable[Sequence[Mapping[str, Any]]], swept: Sweep) -> tuple[bytes, int]:
+    """Rows as a compressed CSV, and how many carry an error."""
+    text, errors = io.StringIO(), 0
+    writer = csv.DictWriter(text, swept.columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "" if (v := plain(row.get(k))) is None else v for k in columns})
-    return gzip.compress(text.getvalue().encode(), mtime=0)
+    for rows in blocks:
+        errors += _failed(rows)
+        for row in rows:
+            writer.writerow({k: "" if (v := plain(row.get(k))) is None else v for k in swept.columns})
+    return gzip.compress(text.getvalue().encode(), mtime=0), errors
 
 
-def _parquet(rows: Sequence[Mapping[str, Any]], swept: Sweep) -> bytes:
+def _parquet(blocks: Iterable[Sequence[Mapping[str, Any]]], swept: Sweep) -> tuple[bytes, int]:
+    """Rows as Parquet, a group a block, and how many carry an error."""
     pa: Any = import_module("pyarrow")
     pq: Any = import_module("pyarrow.parquet")
-
-    numbers = swept.numbers
-
-    def typed(name: str) -> Any:
-        kind, read = (pa.float64(), float) if name in numbers else (pa.string(), str)
-        return pa.array([None if (v := r.get(name)) is None else read(v) for r in rows], kind)
-
-    out = io.BytesIO()
-    pq.write_table(pa.table({c: typed(c) for c in swept.columns}), out, compression="zstd")
-    return out.getvalue()
+    kinds = {c: (pa.float64(), float) if c in swept.numbers else (pa.string(), str) for c in swept.columns}
+    out, errors = io.BytesIO(), 0
+    schema = pa.schema([(c, kind) for c, (kind, _) in kinds.items()])
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for rows in blocks:
+            errors += _failed(rows)
+            table = {c: [None if (v := r.get(c)) is None else read(v) for r in rows] for c, (_, read) in kinds.items()}
+            writer.write_table(pa.table(table, schema=schema))
+    return out.getvalue(), errors
 
 
 def _write(path: Path, data: bytes) -> None:

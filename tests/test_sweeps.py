@@ -21,7 +21,7 @@ import planner
 from planner.errors import BadInputError
 from planner.planning.batch import estimate_many
 from planner.planning.estimate import estimate_scenario
-from planner.planning.sweep import parse_sweep
+from planner.planning.grids import parse_sweep
 from planner.present.sweeps import MANIFEST, run_sweep, shard_paths
 
 TODAY = date(2026, 11, 1)

@@ -162,7 +162,7 @@ def sweep_rows(
     else:
         found = [_answer(swept.answer, cell, dirs, folder, today) for cell in cells]
     for i, (cell, row) in enumerate(zip(cells, found, strict=True), first):
-        yield {"error": "", **cell, **row, "id": i}
+        yield {**cell, "error": "", **row, "id": i}
 
 
 def _answer(answer: str, cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:
