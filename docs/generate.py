@@ -1,10 +1,11 @@
 """Everything in the repository that is made from the code, made by one command.
 
 ``python docs/generate.py`` writes what is stale; ``--check`` writes nothing, names it and exits with 1. Names limit
-either to some parts: ``intervals``, ``accuracy``, ``samples``, ``keys``, ``gallery``. In a text a part stands between
-``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the same up to one in the last place that is
-printed, and lines of a drawing up to a twentieth of a point: processors differ in the last bit of a sum. Where another
-release of matplotlib drew the gallery, its words and figures are compared and its lines are not.
+either to some parts: ``chips``, ``intervals``, ``accuracy``, ``samples``, ``keys``, ``columns``, ``reference``,
+``gallery``. In a text a part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Numbers count as the
+same up to one in the last place that is printed, and lines of a drawing up to a twentieth of a point: processors differ
+in the last bit of a sum. Where another release of matplotlib drew the gallery, its words and figures are compared and
+its lines are not.
 
 The gallery is kept as SVG. Its PNGs are drawn beside them and left out of the repository, because their bytes change
 with every release of the drawing library and nobody can read what changed.
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+import os
 import re
 import runpy
 import shlex
@@ -27,15 +30,26 @@ from pathlib import Path
 
 from planner.catalogue.intervals import read_again
 from planner.cli import run
-from planner.present.validation import interval_yaml, readme_section
+from planner.planning.columns import BESIDE, LAST, RESULT_COLUMNS
+from planner.present.validation import chips_yaml, interval_yaml, readme_section
 from planner.scenario.keys import KEYS, TASKS, Key
-from planner.validation.published import Compared, compare_all, compare_inference, compare_memory
+from planner.validation.deployments import Deployed, deployments
+from planner.validation.published import (
+    Compared,
+    cases,
+    compare_all,
+    compare_inference,
+    compare_memory,
+    inference_cases,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-README, GLOSSARY = ROOT / "README.md", ROOT / "docs" / "glossary.md"
+README, GLOSSARY, ACCURACY = ROOT / "README.md", ROOT / "docs" / "glossary.md", ROOT / "docs" / "accuracy.md"
+REFERENCE = ROOT / "tests" / "data" / "reference_table.json"
+CHIPS = ROOT / "planner" / "validation" / "chips.yaml"
 INTERVALS = ROOT / "planner" / "validation" / "intervals.yaml"
 PLOTS, GALLERY = ROOT / "plots", ROOT / "plots" / "gallery"
-WIDTH, CUT, ROWS = 120, 117, 3  # of a text; where a table is cut, and after how many rows
+WIDTH, ROWS = 120, 3  # of a text; rows of a table
 MISS = "plan llama-3.1-70b l40s-48gb --devices 2 --task decode"  # in 16 bits it does not fit
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)(?:\.\d+)?(?:e[-+]?\d+)?")
 DRAWN = 0.05  # [pt] by which a line of a drawing may move
@@ -62,21 +76,44 @@ def compared() -> tuple[list[Compared], list[Compared], list[Compared]]:
     return compare_all(), compare_inference(), compare_memory()
 
 
+@cache
+def served() -> list[Deployed]:
+    """Served deployments beside their predictions."""
+    return deployments()
+
+
 def intervals() -> Made:
     """The table that intervals are read from."""
     training, inference, peaks = compared()
-    yield INTERVALS, interval_yaml([*training, *inference], peaks)
+    yield INTERVALS, interval_yaml([*training, *inference], peaks, served())
+
+
+def chips() -> Made:
+    """The chips that published runs are of."""
+    yield CHIPS, chips_yaml([*cases(), *inference_cases()], served())
 
 
 def accuracy() -> Made:
     """The tables of errors in the README."""
-    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared()))
+    yield README, between(README.read_text(encoding="utf-8"), "validation", readme_section(*compared(), served()))
+
+
+@contextlib.contextmanager
+def page(width: int) -> Iterator[None]:
+    """Text as on a terminal of so many columns."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ |= {"COLUMNS": before} if before is not None else {}
 
 
 def said(command: str) -> tuple[str, str]:
     """What a command of the planner writes to stdout and to stderr."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), page(WIDTH):
         run(shlex.split(command))
     return out.getvalue(), err.getvalue()
 
@@ -91,11 +128,11 @@ def samples() -> Made:
 
 
 def plan_sample(out: str) -> str:
-    """The answer, and the first rows of the table as far as a page is wide."""
-    answer, _, title, _, heading, rule, *rows = out.splitlines()
-    table = [line[:CUT].rstrip() + " …" for line in (heading, *rows[:ROWS])]
-    table.insert(1, rule[: CUT + 2])
-    return "\n".join([wrapped(answer), "", title, "", *table, " …"])
+    """The answer, and the first rows of the table."""
+    answer, title, table = out.split("\n\n")[:3]
+    lines = table.splitlines()
+    rule = next(i for i, line in enumerate(lines) if line.startswith("─"))
+    return "\n\n".join([answer, title, "\n".join([*lines[: rule + 1 + ROWS], "…"])])
 
 
 def wrapped(text: str) -> str:
@@ -124,6 +161,34 @@ def values(key: Key) -> str:
     return {"bool": "`true`, `false`"}.get(key.kind, "text")
 
 
+def reference() -> Made:
+    """The table of parameter counts against the reference implementation."""
+    yield ACCURACY, between(ACCURACY.read_text(encoding="utf-8"), "reference", reference_table())
+
+
+def reference_table() -> str:
+    """Outcomes by kind of type and by form, as ``tests/reference/record.py`` left them."""
+    kept = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    total = sum(sum(tally.values()) for tally in kept["forms"].values())
+    heading = f"transformers {kept['transformers']}, torch {kept['torch']}, {kept['date']}: {total:,} comparisons."
+    columns = ("exact", "refused", "both refuse", "answered alone", "wrong", "crashed")
+    parts = [heading]
+    for first, rows in (("types whose class is in both written forms", "kinds"), ("form", "forms")):
+        parts += ["", f"| {first} | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
+        for name, tally in kept[rows].items():
+            parts.append(f"| {name} | {' | '.join(f'{tally.get(c, 0):,}' for c in columns)} |")
+    return "\n".join(parts)
+
+
+def columns() -> Made:
+    """The table of result columns in the glossary."""
+    rows = ["| column | definition | unit |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{c.name}` | {c.meaning} | {c.unit} |" for c in (*BESIDE, *RESULT_COLUMNS[:-1], *LAST, RESULT_COLUMNS[-1])
+    ]
+    yield GLOSSARY, between(GLOSSARY.read_text(encoding="utf-8"), "columns", "\n".join(rows))
+
+
 def gallery() -> Made:
     """The drawings of ``plots/plot_*.py``, drawn beside the gallery first."""
     sys.path.insert(0, str(PLOTS))
@@ -141,7 +206,8 @@ def gallery() -> Made:
 
 # In order: the samples are answered with the intervals.
 PARTS: dict[str, Callable[[], Made]] = {
-    "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys, "gallery": gallery,
+    "chips": chips, "intervals": intervals, "accuracy": accuracy, "samples": samples, "keys": keys,
+    "columns": columns, "reference": reference, "gallery": gallery,
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -13,7 +14,20 @@ class PlannerError(Exception):
 
 
 class BadInputError(PlannerError):
-    """Input that cannot be understood or cannot be: unknown name, impossible layout, unsupported dtype."""
+    """Input that cannot be understood or cannot be: unknown name, impossible layout, unsupported dtype.
+
+    Attributes
+    ----------
+    key : str                   the scenario key or field that is wrong, the name that leads the message; else empty
+    given : object              what was given for it
+    allowed : tuple of str      what may be given, where that is a list
+    """
+
+    def __init__(self, text: str = "", *, key: str = "", given: object = None, allowed: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        leading = re.match(r"([a-z_]+): ", text)
+        key = key or (leading[1] if leading else "")
+        self.key, self.given, self.allowed = key, given, tuple(allowed)
 
 
 class CatalogueError(BadInputError):
@@ -47,4 +61,5 @@ def unknown(what: str, given: str, known: Iterable[str], *, where: str = "", man
     close = nearest(given, names)
     hint = f"; nearest: {', '.join(close)}" if close else ""
     allowed = f"; allowed: {', '.join(names)}" if len(names) <= many else f" ({len(names)} are known)"
-    return BadInputError(f"{place}unknown {what} {given!r}{hint}{allowed}")
+    text = f"{place}unknown {what} {given!r}{hint}{allowed}"
+    return BadInputError(text, key=what, given=given, allowed=names)

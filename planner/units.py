@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from planner.errors import BadInputError, nearest
 
@@ -80,26 +81,43 @@ def parse_quantity(text: object, unit: str) -> float:
     return number * scales[suffix]
 
 
-def format_quantity(value: float, unit: str, *, digits: int = 3) -> str:
-    """A base-unit float for people, with the decimal prefix that keeps it in [1, 1000): ``'989 TFLOP/s'``."""
+def format_quantity(value: float | None, unit: str, *, digits: int = 3) -> str:
+    """A base-unit float for people, with the prefix that keeps it in [1, 1000): ``'989 TFLOP/s'``; no exponents."""
     if value is None or not math.isfinite(value):
         return "n/a"
-    short = {"byte": "B", "byte/s": "B/s"}.get(unit, unit)
-    if value == 0:
-        return f"0 {short}"
-    if unit == "s":
-        for scale, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
-            if abs(value) >= scale:
-                return f"{value / scale:.{digits}g} {name}"
-    for prefix in ("E", "P", "T", "G", "M", "k", ""):
-        scale = _PREFIX[prefix]
-        if abs(value) >= scale or prefix == "":
-            number = value / scale
-            text = f"{number:.0f}" if abs(number) >= 10 ** (digits - 1) else f"{number:.{digits}g}"
-            return f"{text} {prefix}{short}"
-    raise AssertionError("unreachable")
+    factor, name = scale(abs(value), unit)
+    return f"{significant(value / factor, digits)} {name}".rstrip()
 
 
 def format_gib(value: float) -> str:
-    """Bytes as GiB with one decimal, the unit people compare memory in."""
-    return f"{value / 2**30:.1f} GiB" if abs(value) >= 2**30 / 10 else f"{value / 2**20:.1f} MiB"
+    """Bytes in the unit people compare memory in: GiB with one decimal, below a tenth of one MiB, then KiB."""
+    for power, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if abs(value) >= 2.0**power / 10:
+            return f"{value / 2.0**power:,.1f} {name}"
+    return f"{value:.0f} B"
+
+
+def scale(largest: float, unit: str) -> tuple[float, str]:
+    """The factor and the name of the unit in which ``largest``, in the base ``unit``, reads best.
+
+    Bytes as counts of memory are ``memory``: binary prefixes. Seconds go down to ns and never up.
+    """
+    steps: Mapping[str, float] = _PREFIX
+    if unit == "s":
+        steps = {"": 1.0, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
+    elif unit == "memory":
+        steps = {"": 1.0} | _BINARY
+    short = {"byte": "B", "byte/s": "B/s", "memory": "B"}.get(unit, unit)
+    if unit in ("USD/hour", "%", "") or largest == 0:
+        return 1.0, short
+    ranked = sorted(steps.items(), key=lambda kv: -kv[1])
+    return next(((f, p + short) for p, f in ranked if largest >= f), (ranked[-1][1], ranked[-1][0] + short))
+
+
+def significant(number: float, digits: int = 3) -> str:
+    """A number with so many significant digits, thousands set apart, without an exponent or trailing zeros."""
+    if number == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -144,9 +144,11 @@ def vector(group: str, read: float, write: float, *, hidden: bool = False) -> Ke
 
 
 def layer(
-    d: Dense, *, tokens: float, batch: float, seq: float, tp: int, sp: bool, decode: bool = False, ep: int = 1
-) -> list[Kernel]:
-    """A layer on one tensor-parallel rank; ``tokens`` of a rank of cp, ``seq`` keys of a whole sequence."""
+    d: Dense, *, tokens: float, batch: float, seq: float, tp: int, sp: bool, decode: bool = False, ep: int = 1,
+    sorts: float = 1.0,
+) -> list[Kernel]:  # fmt: skip
+    """A layer on one tensor-parallel rank; ``tokens`` of a rank of cp, ``seq`` keys of a whole sequence, ``sorts``
+    passes over routed tokens each way."""
     kv = d.key_value / min(tp, d.kv_heads)
     split = tokens / tp if sp else tokens  # rows of norms and residuals
     keys = seq if decode else seq / 2
@@ -173,14 +175,14 @@ def layer(
         matmul("attention", tokens, d.query / tp, d.hidden),
         residual,
         norm,
-        *(experts(d, tokens=tokens, tp=tp, sp=sp, ep=ep) if d.experts else dense),
+        *(experts(d, tokens=tokens, tp=tp, sp=sp, ep=ep, sorts=sorts) if d.experts else dense),
         residual,
     ]
 
 
-def experts(d: Dense, *, tokens: float, tp: int, sp: bool, ep: int) -> list[Kernel]:
-    """Router, two passes over the routed tokens before and after, and the experts of a rank: a token makes ``top_k``
-    rows, rows are divided over tp and experts over ep (https://arxiv.org/abs/2504.14960)."""
+def experts(d: Dense, *, tokens: float, tp: int, sp: bool, ep: int, sorts: float) -> list[Kernel]:
+    """Router, passes over the routed tokens before and after, and the experts of a rank: a token makes ``top_k`` rows,
+    rows are divided over tp and experts over ep (https://arxiv.org/abs/2504.14960)."""
     split = tokens / tp if sp else tokens
     routed, rows, held = split * d.top_k, tokens / tp * d.top_k, d.experts / ep
 
@@ -190,11 +192,11 @@ def experts(d: Dense, *, tokens: float, tp: int, sp: bool, ep: int) -> list[Kern
 
     return [
         matmul("mlp", split, d.hidden, d.experts),
-        vector("mlp", 2 * routed * d.hidden, 2 * routed * d.hidden),
+        vector("mlp", sorts * routed * d.hidden, sorts * routed * d.hidden),
         grouped(d.hidden, d.up),
         vector("mlp", routed * d.up, routed * d.width),
         grouped(d.width, d.hidden),
-        vector("mlp", 2 * routed * d.hidden, 2 * split * d.hidden),
+        vector("mlp", sorts * routed * d.hidden, sorts * split * d.hidden),
     ]
 
 
@@ -203,12 +205,16 @@ def expert_parameters(d: Dense, ep: int) -> float:
     return d.experts / ep * 3 * d.hidden * d.width
 
 
-def expert_exchange(d: Dense, *, tokens: float, ep: int) -> float:
+def expert_exchange(d: Dense, *, tokens: float, ep: int, copies: bool = False) -> float:
     """Time to send the tokens of a rank to their experts, one way.
 
-    A token goes once to each rank, and over the network once to each domain, that has one of its experts: of D places
-    k experts drawn at random lie in D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
+    As copies, a row for each expert goes to its rank. Else a token goes once to each rank, and over the network once to
+    each domain, that has one of its experts: of D places k experts drawn at random lie in D·(1 − (1 − 1/D)^k). DeepEP,
+    https://github.com/deepseek-ai/DeepEP
     """
+
+    if copies:
+        return collective("all_to_all", tokens * d.top_k * d.hidden * WIDE, ep, 1)
 
     def visited(places: int) -> float:
         return places * (1 - (1 - 1 / places) ** d.top_k)

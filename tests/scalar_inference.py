@@ -52,6 +52,11 @@ class Served:
         """Overhead of a step [s] and share of the memory, ``planner/catalogue/engines.yaml``."""
         return {"ideal": (0.0, 1.0), "vllm": (250e-6, 0.92)}[self.engine]
 
+    @property
+    def engine_operator(self) -> float:
+        """What an operator takes in a step beyond its kernel [s]."""
+        return {"ideal": 0.0, "vllm": 1.6e-6}[self.engine]
+
 
 def reduce(size: float, ranks: int) -> float:
     """An all-reduce of an engine: inside a domain the one-shot kernel where it is faster."""
@@ -65,7 +70,7 @@ def _kernels(d: Dense, r: Served, *, decode: bool) -> tuple[list[Kernel], list[K
     """Operators before, of each, and after the layers."""
     tokens = r.sequences * (1 if decode else r.input_len) / r.cp
     seen = r.input_len + r.output_len / 2 if decode else r.input_len
-    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode)
+    one = layer(d, tokens=tokens, batch=r.sequences, seq=seen, tp=r.tp, sp=False, decode=decode, sorts=2.0)
     one = [_stored(k, r) for k in one if not k.hidden]
     core = next(i for i, k in enumerate(one) if k.kind == "core")
     if decode:
@@ -94,7 +99,8 @@ def pass_time(d: Dense, r: Served, *, decode: bool) -> dict[str, float]:
     core = next(k for k in one if k.kind == "core").forward
     out["comm.cp"] = d.layers * (r.cp - 1) * max(hop - core / r.cp, 0.0)
     out["comm.pp"] = (r.pp - 1) * collective("send_recv", message, r.pp, r.tp * r.cp * r.dp)
-    out["engine"] = r.engine_step[0]
+    operators = sum(k.forward > 0 for k in (*before, *after)) + d.layers * sum(k.forward > 0 for k in one)
+    out["engine"] = r.engine_step[0] + r.engine_operator * operators
     return out
 
 
@@ -140,12 +146,7 @@ def flops(d: Dense, r: Served, *, decode: bool) -> float:
     return r.batch * (2 * weights * s + 2 * d.vocab * d.hidden + 2 * s * s * d.query * d.layers)
 
 
-def serving(d: Dense, r: Served) -> tuple[float, float]:
-    """Time to first token and time an output token, in the steady state.
-
-    Each of the C requests of a replica is replaced once in as many steps as it has output tokens, so a step pays for
-    C/output_len prefills. One that arrives waits half a step, then for its own prefill.
-    """
-    one = sum(pass_time(d, replace(r, batch=r.dp), decode=False).values())
-    step = sum(pass_time(d, r, decode=True).values()) + r.batch / r.dp / r.output_len * one
-    return one + step / 2, step
+def served_alone(d: Dense, r: Served) -> tuple[float, float]:
+    """Time to first token and time an output token of one request a replica: its own prompt, its own steps."""
+    alone = replace(r, batch=r.dp)
+    return tuple(sum(pass_time(d, alone, decode=decode).values()) for decode in (False, True))  # type: ignore[return-value]

@@ -25,7 +25,7 @@ from scalar import (
 )  # fmt: skip
 
 # A share of what is allocated and freed, fitted on published peaks
-FRAGMENTATION = {"megatron": 0.38, "megatron-deepspeed": 0.50, "torch": 0.21, "jax": 0.0}
+FRAGMENTATION = {"megatron": 0.38, "megatron-deepspeed": 0.38, "torch": 0.21, "jax": 0.0}
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,9 @@ def context_exchange(d: Dense, r: Row, core: float) -> tuple[float, float]:
     if r.cp == 1:
         return 0.0, 0.0
     if r.context_exchange == "all_to_all":  # queries, keys, values, and the outputs back
-        parts = (d.query / r.tp, kv / 2, kv / 2, d.query / r.tp)
+        one = d.key_value / 2 / d.kv_heads  # of fewer heads than ranks, each rank gets a copy of one
+        kv = one * max(d.kv_heads / min(r.tp, d.kv_heads), r.cp)
+        parts = (d.query / r.tp, kv, kv, d.query / r.tp)
         once = sum(collective("all_to_all", held * p, r.cp, r.tp) for p in parts)
         return once, once
     if r.context_exchange == "all_gather":
@@ -172,7 +174,8 @@ def repeated(d: Dense, r: Row, one: list[Kernel], tp: float, last: float, cp: fl
     if r.recompute == "none":
         return Repeated([], 0.0, 0.0, everything)
     if r.recompute == "selective":
-        return Repeated([k for k in one if k.kind == "core"], 0.0, 0.0, everything)  # flash attention keeps no scores
+        # The core sends keys and values itself; flash attention keeps no scores.
+        return Repeated([k for k in one if k.kind == "core"], cp, 0.0, everything)
     kernels, exchange, both = one, tp + cp, 2 * experts
     if r.framework in ("torch", "jax"):
         skipped = max(i for i, k in enumerate(one) if k.kind == "matmul")
@@ -184,11 +187,12 @@ def stages(d: Dense, r: Row) -> list[Stage]:
     """Every stage of the pipeline; chunk c of the model sits on stage c mod p."""
     tokens = r.micro_batch * r.seq_len / r.cp
     shape: dict[str, Any] = {"tokens": tokens, "tp": r.tp, "sp": r.sequence_parallel}
-    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, **shape)
+    copies = r.framework != "megatron"  # an all-to-all sorts by rank before and by expert after, DeepEP once
+    one = layer(d, batch=r.micro_batch, seq=r.seq_len, ep=r.ep, sorts=2.0 if copies else 1.0, **shape)
     core = next(k for k in one if k.kind == "core")
     ahead, back, last = tensor_exchange(d, r, one, 1 if d.experts else 2)
     cp = context_exchange(d, r, core.forward)
-    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep) if d.experts else 0.0
+    exchange = expert_exchange(d, tokens=tokens / r.tp, ep=r.ep, copies=copies) if d.experts else 0.0
     again = repeated(d, r, one, ahead, last, cp[0], exchange)
     sizes = dealt(d.layers, r.pp * r.vpp)
     out = []
@@ -316,17 +320,26 @@ def step_memory(d: Dense, r: Row) -> dict[str, float]:
         flying = min(flying + 1, m) if r.overlap_ep else flying  # the next runs forward while this one runs back
         ledger = states(s, r)
         ledger["activations"] = s.kept * flying
-        ledger["working"] = 2 * one * (r.recompute == "full") + 2 * WIDE * gathered * (held_stage(r) == 3)
-        if r.framework == "megatron-deepspeed" and r.zero_stage >= 1:  # reduces and gathers through buckets
-            ledger["working"] += WIDE * 2 * 5e8
+        rebuilt, shards = one * (r.recompute == "full"), held_stage(r) == 3
+        layers = 2 * WIDE * gathered * shards
+        head = WIDE * head_parameters(d, r.tp) * shards * (s.logits > 0)
+        # DeepSpeed reduces and gathers through buckets
+        buckets = WIDE * 2 * 5e8 * (r.framework == "megatron-deepspeed" and r.zero_stage >= 1)
+        # A layer is rebuilt when logits are gone.
+        ledger["working"] = max(rebuilt + layers - s.logits, head) + buckets
         ledger["logits"] = s.logits
-        # of what a step allocates and frees
-        ledger["fragmentation"] = FRAGMENTATION[r.framework] * sum(
-            ledger[part] for part in ("activations", "working", "logits")
-        )
+        # Blocks of both stay cached, those of the layer's gradients, and a share of all that is freed.
+        passed = ledger["activations"] + 2 * rebuilt + layers + buckets + s.logits
+        alive = sum(ledger[part] for part in ("activations", "working", "logits"))
+        ledger["fragmentation"] = 0.0 if xla else passed * (1 + FRAGMENTATION[r.framework]) - alive
         ledger["context"] = (0.6 + 0.4 * groups * (not xla)) * GIB
         ledgers.append(ledger)
     return max(ledgers, key=lambda parts: sum(parts.values()))
+
+
+def head_parameters(d: Dense, tp: int) -> float:
+    """The head's matrix on a rank, and the final norm: a layer norm has a bias too."""
+    return d.vocab * d.hidden / tp + d.hidden * (1 if d.llama else 2)
 
 
 def states(s: Stage, r: Row) -> dict[str, float]:

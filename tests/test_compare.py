@@ -11,7 +11,7 @@ import planner
 from planner.errors import BadInputError
 from planner.planning.asked import asked
 from planner.planning.compare import compare_hardware
-from planner.planning.equal import equal_terms, told_apart
+from planner.planning.equal import equal_terms
 from planner.planning.size import size_training
 from planner.scenario.names import cluster_of
 from planner.supply.cost import cluster_price
@@ -46,6 +46,42 @@ def test_the_verb_shows_the_rest_and_says_why_one_is_missing(cli: Cli) -> None:
     assert ran.code == 0 and "unknown" in ran.out and "nothing fits" in ran.out
     assert cli("compare", "llama-3.1-8b", NAMES[2], *flags).code == 1
     assert cli("compare", "llama-3.1-8b", NAMES[1], *flags).code == 2
+
+
+def test_it_says_what_cannot_be_told_apart_whose_prices_it_takes_and_what_was_assumed(cli: Cli) -> None:
+    names = ("h100-sxm5-80gb", "aws-p5-48xlarge", "t4-16gb")
+    ran = cli("compare", "llama-3.2-1b", *names, "--devices", "1", "--task", "decode")
+    text = " ".join(ran.out.split())
+    assert ran.code == 0
+    assert "interval [ms]" in text or ("interval" in text and "ttft" in text)
+    assert "Cannot be told apart, as their 90 % intervals overlap: aws-p5-48xlarge and h100-sxm5-80gb." in text
+    assert "aws-p5-48xlarge: 6.88 USD/h a device, aws, on-demand, 2026-09-06" in text
+    assert "Assumed for t4-16gb: compute_dtype = fp16" in text
+    ran = cli("compare", "llama-3.2-1b", *names, "--devices", "1", "--task", "decode", "--price", "3 USD/h")
+    assert ran.out.count("3.00 USD/h a device, given") == 3
+
+
+def test_rows_that_overlap_are_alike() -> None:
+    table = planner.compare(
+        ["h100-sxm5-80gb", "t4-16gb", "aws-p5-48xlarge"], task="decode", model="llama-3.2-1b", devices=1
+    )
+    assert list(table["alike"]) == ["aws-p5-48xlarge", "", "h100-sxm5-80gb"]
+    assert table["price_basis"][2].startswith("aws, on-demand")
+
+
+def test_a_kind_of_price_can_be_asked_for() -> None:
+    asked = {"model": "llama-3.2-1b", "devices": 1, "task": "decode"}
+    spot = planner.estimate(asked, hardware="azure-nd-h100-v5", price_kind="spot")
+    assert (
+        spot.price is not None and spot.price.observation.provider == "azure" and spot.price.observation.kind == "spot"
+    )
+    none = planner.estimate(asked, hardware="aws-p5-48xlarge", price_kind="spot")
+    assert none.row["usd_per_hour"] is None and any("no spot price of aws" in a for a in none.assumed)
+
+
+def test_strict_is_1_where_one_has_no_answer(cli: Cli) -> None:
+    flags = ("--devices", "1", "--task", "decode", "--batch", "4")
+    assert cli("compare", "llama-3.1-8b", *NAMES, *flags, "--strict").code == 1
 
 
 def test_one_name_is_a_list_of_one_and_none_is_refused() -> None:
@@ -94,13 +130,6 @@ def test_terms_that_lack_something_say_what(terms: str, given: dict[str, object]
     names = [str(given.get("hardware", "dgx-h100"))]
     with pytest.raises(BadInputError, match=said):
         equal_terms({**TRAIN, **given}, names, terms, today=TODAY)
-
-
-def test_rows_that_cannot_be_told_apart_are_marked() -> None:
-    assert told_apart((10.0, 12.0), (7.0, 9.9)) and told_apart((1.0, 2.0), (2.5, 3.0))
-    assert not told_apart((10.0, 12.0), (8.0, 10.5))
-    rows = planner.compare(("dgx-h100", "grand-teton-h100-80gb", "dgx-a100-80gb"), **TRAIN, devices=16)
-    assert list(rows["same_as_fastest"]) == [True, True, False]
 
 
 def test_the_verb_compares_on_equal_terms(cli: Cli) -> None:

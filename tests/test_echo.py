@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import planner
@@ -47,12 +47,15 @@ OTHER: Mapping[str, object] = {
     "overlap_dp": False, "overlap_tp": "none", "overlap_ep": True, "context_exchange": "all_gather",
     "framework": "torch", "lora_rank": 16, "compiled": True, "imbalance": 1.7, "network_bandwidth": "100 Gbit/s",
     "network_latency": "30 ms", "oversubscription": 2.5, "domain": 4, "memory_capacity": "40 GiB",
-    "price": "1.25 USD/hour", "quantization": "gptq-int4", "memory_fraction": 0.5, "token_budget": 4096,
-    "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
+    "price": "1.25 USD/hour", "price_kind": "spot", "quantization": "gptq-int4", "memory_fraction": 0.5,
+    "token_budget": 4096, "max_num_seqs": 64, "max_model_len": 4096, "latent_cache": "expanded", "headroom": 0.9,
+    "first_stage_layers": 14, "last_stage_layers": 18, "master_weights": False,
+    "expandable_segments": True, "lora_targets": "attention", "rate": 3.5, "requests": 96, "admission_steps": 4.0,
+    "dispatcher": "all_to_all", "moe_kernels": "unfused", "capacity_factor": 1.25,
 }  # fmt: skip
 BESIDE: Mapping[str, dict[str, object]] = {
     "ep": {"model": "mixtral-8x7b"}, "etp": {"model": "mixtral-8x7b"}, "quantization": {"lora_rank": 16},
-    "latent_cache": {"model": "deepseek-v2-lite"},
+    "latent_cache": {"model": "deepseek-v2-lite"}, "lora_targets": {"lora_rank": 16},
 }  # fmt: skip
 PAIRS = [(k, t) for k in OTHER for t in KEYS[k].tasks if k != "cp" or t not in ("decode", "serve")]
 
@@ -71,7 +74,7 @@ def put_in_again(e: Estimate) -> None:
     assert figures(estimate_scenario(e.inputs, folder="/", today=TODAY)) == figures(e)
     cells = next(csv.DictReader(io.StringIO(to_csv([e.row]))))
     (row,) = estimate_rows([cells], today=TODAY)
-    assert row.pop("error") == "" and row == e.row
+    assert row["error"] == "" and {k: row[k] for k in e.row} == e.row
 
 
 def test_every_key_has_another_value_here() -> None:
@@ -106,8 +109,9 @@ def test_an_encoder_of_its_own_length_and_an_imbalance_are_kept() -> None:
 
 def test_what_says_nothing_is_left_empty() -> None:
     inputs = estimated({"task": "train", "model": "gpt2", "hardware": "dgx-h100", "devices": 8}).inputs
-    unset = {"encoder_len", "network_bandwidth", "network_latency", "oversubscription", "domain", "memory_capacity"}
-    assert {k for k, v in inputs.items() if v is None} == unset | {"price"}
+    unset = {"encoder_len", "network_bandwidth", "network_latency", "oversubscription", "domain", "memory_capacity",
+             "first_stage_layers", "last_stage_layers"}  # fmt: skip
+    assert {k for k, v in inputs.items() if v is None} == unset | {"price", "price_kind"}
 
 
 @pytest.mark.parametrize("name", accelerator_ids())
@@ -176,8 +180,20 @@ def scenarios(draw: st.DrawFn) -> dict[str, object]:
     return base | {k: draw(st.sampled_from(values(k))) for k in ("devices", *keys)}
 
 
+@settings(max_examples=25)
 @given(scenario=scenarios())
 def test_any_answer_put_in_again_gives_itself(scenario: dict[str, object]) -> None:
+    gives_itself(scenario)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=200)
+@given(scenario=scenarios())
+def test_any_of_many_answers_put_in_again_gives_itself(scenario: dict[str, object]) -> None:
+    gives_itself(scenario)
+
+
+def gives_itself(scenario: dict[str, object]) -> None:
     try:
         e = estimated(scenario)
     except PlannerError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import planner
 from planner.catalogue import reader
 from planner.catalogue.check import check_hardware
 from planner.catalogue.fields import ACCELERATOR_FIELDS, CLASSES, filled
@@ -17,6 +18,7 @@ from planner.catalogue.loader import (
     load_system,
     resolve_hardware,
     system_ids,
+    variants,
 )
 from planner.errors import BadInputError, CatalogueError
 from planner.precision import DTYPE_NAMES
@@ -402,3 +404,22 @@ def test_files_are_plain_yaml_with_one_line_of_aliases() -> None:
         loaded = yaml.safe_load(text)
         assert set(loaded) <= names
         assert tuple(loaded.get("aliases", ())) == load_accelerator(path.stem).aliases
+
+
+# Variants
+
+
+@pytest.mark.parametrize("name", ["h100", "a100", "h200", "v100", "gh200"])
+def test_a_chip_of_several_variants_is_refused_with_them(name: str) -> None:
+    with pytest.raises(BadInputError) as error:
+        resolve_hardware(name)
+    listed = [i for i in accelerator_ids() if i.startswith(f"{name}-")]
+    assert len(listed) > 1 and all(i in str(error.value) for i in listed) and "ambiguous" in str(error.value)
+
+
+def test_an_alias_that_decides_says_the_others() -> None:
+    for name, others in (("a100-40gb", ("a100-pcie-40gb",)), ("H100 80GB", ("h100-pcie-80gb",)), ("rtx 4080", ()),
+                         ("a100-sxm4-40gb", ()), ("mi300x", ())):  # fmt: skip
+        assert variants(name) == others
+    e = planner.estimate(model="gpt2", hardware="a100-40gb", task="decode")
+    assert any("a100-40gb' could also be a100-pcie-40gb" in a for a in e.assumed)

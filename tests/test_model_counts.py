@@ -229,6 +229,8 @@ def test_names_aliases_and_paths(tmp_path: Path) -> None:
     (tmp_path / "my" / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 2}')
     folder = load_model("my/config.json", relative_to=tmp_path)
     assert folder.id == "my" and folder.layers == 2
+    for spelling in ("my", "./my", "my/", str(tmp_path / "my")):
+        assert load_model(spelling, relative_to=tmp_path) == folder
     assert "intermediate_size 11008 is the class default of LlamaConfig" in folder.assumed
     assert load_model(tmp_path / "my").layers == 2
     with pytest.raises(BadInputError, match=r"nearest: llama-3\.1-8b"):

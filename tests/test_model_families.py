@@ -8,6 +8,7 @@ import pytest
 
 from planner.catalogue.huggingface import model_from_config
 from planner.demand.counts import forward_flops, parameter_counts
+from planner.errors import BadInputError
 
 TRUTH = Path(__file__).parent / "data" / "family_truth.csv"
 
@@ -31,6 +32,47 @@ def test_forward_flops_equal_the_counter(row: dict[str, str]) -> None:
     model = model_from_config(json.loads(row["config"]), id=row["type"], where=row["type"])
     flops = forward_flops(model, batch=1, seq_len=int(row["seq_len"]))
     assert flops["total"] == pytest.approx(float(row["forward_flops"]), rel=1e-3)
+
+
+HIDDEN, BLOCKS = 512, [
+    {"attention": {"n_heads_in_group": 4, "no_op": False}, "ffn": {"ffn_mult": 1.5, "no_op": False}},
+    {"attention": {"n_heads_in_group": None, "no_op": True}, "ffn": {"ffn_mult": 1.0, "sparsify": None}},
+    {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}},
+]  # fmt: skip
+
+
+def test_layers_found_by_search_each_have_their_size() -> None:
+    config = {"model_type": "nemotron-nas", "hidden_size": HIDDEN, "num_hidden_layers": 3, "num_attention_heads": 8,
+              "num_key_value_heads": None, "intermediate_size": None, "vocab_size": 1000, "block_configs": BLOCKS,
+              "tie_word_embeddings": False, "max_position_embeddings": 4096}  # fmt: skip
+    model = model_from_config(config, id="nas", where="nas")
+    attention = 2 * HIDDEN * HIDDEN + 2 * HIDDEN * 2 * 64
+    mlps = 3 * HIDDEN * 512 + 3 * HIDDEN * 512  # two thirds of 1.5 and of 1 times the width, up to a multiple of 256
+    norms = (2 + 1 + 1 + 1) * HIDDEN
+    assert parameter_counts(model)["total"] == attention + mlps + HIDDEN * HIDDEN + norms + 2 * 1000 * HIDDEN
+
+
+@pytest.mark.parametrize(("half", "key", "value"), [
+    ("attention", "n_heads_in_group", 3), ("ffn", "ffn_mult", "1"), ("ffn", "window_length", 8), ("ffn", "no_op", 2),
+])  # fmt: skip
+def test_a_layer_of_a_size_that_is_none_is_refused_by_name(half: str, key: str, value: object) -> None:
+    block = {**BLOCKS[0], half: {**BLOCKS[0][half], key: value}}  # type: ignore[dict-item]
+    config = {"model_type": "nemotron-nas", "hidden_size": HIDDEN, "num_hidden_layers": 1, "num_attention_heads": 8,
+              "vocab_size": 1000, "block_configs": [block]}  # fmt: skip
+    with pytest.raises(BadInputError, match=f"block_configs.0.{half}.{key}"):
+        model_from_config(config, id="nas", where="nas")
+
+
+def test_mimo_is_qwen2_with_layers_that_look_ahead() -> None:
+    config = {"model_type": "mimo", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+              "num_key_value_heads": 8, "intermediate_size": 11008, "vocab_size": 151680, "attention_bias": True,
+              "tie_word_embeddings": False}  # fmt: skip
+    bare = parameter_counts(model_from_config(config, id="mimo", where="mimo"))["total"]
+    ahead = parameter_counts(model_from_config({**config, "num_nextn_predict_layers": 1}, id="m", where="m"))["total"]
+    attention = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 4096 + 2 * 1024
+    block = attention + 3 * 4096 * 11008
+    assert bare == 36 * (block + 2 * 4096) + 4096 + 2 * 151680 * 4096
+    assert ahead - bare == block + 2 * 4096 * 4096 + 5 * 4096  # two norms more are of what is joined, one is the last
 
 
 def test_each_new_type_has_a_default_and_a_varied_row() -> None:

@@ -80,6 +80,7 @@ def crowding(e: Estimate) -> tuple[int, int]:
     return tenths, sum(int(str(e.inputs.get(k, 1))) > 1 for k in ("tp", "pp", "cp", "ep", "vpp"))
 
 
+@pytest.mark.exhaustive
 def test_the_best_is_the_best_of_all_layouts_alone() -> None:
     grid: dict[str, list[object]] = {
         "tp": [1, 2, 4], "pp": [1, 2, 4], "micro_batch": [1, 2, 4, 8], "zero_stage": [0, 1, 2, 3],
@@ -208,6 +209,7 @@ def test_a_search_without_devices_is_refused() -> None:
         plan({k: v for k, v in SMALL.items() if k != "devices"})
 
 
+@pytest.mark.exhaustive
 def test_the_speed_benchmark_measures_what_it_says() -> None:
     """Its parts run, on as many layouts as they claim; the limits are for an idle machine and not held here."""
     path = Path(__file__).parent / "benchmarks" / "bench_speed.py"

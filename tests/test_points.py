@@ -71,6 +71,7 @@ INFERENCE = [
         ("mixtral-8x7b", {"tp": 2, "ep": 2, "batch": 16}),
         ("transformer-big", {"devices": 1, "batch": 4, "input_len": 128}),
         ("llama-3.1-70b", {"devices": 8, "tp": 2, "pp": 4, "batch": 32}),
+        ("llama-3.1-8b", {"devices": 2, "dp": 2, "batch": 8, "engine": "vllm"}),
     )
 ]
 
@@ -175,6 +176,22 @@ def test_roofs_hold_the_catalogue_values_and_mark_what_the_run_uses():
     assert memory.value == chip.bandwidth
     assert all(r.achievable is None or 0 < r.achievable <= 1.3 * r.value for r in found)
     assert [r.value for r in found if r.kind == "link"] == [450e9, 50e9]
+
+
+def test_serving_is_drawn_under_the_roofs_of_both_its_passes():
+    """Decode steps are bursts; the prefills between them are held to the power limit, as a prefill alone is."""
+    keys = {"model": "llama-3.1-8b", "hardware": "dgx-b200", "devices": 8, "tp": 8}
+    serve, decode, prefill = (
+        {r.name: r.achievable for r in roofs(estimate(**keys, **work).job) if r.kind == "compute"}
+        for work in (
+            {"task": "serve", "concurrency": 8},
+            {"task": "decode", "batch": 8},
+            {"task": "prefill", "batch": 8},
+        )
+    )
+    assert decode["bf16"] > prefill["bf16"]
+    assert (serve["bf16"], serve["bf16 in prefill"]) == (decode["bf16"], prefill["bf16"])
+    assert set(serve) - set(decode) == {"bf16 in prefill"}
 
 
 def test_sparse_weights_live_under_the_sparse_roof():

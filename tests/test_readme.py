@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from planner.cli import app
+from planner.present.verbs import parser_of, verbs
 from planner.scenario.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,12 +31,24 @@ def planner_lines() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("arguments", planner_lines(), ids=" ".join)
-def test_commands(cli: Cli, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def examples() -> list[list[str]]:
+    """Arguments of the examples that end the help of the verbs; what needs a file of the user's is left out."""
+    found = [
+        shlex.split(e)[1:] for v in verbs() for e in getattr(parser_of(v)[0], "EXAMPLES", ()) if e[:7] == "planner"
+    ]
+    return [a for a in found if ">" not in a and not a[-1].endswith(".yaml")]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("arguments", [*planner_lines(), *examples()], ids=" ".join)
+def test_commands(cli: Cli, arguments: list[str], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
     ran = cli(*arguments)
     assert ran.code == 0, ran.err
-    assert ran.out.strip()
+    assert ran.out.strip() or list(tmp_path.iterdir())
+    if "json" not in arguments:
+        assert all(len(line) <= width or " " not in line.strip() for line in ran.out.splitlines())
 
 
 def test_there_are_commands() -> None:
@@ -69,9 +81,8 @@ def test_the_table_of_keys_names_keys() -> None:
 
 
 def test_every_command_is_named() -> None:
-    for command in app.registered_commands:
-        name = command.name or (command.callback.__name__ if command.callback else "")
-        assert f"`planner {name.replace('_', '-')}" in TEXT, name
+    for verb in verbs():
+        assert f"`planner {verb}" in TEXT, verb
 
 
 def test_the_accuracy_section_can_be_written() -> None:

@@ -323,12 +323,20 @@ def test_experts_run_again_with_or_without_their_exchange(modules: str) -> None:
 
 
 def test_the_busiest_expert_rank_sets_the_pace() -> None:
-    found, even = (trained(MIXTRAL, devices=4, ep=4, global_batch=4, imbalance=i) for i in (1.5, 1.0))
-    grouped = [k for k in one_layer(MIXTRAL, ep=4) if k.group == "experts"]
+    """Where the experts are, all it is sent: their kernels, the rows they keep and the exchange of them."""
+    d = MIXTRAL
+    found, even = (trained(d, devices=4, ep=4, global_batch=4, imbalance=i) for i in (1.5, 1.0))
+    grouped = [k for k in one_layer(d, ep=4) if k.group == "experts"]
     more = [replace(k, flops=1.5 * k.flops, inputs=1.5 * k.inputs, outputs=1.5 * k.outputs) for k in grouped]
     assert found.time["forward.experts"] == pytest.approx(32 * sum(k.forward for k in more))
     assert even.time["forward.experts"] == pytest.approx(32 * sum(k.forward for k in grouped))
-    assert found.time["forward.mlp"] == pytest.approx(even.time["forward.mlp"])
+    act = one_layer(d, ep=4)[-7:-1][3]
+    busy = replace(act, inputs=1.5 * act.inputs, outputs=1.5 * act.outputs)
+    assert found.time["forward.mlp"] - even.time["forward.mlp"] == pytest.approx(32 * (busy.forward - act.forward))
+    assert found.time["comm.ep"] == pytest.approx(32 * 4 * expert_exchange(d, tokens=1.5 * S, ep=4))
+    rows = d.top_k * (d.hidden + d.up + d.width)  # of up, of the activation and of down
+    kept = found.memory["activations"] - even.memory["activations"]
+    assert kept == pytest.approx(32 * 0.5 * S * WIDE * rows)
 
 
 @pytest.mark.parametrize(("loss", "framework", "per_token"), [

@@ -93,7 +93,7 @@ def test_experts_of_deepseek_count_routed_and_shared_ones() -> None:
     found = estimate(model="deepseek-v3", task="prefill", devices=tp, tp=tp, etp=1, batch=1, input_len=512,
                      weight_dtype="bf16", compute_dtype="bf16")  # fmt: skip
     shape = SHAPE.__class__("", H, 61, HEADS, HEADS, 2048, 129280, llama=True, experts=256, top_k=8)
-    routed = experts(shape, tokens=tokens, tp=tp, sp=False, ep=1)
+    routed = experts(shape, tokens=tokens, tp=tp, sp=False, ep=1, sorts=2.0)
 
     def mlp(width: int) -> list[Kernel]:
         return [matmul("mlp", tokens, H, 2 * width / tp), vector("mlp", tokens * 2 * width / tp, tokens * width / tp),

@@ -68,6 +68,7 @@ def test_compressed_attention(name: str, rate: int, wide: int, indexer: bool) ->
     row = table("deepseek-v4-pro", s)[name]
     width = 128 * 512
     matrices = H * 1536 + 1536 * width + H * 512 + H * 2 * wide + width // 16 * 16384 + 16384 * H + 2 * 4 * H * 24
+    matrices += 2 * 4 * 4 * H  # each block's four streams from the four before it
     matrices += H * 384 + 6 * 3 * H * 3072 + 3 * H * 3072
     scores = 128 * 1024 + 128 / rate * 1024
     cached = 512 + 512 / rate
@@ -130,7 +131,9 @@ def test_a_state_space_scans_what_its_projection_puts_out() -> None:
     s, h, inner, width = 300, 8192, 35072, 16384
     row = table("nemotron-3-ultra-550b-a55b", s)["Mamba-2"]
     scan = row["forward_flops"] / row["count"] / s - 2 * (h * inner + width * h)
-    assert scan == pytest.approx(21563392 + 147456)
+    # Three chunks of 128 hold the 300 tokens; the start and each of them hands its state to every one of the four.
+    in_chunks = 256 * (2 * 128 * (128 + 64) + 4 * 128 * 64) * 3 * 128 / s
+    assert scan == pytest.approx(in_chunks + 2 * 256 * 64 * 128 * 4**2 / s + 147456)
     assert row["saved_activation_bytes"] / row["count"] == pytest.approx(s * WIDE * (2 * h + inner + width + width))
     moved = 2 * h + (h + inner) + (inner + width) + 2 * width + (width + h) + 3 * h
     assert row["activation_bytes"] / row["count"] == pytest.approx(s * WIDE * moved)
@@ -150,6 +153,6 @@ def test_blocks_side_by_side_share_a_reduction_and_a_residual() -> None:
 
 def test_an_operator_does_nothing_that_it_does_not_say() -> None:
     bare = vars(Op("bare", "other", "vector"))
-    once = {"rows", "experts", "kv_heads", "launches"}
+    once = {"rows", "experts", "kv_heads", "launches", "chunk"}
     numbers = {k: v for k, v in bare.items() if isinstance(v, int | float)}
     assert {k: v for k, v in numbers.items() if v} == dict.fromkeys(once, 1.0) | {"window": float("inf")}

@@ -26,7 +26,7 @@ def test_a_row_of_the_layer_table_stands_for_all_its_layers(model: Dense) -> Non
     batch, seq = 3, 512
     tokens = float(batch * seq)
     found = rows(model, batch=batch, seq_len=seq)["layer"]
-    one = layer(model, tokens=tokens, batch=batch, seq=seq, tp=1, sp=False)
+    one = layer(model, tokens=tokens, batch=batch, seq=seq, tp=1, sp=False, sorts=2.0)
     moved = sum(k.inputs + k.outputs + k.cache for k in one)
     flops = sum(k.flops * (2 if k.kind == "core" else 1) for k in one)  # the full rectangle of scores
     parameters = found["parameters_per_layer"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.catalogue.loader import built_in
 from planner.errors import BadInputError
 from planner.planning.estimate import COLUMNS, estimate_rows, estimate_scenario
 from planner.scenario.keys import KEYS, LARGEST, amount, parse_scenario
@@ -222,9 +224,20 @@ def scenarios(draw: st.DrawFn) -> dict[str, object]:
     return {k: draw(NAMES.get(k, likely(k))) for k in ("model", "hardware", *keys)}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenario=scenarios())
 def test_any_scenario_is_estimated_or_refused(scenario: dict[str, object]) -> None:
+    answered_or_refused(scenario)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=600, deadline=None)
+@given(scenario=scenarios())
+def test_any_of_many_scenarios_is_estimated_or_refused(scenario: dict[str, object]) -> None:
+    answered_or_refused(scenario)
+
+
+def answered_or_refused(scenario: dict[str, object]) -> None:
     (row,) = estimate_rows([scenario], today=TODAY)
     assert "\n" not in str(row["error"])
     if not row["error"]:
@@ -238,3 +251,37 @@ def test_any_scenario_is_estimated_or_refused(scenario: dict[str, object]) -> No
 def test_any_mapping_is_read_or_refused(scenario: dict[str, object]) -> None:
     (row,) = estimate_rows([scenario], today=TODAY)
     assert row["error"]
+
+
+# Intervals by chip
+
+
+def ends(hardware: str, task: str = "decode", **keys: object) -> tuple[float, float, str]:
+    e = estimate_scenario({"model": "gpt2", "hardware": hardware, "task": task, **keys}, today=date(2026, 11, 1))
+    return e.interval.low, e.interval.high, e.interval.basis
+
+
+def test_a_chip_that_ran_the_task_has_the_interval_of_its_regime() -> None:
+    low, high, basis = ends("rtx-4090-24gb")
+    assert low > 0.5 and high < 2.0 and "none of" not in basis and "regime infer.decode" in basis
+
+
+def test_a_chip_whose_own_matmuls_were_measured_has_it_too_and_says_so() -> None:
+    low, high, basis = ends("h100-sxm5-80gb")
+    assert low > 0.5 and high < 2.0 and "none of h100-sxm5-80gb" in basis
+
+
+@pytest.mark.parametrize("task", ["decode", "prefill", "train", "serve"])
+def test_a_class_is_said_to_be_a_class_and_has_the_wide_interval(task: str) -> None:
+    low, high, basis = ends("h100-nvl-94gb", task)
+    assert low <= 0.5 and high >= 2.0 and "class nvidia-hopper" in basis and "no published" in basis
+
+
+def test_an_invented_chip_has_the_wide_interval(tmp_path: Path) -> None:
+    text = (built_in() / "accelerators" / "nvidia" / "h100-nvl-94gb.yaml").read_text()
+    text = text.replace("id: h100-nvl-94gb", "id: invented-94gb").replace("aliases:", "aliases: [] #")
+    (tmp_path / "invented-94gb.yaml").write_text(text)
+    e = estimate_scenario(
+        {"model": "gpt2", "hardware": "invented-94gb"}, dirs=(str(tmp_path),), today=date(2026, 11, 1)
+    )
+    assert e.interval.low <= 0.5 and e.interval.high >= 2.0 and "invented-94gb" in e.interval.basis

@@ -93,16 +93,18 @@ def one_f_one_b(p: int, m: int, v: int) -> list[Order]:
     return [s.order for s in stages]
 
 
-def interleaved(p: int, m: int, v: int) -> list[Order]:
-    """Chunks in turn for p micro-batches each, or for all where they are fewer; m is a multiple of that. Narayanan et
-    al. 2021, figure 4 (bottom); 2(p-r-1) + (v-1)p chunks forward before the first back, as Megatron-LM does."""
+def interleaved(p: int, m: int, v: int, turns: int = 0) -> list[Order]:
+    """Chunks in turn for a round of micro-batches each: p of them (Narayanan et al. 2021, figure 4, bottom), or what
+    makes max(1, m // p) rounds of m, as PyTorch's ScheduleInterleaved1F1B has it. 2(p-r-1) + (v-1)·round chunks
+    forward before the first back, as in PyTorch and Megatron-LM; where m is no multiple, the last round is short, the
+    order of Megatron-LM's get_schedule_table."""
     if v == 1:
         return one_f_one_b(p, m, v)
-    turns = min(p, m)
+    turns = turns or m // max(1, m // p)
     stages = [Stage(*(c * p + r for c in range(v))) for r in range(p)]
     for r, s in enumerate(stages):
         warm = min(2 * (p - r - 1) + (v - 1) * turns, m * v)
-        ahead = [i // turns % v for i in range(m * v)]
+        ahead = [c for first in range(0, m, turns) for c in range(v) for _ in range(first, min(first + turns, m))]
         back = [v - 1 - c for c in ahead]
         for c in ahead[:warm]:
             s.forward(c)
@@ -221,7 +223,8 @@ ORDERS: dict[str, Callable[[int, int, int], list[Order]]] = {
 }  # fmt: skip
 SIZES = {  # stages, micro-batches, chunks a stage
     "1f1b": [(1, 1, 1), (2, 2, 1), (2, 7, 1), (4, 4, 1), (4, 2, 1), (4, 16, 1), (8, 32, 1), (5, 13, 1), (4, 8, 2)],
-    "interleaved": [(2, 2, 2), (2, 8, 4), (4, 8, 2), (4, 16, 3), (8, 16, 4), (4, 1, 2), (4, 3, 2), (8, 5, 4)],
+    "interleaved": [(2, 2, 2), (2, 8, 4), (4, 8, 2), (4, 16, 3), (8, 16, 4), (4, 1, 2), (4, 3, 2), (8, 5, 4),
+                    (4, 6, 8), (4, 7, 2), (4, 10, 3), (3, 8, 2), (8, 18, 3), (5, 9, 4)],
     "zb-h1": [(1, 3, 1), (2, 2, 1), (2, 8, 1), (4, 4, 1), (4, 16, 1), (8, 32, 1), (5, 13, 1), (4, 3, 1), (8, 1, 1)],
     "zb-v": [(2, 3, 2), (2, 8, 2), (3, 5, 2), (4, 7, 2), (4, 16, 2), (5, 12, 2), (8, 15, 2), (8, 40, 2)],
     "dualpipe": [(2, 4, 1), (2, 10, 1), (4, 8, 1), (4, 18, 1), (6, 12, 1), (8, 16, 1), (8, 20, 1), (10, 32, 1)],
@@ -323,6 +326,46 @@ def test_bubble_of_any_times_by_simulation(case: tuple[str, int, int, int], f: f
     name, p, m, v = case
     due = played(name, p, m, v, times=(f, b, w)).end - m * (f + b + w)
     assert bubble(name, p, m, v, times=(f, b, w)) == pytest.approx(due, rel=1e-9, abs=1e-7)
+
+
+GRID = [(p, m, v) for p in (2, 3, 4, 6) for m in range(1, 6 * p + 2) for v in (2, 3, 5)]
+
+
+def runs_rounds(p: int, m: int, v: int) -> bool:
+    return bool(SCHEDULES["interleaved"].runs_rounds(np.array([m]), np.array([p]), np.array([v]))[0])
+
+
+@pytest.mark.parametrize("times", [(1.0, 1.2, 0.8), (2.0, 1.0, 0.9), (1.0, 1.3, 0.0)])
+def test_equal_rounds_by_simulation(times: tuple[float, float, float]) -> None:
+    """Whatever deals into equal rounds has the bubble and the activations of the closed form; what does not, played
+    with the short last round that is left, idles for longer than that or for ever."""
+    for p, m, v in GRID:
+        assert runs_rounds(p, m, v) == (m % max(1, m // p) == 0)
+        f, b, w = (t / v for t in times)
+        if runs_rounds(p, m, v):
+            due = played("interleaved", p, m, v, times=times)
+            assert due.end - m * sum(times) == pytest.approx(bubble("interleaved", p, m, v, times=times), abs=1e-9)
+            for stage, order in enumerate(due.orders):
+                got = SCHEDULES["interleaved"].in_flight(np.array([float(stage)]), sizes(p, m, v))
+                assert float(got[0]) == pytest.approx(held_at_peak(order) / v), (p, m, v, stage)
+        else:
+            try:
+                end = play(interleaved(p, m, v, turns=p), chunks=p * v, f=f, b=b, w=w).end
+            except AssertionError as stuck:
+                assert "waits for itself" in str(stuck)
+                continue
+            assert end - m * sum(times) > (p - 1) * sum(times) / v + 0.3 * min(times[0], times[1])
+
+
+def test_a_search_deals_interleaved_micro_batches_into_equal_rounds() -> None:
+    """18 micro-batches on 4 stages would leave a round of two."""
+    scenario = {"model": "llama-3.1-70b", "hardware": "dgx-h100", "devices": 64, "global_batch": 72, "seq_len": 4096}
+    for e in planner.plan(**scenario, top=50).rows:
+        pp, m = int(e.layout.pp[0]), int(e.layout.micro_batches[0])
+        assert e.layout.vpp[0] == 1 or m % max(1, m // pp) == 0
+    held = {"pp": 4, "tp": 8, "vpp": 2, "micro_batch": 1, "global_batch": 12}
+    told = planner.estimate(**scenario | held).assumed
+    assert any("every 6 micro-batches (Megatron-LM: --microbatch-group-size" in a for a in told)
 
 
 @given(p=st.integers(1, 16), extra=st.integers(0, 30), f=st.floats(0.1, 5), b=st.floats(0.1, 5), w=st.floats(0, 5))

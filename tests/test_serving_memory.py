@@ -17,7 +17,7 @@ from planner.demand.counts import encoder_tokens, summary
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.plan import make_plan
-from planner.validation.serving import serving_logs
+from planner.validation.serving import served_by, served_kind, serving_logs
 
 GIB = 2.0**30
 TODAY = date(2026, 11, 1)
@@ -33,11 +33,20 @@ def estimated(scenario: Mapping[str, object]) -> Estimate:
 
 @pytest.mark.parametrize(("figure", "most"), [("weights_gib", 0.015), ("kv_gib", 0.05), ("kv_tokens", 0.07)])
 def test_what_engines_logged(figure: str, most: float) -> None:
-    """Median error; and at least 85 % of the rows within three times that."""
+    """Median error of all starts; and where weights are plain, nine in ten within three times that."""
     found = np.abs(np.expm1([x.ratios[figure] for x in LOGS if figure in x.ratios]))
-    assert len(found) >= 15
+    plain = [abs(np.expm1(x.ratios[figure])) for x in LOGS
+             if figure in x.ratios and "quantised" not in served_kind(x) and served_by(x) == "vllm"]  # fmt: skip
+    assert len(found) >= 30 and len(plain) >= 15
     assert np.median(found) <= most
-    assert np.mean(found <= 3 * most) >= 0.85
+    assert np.mean(np.array(plain) <= 3 * most) >= 0.9
+
+
+def test_kinds_of_starts() -> None:
+    """Experts, quantised weights, states and windows are all among them."""
+    kinds = {part for x in LOGS for part in served_kind(x).split(", ")}
+    assert kinds == {"dense", "experts", "states or windows", "quantised"}
+    assert {served_by(x) for x in LOGS} == {"vllm", "sglang", "tensorrt-llm", "llama.cpp"}
 
 
 def test_engines_start_where_they_started() -> None:
@@ -163,7 +172,8 @@ def test_defaults_depend_on_the_device() -> None:
 
 @pytest.mark.parametrize(
     ("said", "means"),
-    [("vllm-0.6.5", "vllm-0.6"), ("vllm-0.5.3", "vllm-0.6"), ("vllm-0.6.6", "vllm-0.11"), ("vllm-0.16.1", "vllm-0.11"),
+    [("vllm-0.6.5", "vllm-0.6"), ("vllm-0.5.3", "vllm-0.6"), ("vllm-0.6.6", "vllm-0.7"),
+     ("vllm-0.7.3", "vllm-0.7"), ("vllm-0.8.5", "vllm-0.11"), ("vllm-0.16.1", "vllm-0.11"),
      ("vllm-0.9.2", "vllm-0.11"), ("vllm-0.17.1", "vllm"), ("vllm-0.22", "vllm"), ("vllm-1.0", "vllm"),
      ("sglang-0.5.2", "sglang")],
 )  # fmt: skip
@@ -180,3 +190,18 @@ def test_an_unknown_engine_is_refused(said: str) -> None:
 def test_a_longest_sequence_that_is_too_short_is_refused() -> None:
     with pytest.raises(BadInputError, match="max_model_len: 1000 given, but input_len \\+ output_len is 1280"):
         estimated({**LONG, "max_model_len": 1000})
+
+
+@pytest.mark.parametrize(("model", "words"), [("bert-base-uncased", 30522), ("roberta-base", 50265)])
+def test_a_masked_language_model_holds_the_logits_of_every_token(model: str, words: int) -> None:
+    """One for each token and word, 16 bits each; beside them the last layer's output, when the layers are done."""
+    keys = {"model": model, "hardware": "dgx-h100", "devices": 1, "task": "forward", "batch": 8, "seq_len": 512}
+    found = estimate_scenario(keys, today=date(2026, 11, 1)).memory
+    tokens = 8 * 512
+    assert found["logits"] == pytest.approx(tokens * 2 * (words + 768) - found["activations"])
+
+
+def test_a_classifier_of_pictures_holds_one_row_of_logits_for_each() -> None:
+    """Their thousand classes are less than what the layers held, and take nothing beyond it."""
+    keys = {"model": "vit-base-patch16-224", "hardware": "dgx-h100", "devices": 1, "task": "forward", "batch": 64}
+    assert estimate_scenario(keys, today=date(2026, 11, 1)).memory["logits"] == 0.0

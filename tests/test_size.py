@@ -13,12 +13,13 @@ from conftest import Cli
 import planner
 from planner.catalogue.economics import scaling_law
 from planner.errors import BadInputError
-from planner.planning.asked import asked
+from planner.planning.asked import WORDS, asked
 from planner.planning.counts import batch_for, counts_between, octave_steps, parse_counts, possible
 from planner.planning.outlook import outlook
 from planner.planning.search import RANK_ERROR
 from planner.planning.size import Sizing, cheapest_of, size_training, stops_paying
 from planner.planning.work import optimal_tokens
+from planner.scenario.keys import KEYS
 from planner.scenario.names import hardware
 from planner.supply.cost import Owned, Tariff, owned_usd_per_hour
 
@@ -27,7 +28,9 @@ HELD = {"model": "llama-3.1-8b", "vpp": 1, "micro_batch": 1, "recompute": "selec
 
 
 def sized(names: str, scenario: dict[str, object] | None = None, **words: object) -> Sizing:
-    return size_training(scenario or HELD, names.split(), asked(words), today=TODAY)
+    own = {k: v for k, v in words.items() if k in KEYS and k not in WORDS}
+    question = asked({k: v for k, v in words.items() if k not in own})
+    return size_training({**(scenario or HELD), **own}, names.split(), question, today=TODAY)
 
 
 # Counts
@@ -232,6 +235,7 @@ def test_owned_devices() -> None:
         ({"tokens": "1T", "budget": "5 EUR"}, ["budget", "EUR"]),
         ({"tokens": "1T", "sure": 0.9}, ["sure", "deadline"]),
         ({"tokens": "1T", "price_kind": "gift"}, ["price_kind", "gift", "spot"]),
+        ({"tokens": "1T", "deadline": "3d", "sure": "very"}, ["sure", "very"]),
         ({"tokens": "1T", "capex": "40k"}, ["capex", "power_price"]),
         ({"tokens": "1T", "capex": "40k", "power_price": "0.1 USD/kWh", "provider": "aws"}, ["capex", "aws"]),
         ({"tokens": "1T", "grid": "ATL"}, ["grid", "ATL"]),

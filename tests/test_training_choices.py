@@ -277,8 +277,9 @@ def test_what_xla_compiles_neither_caches_nor_gathers_whole_layers() -> None:
     x = layouts(dp=64, zero_stage=3, micro_batch=1, global_batch=64)
     torch, xla = (training_step(d, cluster(64), x, training(framework=f)) for f in ("torch", "jax"))
     assert xla.memory["fragmentation"][0] == 0.0 < torch.memory["fragmentation"][0]
-    assert xla.memory["working"][0] == pytest.approx(2 * 2 * 64 * 768 * 4096 * 2)  # gate and up are one matrix
-    assert xla.memory["working"][0] < torch.memory["working"][0]
+    gathered = xla.memory["working"][0] + xla.memory["logits"][0]  # logits are gone by then
+    assert gathered == pytest.approx(2 * 2 * 64 * 768 * 4096 * 2)  # gate and up are one matrix
+    assert gathered < torch.memory["working"][0] + torch.memory["logits"][0]
 
 
 def test_modules_trade_time_for_memory() -> None:
@@ -490,7 +491,7 @@ def test_pytorch_spares_the_exchange_after_the_last_matmul_of_a_recomputed_layer
         ({"hardware": "dgx-b200", "tp": 8, "compute_dtype": "fp8"}, "megatron", "all"),
         ({"hardware": "dgx-b200", "tp": 8, "compute_dtype": "nvfp4"}, "megatron", "backward"),
         ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager"}, "megatron", "backward"),
-        ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager", "zero_stage": 1}, "megatron-deepspeed", "none"),
+        ({"hardware": "dgx-a100-80gb", "tp": 8, "attention": "eager", "zero_stage": 1}, "megatron", "backward"),
         ({"hardware": "tpu-v5p-pod", "attention": "eager", "zero_stage": 1}, "jax", "none"),
     ],
 )

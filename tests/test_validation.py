@@ -8,7 +8,7 @@ from conftest import script
 
 from planner.catalogue.intervals import interval_table
 from planner.present.validation import interval_yaml
-from planner.validation import study
+from planner.validation import groups, study
 from planner.validation.published import Compared, cases, compare_all, compare_inference, layout_groups
 
 published = pytest.mark.published
@@ -37,8 +37,9 @@ def test_every_case_names_where_it_was_published() -> None:
 def test_almost_every_published_step_is_predicted(compared: list[Compared]) -> None:
     refused = [c for c in compared if c.error]
     assert len(refused) <= 0.03 * len(compared)
-    # each of them contradicts itself: sizes that do not make the devices, heads that tp does not divide
-    assert all("does not" in c.error for c in refused)
+    # each of them contradicts itself (sizes that do not make the devices, heads that tp does not divide), or does not
+    # say what ran: a model without its sizes, a device without its name
+    assert all(any(w in c.error for w in ("does not", "is missing", "unknown hardware")) for c in refused)
 
 
 @published
@@ -63,12 +64,15 @@ FIRST = {
     "Intel Gaudi2 performance page": (0.05, 0.15),
 }
 EVERY = {
-    "all": (0.060, 0.27),
-    "NVIDIA/dgxc-benchmarking": (0.07, 0.24),
+    "all": (0.070, 0.27),
+    "NVIDIA/dgxc-benchmarking": (0.075, 0.24),
     "NVIDIA NeMo docs": (0.10, 0.17),
-    "AI-Hypercomputer/tpu-recipes": (0.08, 0.29),
-    "AMD-AGI/maxtext-slurm": (0.16, 0.36),
-    "DISTFLASHATTN paper (arXiv 2310.03294)": (0.11, 0.23),
+    "AI-Hypercomputer/tpu-recipes": (0.10, 0.29),
+    "AMD-AGI/maxtext-slurm": (0.09, 0.29),
+    "NVIDIA-NeMo/Automodel": (0.12, 0.16),
+    "yanring/Megatron-MoE-ModelZoo": (0.16, 0.32),
+    "foundation-model-stack/fms-acceleration": (0.05, 0.08),
+    "DISTFLASHATTN paper (arXiv 2310.03294)": (0.12, 0.23),
     "MoE Parallel Folding (arXiv 2504.14960)": (0.18, 0.45),
     "PyTorch blog: FSDP training throughput (IBM/Meta)": (0.09, 0.16),
 }
@@ -79,7 +83,7 @@ EVERY = {
 def test_errors_by_source_do_not_grow(
     compared: list[Compared], added: bool, reached: dict[str, tuple[float, float]]
 ) -> None:
-    chosen = [c for c in whole(compared) if added or not c.case.id.startswith("R")]
+    chosen = [c for c in whole(compared) if added or not c.case.id.startswith(("R", "N"))]
     rows = {r["source"]: r for r in study.error_rows(chosen, lambda c: c.case.source, "source")}
     for source, (median, p90) in reached.items():
         assert rows[source]["median_error"] <= median, source
@@ -90,7 +94,24 @@ def test_errors_by_source_do_not_grow(
 @published
 def test_expert_models_stay_within_reach(compared: list[Compared]) -> None:
     sparse = [c for c in whole(compared) if study.regime_of(c).startswith("train.moe")]
-    assert study.error_rows(sparse, lambda c: "moe", "kind")[-1]["median_error"] <= 0.16
+    assert study.error_rows(sparse, lambda c: "moe", "kind")[-1]["median_error"] <= 0.12
+    newer = study.error_rows([c for c in sparse if c.case.id.startswith("N")], lambda c: "moe", "kind")[-1]
+    assert newer["median_error"] <= 0.10 and newer["p90_error"] <= 0.30
+
+
+@published
+def test_adapters_stay_within_reach(compared: list[Compared]) -> None:
+    adapters = study.error_rows([c for c in compared if groups.kind(c) == "adapters"], lambda c: "", "kind")[-1]
+    assert adapters["median_error"] <= 0.12 and adapters["p90_error"] <= 0.20
+
+
+@published
+def test_layouts_measured_side_by_side_are_chosen_well(compared: list[Compared]) -> None:
+    """Where pipelines of dropless experts are among them (PP8, PPvsFSDP, remat) they are not yet."""
+    rows = {r["group"]: r for r in groups.side_by_side(compared)}
+    for name in ("MT-DSV3-EP8-apr", "MT-DSV3-EP8-may09", "MT-DSV3-EP8-may30", "MT-DSV3-EPwidth",
+                 "MB-llama70-sft-layout", "MZ-qwen235-H100-256", "AM-LoRA-l3_70-8", "AM-LoRA-q25_32-16"):  # fmt: skip
+        assert rows[name]["regret"] <= 0.02, rows[name]
 
 
 @published
@@ -129,14 +150,14 @@ def test_static_batches_are_prefilled_and_decoded_about_as_fast_as_published(inf
 
 @published
 def test_intervals_made_without_a_source_cover_it(compared: list[Compared], inferred: list[Compared]) -> None:
-    for row in study.coverage_rows([*compared, *inferred]):
+    for row in study.coverage_rows(study.residuals([*compared, *inferred])):
         target = float(row["interval"].rstrip("%")) / 100
         assert row["covered"] == pytest.approx(target, abs=0.03)
 
 
 @published
 def test_the_shipped_intervals_are_those_of_the_residuals(compared: list[Compared], inferred: list[Compared]) -> None:
-    fresh = {r["regime"]: r for r in study.interval_rows([*compared, *inferred])}
+    fresh = {r["regime"]: r for r in study.interval_rows(study.residuals([*compared, *inferred]))}
     shipped = interval_table()
     assert set(shipped) == set(fresh), "run: python docs/generate.py"
     for name, row in shipped.items():

@@ -160,6 +160,7 @@ def system(values: Values, path: Path) -> System:
         scale_up=_fabric(values["scale_up"]),
         scale_out=_fabric(values["scale_out"]),
         host_memory=_number(values["host_memory"]),
+        provider=values["provider"],
         aliases=values["aliases"],
         prices=_prices(values),
         conflicts=values["conflicts"],

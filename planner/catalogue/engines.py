@@ -49,7 +49,8 @@ class EngineMemory:
     workspace : [byte] that libraries allocate beyond the framework's allocator, communicators apart
     graphs : [byte] of captured graphs that are charged before the cache is sized
     allocates : ``pool`` (all that is left), ``context`` (the cache of max_model_len tokens) or ``need``
-    whole_prompts : a prompt is read in one step
+    whole_prompts : longest max_model_len [tokens] at which a prompt is read in one step
+    unties : a head that is tied to the token table is a tensor of its own
     charges_context : the share pays for the driver's context
     window_tokens : read at once beside a sliding window where no token budget says it
     """
@@ -63,7 +64,8 @@ class EngineMemory:
     workspace: float
     graphs: float
     allocates: str
-    whole_prompts: bool
+    whole_prompts: int
+    unties: bool
     charges_context: bool
     window_tokens: int
     source: str
@@ -83,8 +85,37 @@ class EngineMemory:
 
 
 @dataclass(frozen=True)
+class EngineSteps:
+    """How an engine makes its steps.
+
+    Attributes
+    ----------
+    mixes : prompts are read within decode steps, not in steps of their own
+    slowdown : time of prompts read beside decoding over that of prompts alone
+    request_overhead : [s] of a request outside of the steps: tokenising, transport, scheduling
+    operator : [s] that an operator takes in a step beyond its kernel alone: gaps between kernels, lesser kernels
+    launch : [s] that the host spends on an operator where a step is not replayed as a graph
+    captures : ``decode`` where decode steps are replayed as graphs, ``none`` where nothing is
+    one_shot : small all-reduces run in kernels of its own, in one exchange; else the library's ring
+    unbounded : as many requests run as the cache holds, unless ``max_num_seqs`` is given
+    reserves : ``whole`` where a request is let in with room for all its tokens, ``grows`` where for those it has
+    """
+
+    mixes: bool
+    slowdown: float
+    request_overhead: float
+    operator: float
+    launch: float
+    captures: str
+    one_shot: bool
+    unbounded: bool
+    reserves: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Engine:
-    """Overhead of a serving engine per step [s], how it divides memory, and where both come from."""
+    """Overhead of a serving engine per step [s], how it steps and divides memory, and where all that comes from."""
 
     id: str
     name: str
@@ -92,6 +123,7 @@ class Engine:
     basis: str
     source: str
     memory: EngineMemory
+    steps: EngineSteps
     last_release: tuple[int, ...] = ()  # of this generation of the engine; none yet where empty
 
 
@@ -101,7 +133,7 @@ def engines() -> Mapping[str, Engine]:
     text = (resources.files("planner.catalogue") / "engines.yaml").read_text(encoding="utf-8")
     return {
         id: Engine(id, e["name"], parse_quantity(e["step_overhead"], "s"), e["basis"], e["source"],
-                   _memory(e["memory"]), _release(e.get("last_release", "")))
+                   _memory(e["memory"]), _steps(e["steps"]), _release(e.get("last_release", "")))
         for id, e in yaml.safe_load(text).items()
     }  # fmt: skip
 
@@ -116,8 +148,20 @@ def _memory(m: Mapping[str, Any]) -> EngineMemory:
         logit_bytes=float(m.get("logit_bytes", 0.0)), logits_of=m.get("logits_of", "sequences"),
         workspace=_bytes(m.get("workspace", "0 GiB")), graphs=_bytes(m.get("graphs", "0 GiB")),
         allocates=m["allocates"],
-        whole_prompts=bool(m.get("whole_prompts", False)), charges_context=bool(m.get("charges_context", False)),
+        whole_prompts=int(m.get("whole_prompts", 0)), unties=bool(m.get("unties", False)),
+        charges_context=bool(m.get("charges_context", False)),
         window_tokens=int(m.get("window_tokens", 0)), source=m["source"],
+    )  # fmt: skip
+
+
+def _steps(m: Mapping[str, Any]) -> EngineSteps:
+    return EngineSteps(
+        mixes=bool(m["mixes"]), slowdown=float(m.get("slowdown", 1.0)),
+        request_overhead=parse_quantity(m.get("request_overhead", "0 ms"), "s"),
+        operator=parse_quantity(m.get("operator", "0 us"), "s"),
+        launch=parse_quantity(m.get("launch", "0 us"), "s"), captures=m.get("captures", "decode"),
+        one_shot=bool(m.get("one_shot", True)), unbounded=bool(m.get("unbounded", False)),
+        reserves=m.get("reserves", "whole"), source=m["source"],
     )  # fmt: skip
 
 

@@ -141,6 +141,7 @@ SYSTEM_FIELDS = (
     Field("scale_up", "section", "joins the devices of a domain", fields=FABRIC_FIELDS),
     Field("scale_out", "section", "joins domains; without it one domain is all", fields=FABRIC_FIELDS),
     Field("host_memory", "figure", "of a node", unit="byte"),
+    Field("provider", "text", "the cloud that rents it, as in `prices`; only its prices are then taken", default=""),
     CONFLICTS,
     PRICES,
     SOURCES,

@@ -98,6 +98,7 @@ class Quantization:
     mix : Mix or None           the rules of a GGUF file, instead of ``kinds``
     wide : str                  dtype of what is not quantised
     assumed : tuple of str      what the checkpoint does not say and had to be chosen
+    cache : str                 dtype that the checkpoint has scales for its cached keys and values in, if any
     """
 
     name: str
@@ -109,6 +110,7 @@ class Quantization:
     mix: Mix | None = None
     wide: str = "bf16"
     assumed: tuple[str, ...] = ()
+    cache: str = ""
 
 
 @lru_cache(maxsize=1)

@@ -40,6 +40,7 @@ class Framework:
     fragmentation : what a caching allocator reserves beyond what is allocated and freed each step, a part of it
     reduces_in_activation_dtype : gradients cross the network as matmuls wrote them
     overlap_tp : ``none``, ``backward``, ``all``, or ``pipelined``: all where the chip's library can, else backward
+    dispatcher : how tokens reach experts where ``dispatcher`` is not given
     narrow_grad_dtype : accumulator beside 8- and 4-bit matmuls where ``grad_dtype`` is not given
     """
 
@@ -68,6 +69,7 @@ class Framework:
     reduces_in_activation_dtype: bool = False
     overlap_tp: str = "none"
     narrow_grad_dtype: str = "fp32"
+    dispatcher: str = "all_to_all"
 
 
 @lru_cache(maxsize=1)

@@ -159,6 +159,7 @@ class System:
     scale_up: Fabric | None
     scale_out: Fabric | None
     host_memory: float | None = None
+    provider: str = ""
     aliases: tuple[str, ...] = ()
     prices: tuple[Price, ...] = ()
     conflicts: tuple[str, ...] = ()

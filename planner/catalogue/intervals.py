@@ -1,4 +1,4 @@
-"""The tables of residuals that intervals are read from, ``planner/validation/intervals.yaml``."""
+"""What published runs say of predictions, ``planner/validation``: intervals by regime, and the chips that ran."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from importlib import resources
 import yaml
 
 Table = Mapping[str, Mapping[str, float]]
+
+
+@lru_cache(maxsize=1)
+def measured_chips() -> Mapping[str, tuple[str, ...]]:
+    """``train``, ``prefill`` and ``decode`` -> ids of the accelerators that published runs of it are of."""
+    text = (resources.files("planner.validation") / "chips.yaml").read_text(encoding="utf-8")
+    return {phase: tuple(ids) for phase, ids in yaml.safe_load(text).items()}
 
 
 @lru_cache(maxsize=1)
@@ -31,3 +38,4 @@ def memory_table() -> Table:
 def read_again() -> None:
     """Forget the tables, which have been written anew."""
     _tables.cache_clear()
+    measured_chips.cache_clear()

@@ -135,7 +135,8 @@ def _unknown(what: str, name: str, known: Mapping[str, Entry]) -> BadInputError:
     alike = [i for i in known if any(names.contains(names.words(i), [w]) for w in shared)]
     if alike:
         alike.sort(key=lambda i: (-SequenceMatcher(None, name.lower(), i).ratio(), i))
-        return BadInputError(f"unknown {what} {name!r}; nearest: {', '.join(alike[:6])} ({len(known)} are known)")
+        text = f"unknown {what} {name!r}; nearest: {', '.join(alike[:6])} ({len(known)} are known)"
+        return BadInputError(text, key=what, given=name, allowed=sorted(known))
     return unknown(what, name, known)
 
 
@@ -206,8 +207,22 @@ def resolve_hardware(name: str, dirs: Dirs = None) -> tuple[Accelerator, System]
     if node is not None and not rivals:
         return _of_system(node, dirs)
     if rivals or more:
-        raise BadInputError(f"hardware {name!r} is ambiguous; say which: {', '.join(sorted(rivals or more))}")
+        meant = sorted(rivals or more)
+        text = f"hardware {name!r} is ambiguous; say which: {', '.join(meant)}"
+        raise BadInputError(text, key="hardware", given=name, allowed=meant)
     raise _unknown("hardware", name, {**accelerators, **systems})
+
+
+def variants(name: str, dirs: Dirs = None) -> tuple[str, ...]:
+    """Other accelerators that a name could be of, where an alias decides; none where it is an id."""
+    known = entries("accelerators", dirs)
+    if name.strip().lower() in known:
+        return ()
+    given = names.words(name)
+    chip = _match(name, known)[0]
+    alike = (i for i in known if names.contains(own := names.words(i), given) and not names.contradicts(own, given)
+             and not names.another(own, given))  # fmt: skip
+    return tuple(i for i in alike if chip is not None and i != chip.id)
 
 
 def _whole(name: str, known: Mapping[str, Entry]) -> Entry | None:

@@ -121,7 +121,7 @@ def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
 
 
 def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path | None:
-    """The path that is meant; None for a name of the catalogue."""
+    """The path that is meant; None for a name of the catalogue, which a folder of the same name does not shadow."""
     text = str(name_or_path)
     path = Path(text).expanduser()
     if relative_to is not None and not path.is_absolute():
@@ -129,7 +129,8 @@ def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path |
     looks_like_path = (
         isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
     )
-    return path if looks_like_path or ("/" in text and path.exists()) else None
+    folder = _known(text) is None and (path / "config.json").is_file()
+    return path if looks_like_path or folder or ("/" in text and path.exists()) else None
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -65,6 +65,12 @@ def contains(own: Iterable[str], given: Iterable[str]) -> bool:
     return all(any(_same(g, o) for o in mine) for g in given)
 
 
+def another(own: Iterable[str], given: Iterable[str]) -> bool:
+    """Whether an id adds a word that makes another model of it, as ``ti`` and ``super`` do: no size, form or memory."""
+    extra = {o for o in own if not any(_same(g, o) for g in given)}
+    return any(not _SIZE_WORD.fullmatch(w) and not _FORM.fullmatch(w) for w in extra)
+
+
 def equal(own: frozenset[str], given: frozenset[str]) -> bool:
     """Whether two names are the same words."""
     return len(own) == len(given) and contains(own, given)

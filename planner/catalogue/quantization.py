@@ -82,8 +82,20 @@ def read_quantization(config: Mapping[str, Any], *, where: str, wide: str) -> Qu
         for key in SECTIONS:
             if isinstance(inner.get(key), Mapping) and inner[key]:
                 found = _read(Section(inner[key], f"{where}: {key}"))
-                return replace(_experts(found, inner, where), wide=wide)
+                return replace(_experts(found, inner, where), wide=wide, cache=_cache(inner[key]))
     return None
+
+
+def _cache(section: Mapping[str, Any]) -> str:
+    """Dtype of the cache that a checkpoint carries scales for: fp8 in whatever way it is said, else none."""
+    nested = section.get("quantization")
+    for held in (section, nested if isinstance(nested, Mapping) else {}):
+        said = held.get("kv_cache_scheme") or held.get("kv_cache_quant_algo")
+        if isinstance(said, Mapping) and said.get("num_bits") == 8 and said.get("type", "float") == "float":
+            return "fp8"
+        if isinstance(said, str) and said.lower() in ("fp8", "static"):
+            return "fp8"
+    return ""
 
 
 def _read(s: Section) -> Quantization:

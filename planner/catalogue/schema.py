@@ -51,6 +51,7 @@ class Attention:
     projections: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) in place of q, k, v and, last, output
     cached: int = 0  # values a token keeps, where they are not its keys and values as the scores see them
     idle_experts: int = 0  # q and output projections of kv_heads·head_dim that a token is not routed to (JetMoE)
+    position_dim: int = 0  # width of scores against positions, beside those against keys, a head (XLNet)
 
     @property
     def value_dim(self) -> int:
@@ -109,7 +110,10 @@ class LinearAttention:
 
     ``projections`` are (name, k, n) matmuls a token passes; ``state`` is the number of recurrent state values kept a
     sequence, ``scan_flops`` the FLOPs a token spends outside projections, ``extra_parameters`` everything that is not
-    a projection (convolution, decay, gate norm). ``tensor_parallel_heads`` must be divisible by tp.
+    a projection (convolution, decay, gate norm). ``tensor_parallel_heads`` must be divisible by tp. The scan takes
+    ``chunk`` tokens at a time and fills the last chunk up, but where ``chunk_flops`` says which part of
+    ``scan_flops`` pairs the tokens of a chunk: there a short last chunk does less. ``pass_flops`` are those of taking
+    the state of one chunk to one other.
     """
 
     flavour: str
@@ -122,6 +126,9 @@ class LinearAttention:
     norm_parameters: int = 0
     conv_flops: float = 0.0  # of the causal convolution, a token; in addition to scan_flops
     score_flops: float = 0.0  # the part of scan_flops that is attention-like batched matmuls inside a chunk
+    chunk: int = 1
+    chunk_flops: float = 0.0
+    pass_flops: float = 0.0
     group: str = "attention"  # the group its parameters are counted in
 
 
@@ -156,6 +163,8 @@ class Moe:
     latent_dim: int = 0
     activation: str = "silu"
     router: tuple[tuple[str, int, int], ...] = ()  # (name, k, n) matmuls where it is not one hidden x experts matrix
+    groups: int = 1  # groups of experts, of which a token visits ``chosen_groups``
+    chosen_groups: int = 1
     idle: int = 0  # experts that compute nothing and hold an up projection all the same (LongCat)
 
 

@@ -1,8 +1,8 @@
 """The global constants of the training model: few, physical, the same for every model, chip and source.
 
 Those marked *fitted* were chosen together, by coordinate descent, on the published steps of ``planner/validation``,
-every source weighing as the root of its rows. ``planner validate`` shows what they come to. Nothing here names a
-model, a chip or a source.
+every source weighing as the root of its rows. ``planner validate`` shows what they come to. None is of one model or
+chip; comments name those that a figure was measured on.
 """
 
 from __future__ import annotations
@@ -31,3 +31,5 @@ CONTENTION = 0.65
 HIDDEN_EXCHANGE_SHARE = 20.0 / 132.0
 # Modes of recomputation; a layout holds the index.
 RECOMPUTE = ("none", "selective", "full")
+# What is run.
+TASKS = ("train", "prefill", "decode", "serve", "forward")

@@ -1,6 +1,7 @@
 """Whether a run fits a device, in doubt: the chance by how far published peaks lay from their prediction.
 
-``planner/validation/intervals.yaml`` holds quantiles of measured over predicted memory by framework. The logarithm of
+``planner/validation/intervals.yaml`` holds quantiles of measured over predicted memory by framework, and of what
+engines logged: a device filled as predicted, with what the pool for the cache lacked, over the device. The logarithm of
 that ratio is taken as normal between neighbouring quantiles, and beyond the outer ones.
 """
 
@@ -20,21 +21,14 @@ from planner.supply.cluster import Cluster
 
 # Normal scores of the quantiles 5, 25, 50, 75 and 95 %.
 SCORES = {"low": -1.6449, "low50": -0.6745, "middle": 0.0, "high50": 0.6745, "high": 1.6449}
-# Where no peak was published: as many above as below, 90 % within 5 %. Assumption; engines profile themselves and keep
-# to the share of memory they are given.
-ASSUMED = {"low": 1 / 1.05, "low50": 1 / 1.02, "middle": 1.0, "high50": 1.02, "high": 1.05}
 SURE = 0.95  # chance from which a run fits; it does not below what is left of 1
 
 
 def quantiles(run: TrainingRun | InferenceRun) -> dict[str, float]:
     """Measured over predicted memory at five quantiles, of the narrowest regime that has published peaks."""
     parts = ["train", run.framework.id] if isinstance(run, TrainingRun) else ["infer"]
-    while parts:
-        found = memory_table().get(".".join(parts))
-        if found is not None:
-            return {k: found[k] for k in SCORES}
-        parts.pop()
-    return ASSUMED
+    found = memory_table().get(".".join(parts)) or memory_table()[parts[0]]
+    return {k: found[k] for k in SCORES}
 
 
 def fit_chance(run: TrainingRun | InferenceRun, memory: Array, capacity: float) -> Array:

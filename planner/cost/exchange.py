@@ -33,13 +33,15 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Traffic:
-    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives."""
+    """How a run exchanges: bytes of a value, of a gathered value (0: the same), what hides, which collectives; whether
+    tokens cross to experts as copies."""
 
     width: float
     gathered: float = 0.0
     overlap_tp: str = "none"
     context_exchange: str = "ring"
     low_latency: bool = False
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def layer_exchange(
     if x.cp.max() > 1 and isinstance(layer.mixer, Attention | LatentAttention):
         out["cp"] = _context_exchange(layer.mixer, w, x, cluster, traffic, window)
     if x.ep.max() > 1 and isinstance(layer.ffn, Moe):
-        rows = w.tokens / x.tp * layer.ffn.top_k
+        rows = w.tokens / x.tp * layer.ffn.top_k * w.imbalance  # the busiest rank receives as many more
         row_bytes = (layer.ffn.latent_dim or stack.hidden) * traffic.width
-        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster)
+        once = expert_exchange(rows, layer.ffn.top_k, row_bytes, expert_group(x), cluster, copies=traffic.copies,
+                               limit=(layer.ffn.groups, layer.ffn.chosen_groups))  # fmt: skip
         out["ep"] = Exchange(2.0 * once, 2.0 * once, once)
     if max(x.tp.max(), x.etp.max()) > 1 and isinstance(layer.ffn, Moe):
         out["etp"] = shared_expert_exchange(layer.ffn, w, x, cluster, traffic, hidden=stack.hidden)
@@ -124,21 +127,32 @@ def hidden_behind(traffic: Array, window: Array, *, contention: Array) -> Array:
     return np.asarray(np.maximum(traffic - window, 0.0) + contention * np.minimum(traffic, window))
 
 
-def expert_exchange(rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster) -> Array:
+def expert_exchange(
+    rows: Array, top_k: int, token_bytes: float, group: Group, cluster: Cluster, *, copies: bool = False,
+    limit: tuple[int, int] = (1, 1),
+) -> Array:  # fmt: skip
     """Time to send routed rows to their experts, one way, shape (n,) [s].
 
-    A token crosses to a rank once, however many of its experts live there, and to a domain once: with k experts drawn
-    from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP, https://github.com/deepseek-ai/DeepEP
+    As ``copies`` each row crosses to its expert's rank. Else a token crosses to a rank once, however many of its
+    experts live there, and to a domain once: with k experts drawn from D of them it visits D·(1 − (1 − 1/D)^k). DeepEP,
+    https://github.com/deepseek-ai/DeepEP
 
     Parameters
     ----------
     rows : rows a rank sends (tokens x top_k);  token_bytes : [byte] of one row;  group : ranks that hold the experts
+    limit : groups of experts, and how many a token visits at most: g of G groups leave as many places in reach as those
+        hold of P, g·P/G, or one each where a place holds whole groups (node-limited routing, DeepSeek-V3,
+        https://arxiv.org/abs/2412.19437, section 2.1.2)
     """
+    if copies:
+        return _time("all_to_all", rows * token_bytes, group, cluster)
     inside, domains = group.inside(cluster), group.domains(cluster)
     tokens = rows / top_k
 
     def visited(places: Array) -> Array:
-        return places * (1.0 - (1.0 - 1.0 / places) ** top_k)
+        groups, chosen = limit
+        reached = np.minimum(places, chosen * np.maximum(places / groups, 1.0)) if chosen < groups else places
+        return np.asarray(reached * (1.0 - (1.0 - 1.0 / reached) ** top_k))
 
     one = np.ones(len(rows))
     near = _time("all_to_all", tokens * visited(group.ranks) * token_bytes, Group(inside, one), cluster)
@@ -159,7 +173,7 @@ def shared_expert_exchange(
     (vLLM and SGLang: one all-reduce a block).
     """
     group, split = shared_expert_group(x), x.sequence_parallel > 0
-    rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k, 1.0) * x.etp
+    rows = w.tokens / x.tp * np.where(x.ep > 1, moe.top_k * w.imbalance, 1.0) * x.etp
     message = rows * (moe.latent_dim or hidden) * traffic.width
     narrow = (traffic.gathered or traffic.width) / traffic.width
     gather = _time("all_gather", narrow * message, group, cluster)
@@ -181,13 +195,18 @@ def _context_exchange(
     all_gather: all keys and values are gathered before attention, and their gradients scattered after; the gather is
     repeated backward. Llama 3, https://arxiv.org/abs/2407.21783, section 3.3.2
     all_to_all: queries, keys, values and outputs trade sequence for heads, four exchanges each way. DeepSpeed Ulysses,
-    https://arxiv.org/abs/2309.14509
+    https://arxiv.org/abs/2309.14509. Fewer k/v heads than ranks are copied first, one a rank (ulysses_sp.py,
+    https://github.com/deepspeedai/DeepSpeed).
     """
     queries, keys, values, outputs = _context_widths(mixer, x)
     held = w.tokens * traffic.width
     zero, group = np.zeros(len(x)), context_group(x)
     if traffic.context_exchange == "all_to_all":
-        once = sum((_time("all_to_all", held * v, group, cluster) for v in (queries, keys, values, outputs)), zero)
+        copies = _kv_copies(mixer, x)
+        once = sum(
+            (_time("all_to_all", held * v, group, cluster) for v in (queries, copies * keys, copies * values, outputs)),
+            zero,
+        )
         return Exchange(once, once, zero)
     if traffic.context_exchange == "all_gather":
         gather = _time("all_gather", held * x.cp * (keys + values), group, cluster)
@@ -197,6 +216,12 @@ def _context_exchange(
     steps = x.cp - 1.0
     forward = steps * np.maximum(hop - window.core / x.cp, 0.0)
     return Exchange(forward, steps * np.maximum(2.0 * hop - 2.5 * window.core / x.cp, 0.0), zero)
+
+
+def _kv_copies(mixer: Attention | LatentAttention, x: Layouts) -> Array:
+    """Copies of each k/v head of a tensor-parallel rank that the ranks of context parallelism need, shape (n,)."""
+    own = np.maximum((mixer.kv_heads if isinstance(mixer, Attention) else mixer.heads) / x.tp, 1.0)
+    return np.asarray(np.maximum(x.cp / own, 1.0))
 
 
 def _context_widths(mixer: Attention | LatentAttention, x: Layouts) -> tuple[Array, Array, Array, Array]:

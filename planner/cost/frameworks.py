@@ -7,9 +7,48 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.cost.adapters import FUSED, STEPWISE, Adapters
 from planner.cost.layouts import Layouts
 from planner.cost.runs import TrainingRun
+from planner.demand.costs import Routing
 from planner.demand.ops import Array, Op
+
+# Passes over routed tokens of a sort in separate kernels over those of a fused one: SimuMax measures the permutation
+# around an all-to-all at 0.19 of bandwidth where an ordinary kernel reaches 0.91 (configs/system/a100_pcie.json), 4.8
+# passes and not 2. https://github.com/MooreThreads/SimuMax
+UNFUSED_SORT = 0.91 / 0.19 / 2.0
+
+
+def routing(run: TrainingRun) -> Routing:
+    """How routed tokens are moved beside the exchange."""
+    passes = run.dispatcher.permutes * (UNFUSED_SORT if run.moe_kernels == "unfused" else 1.0)
+    return Routing(passes, one_hot=run.dispatcher.one_hot, fused_experts=run.moe_kernels == "fused")
+
+
+def plain_experts(run: TrainingRun) -> bool:
+    """Whether experts run at the rate of a plain matmul: slots of fixed capacity are a batched one, and fused kernels
+    keep the rate for all experts of a rank, gate and cast included (fused GEMM + SwiGLU grouped MLP,
+    https://github.com/NVIDIA/TransformerEngine/releases/tag/v2.14)."""
+    return run.moe_kernels == "fused" or run.dispatcher.one_hot
+
+
+def expert_load(run: TrainingRun) -> float:
+    """Rows of the busiest expert rank over the mean: what capacity pads every expert to, where there is one."""
+    return run.capacity_factor or run.imbalance
+
+
+def adapters(run: TrainingRun) -> Adapters | None:
+    """The adapters that a run trains, or none."""
+    if not run.lora_rank:
+        return None
+    groups = ("attention",) if run.lora_targets == "attention" else ("attention", "mlp")
+    return Adapters(groups, STEPWISE if unfused(run) else FUSED)
+
+
+def attention_kernels(run: TrainingRun) -> str:
+    """Generation of attention kernels: the one named, else the framework's."""
+    named = {"flash-2": "flash-2", "flash-3": "native", "cudnn": "native"}
+    return named.get(run.attention, run.framework.attention_kernels)
 
 
 def unfused(run: TrainingRun) -> bool:

@@ -48,15 +48,13 @@ class Pass:
 
 
 def inference_pass(
-    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, *, phase: str, context: float | None = None,
-    batch: float | Array | None = None,
+    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, *, phase: str, batch: float | Array | None = None,
 ) -> Pass:  # fmt: skip
     """Estimate one pass of every layout.
 
     Parameters
     ----------
-    phase : ``prefill`` (input_len new tokens a sequence) or ``decode`` (one, over ``context`` cached tokens)
-    context : float                 cached tokens in decode; the middle of the output by default
+    phase : ``prefill`` (input_len new tokens a sequence) or ``decode`` (one, over the cache)
     batch : float                   sequences in all, if not the run's
 
     Returns
@@ -64,51 +62,51 @@ def inference_pass(
     Pass                            ledgers of arrays of shape (n,)
     """
     sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
-    w = inference_work(x, run, phase=phase, context=context, sequences=sequences)
-    time = _time(d, cluster, x, run, w, phase=phase)
+    w = inference_work(x, run, phase=phase, sequences=sequences)
+    return Pass(pass_time(d, cluster, x, run, w, phase=phase), serving_memory(d, cluster, x, run, w, sequences))
+
+
+def pass_time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, phase: str) -> Terms:
+    """The time ledger of one pass over ``w``, (n,) a term [s].
+
+    ``engine`` is what a step takes beyond its kernels: the engine's own, and what the host needs to launch the
+    operators of a step that is not replayed as a graph, where it is slower than the device.
+    """
+    time, launched = _time(d, cluster, x, run, w, phase=phase)
     group = stage_group(x)
     boundary = w.tokens * d.model.hidden * run.precision.bytes_of("activation")
     send = p2p_time(boundary, ranks=group.ranks, stride=group.stride, cluster=cluster)
     time["comm.pp"] = (x.pp - 1.0) * send
-    time["engine"] = np.full(len(x), run.engine.step_overhead)
-    return Pass(time, serving_memory(d, cluster, x, run, w, sequences))
+    steps = run.engine.steps
+    host = launched * steps.launch * (phase != "decode" or steps.captures == "none")
+    own = run.engine.step_overhead + launched * steps.operator
+    time["engine"] = own + np.maximum(host - total(time), 0.0)
+    return time
 
 
-@dataclass(frozen=True)
-class Steady:
-    """Serving in its steady state: ``decode`` is the step itself; ``ttft``, ``tpot`` [s] of shape (n,)."""
-
-    decode: Pass
-    ttft: Array
-    tpot: Array
-
-
-def prefill_share(x: Layouts, run: InferenceRun) -> Array:
-    """Prefills of one prompt that a decode step carries in the steady state, shape (n,).
-
-    In output_len steps every one of the C/dp requests of a replica is replaced once.
-    """
-    return np.asarray(run.batch / x.dp / run.output_len)
+def cache_time(d: Demand, cluster: Cluster, run: InferenceRun, w: Work) -> Array:
+    """Time of the attention cores of a decode step over ``w``, (n,) [s]."""
+    out = np.zeros(len(w.tp))
+    for kernels in inference_kernels(d, cluster, w, run, phase="decode"):
+        core = np.array([o.kernel == "attention" for o in kernels.piece.section.table.ops])
+        out += (kernels.times * core).sum(axis=1) * kernels.piece.section.count
+    return out
 
 
-def serving(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Steady:
-    """Steady state of ``batch`` requests in flight: each output token pays its share of the prefills of arriving ones.
-
-    A new request waits half a step, then for its own prefill. First-order: no bursts, no chunking.
-    """
-    decode = inference_pass(d, cluster, x, run, phase="decode")
-    one = inference_pass(d, cluster, x, run, phase="prefill", batch=x.dp).total_time
-    step = decode.total_time + prefill_share(x, run) * one
-    return Steady(decode, one + step / 2.0, step)
-
-
-def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, phase: str) -> Terms:
-    """Kernels by parameter group and exposed exchange by axis, over all layers, (n,) a term [s]."""
-    axes = EXCHANGED
+def _time(
+    d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *, phase: str
+) -> tuple[Terms, float]:  # fmt: skip
+    """Kernels by parameter group and exposed exchange by axis, over all layers, (n,) a term [s]; and how many operators
+    they launch."""
+    axes, launched = EXCHANGED, 0.0
     out: Terms = {name: np.zeros(len(x)) for name in (*(f"forward.{g}" for g in GROUPS), *(f"comm.{a}" for a in axes))}
-    traffic, none = Traffic(run.precision.bytes_of("activation"), low_latency=True), np.zeros(len(x))
+    traffic, none = (
+        Traffic(run.precision.bytes_of("activation"), low_latency=run.engine.steps.one_shot),
+        np.zeros(len(x)),
+    )
     for kernels in inference_kernels(d, cluster, w, run, phase=phase):
         section, times = kernels.piece.section, kernels.times
+        launched += section.count * float((times > 0).any(axis=0).sum())
         core = np.array([o.kernel == "attention" for o in section.table.ops])
         for j, op in enumerate(section.table.ops):
             out[f"forward.{op.group}"] += times[:, j] * section.count
@@ -116,4 +114,4 @@ def _time(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w: Work, *
         exchange = layer_exchange(d, section, kernels.piece.work, x, cluster, traffic, window)
         for axis in axes:
             out[f"comm.{axis}"] += exchange[axis].forward * section.count
-    return out
+    return out, launched

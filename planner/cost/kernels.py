@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.catalogue.classes import Execution
 from planner.cost import constants
+from planner.cost.adapters import Adapters, adapter_bytes
 from planner.demand.costs import WIDE_BYTES, AttentionKind, Costs, input_width, stays_wide, weight_width
 from planner.demand.ops import KERNELS, Array, Kernel, OpTable
 from planner.demand.workload import Precision
@@ -63,6 +64,10 @@ class Rates:
     def array_reach(self) -> float:
         """What attention reaches of the peak over what matmuls do: the least part of its time that is theirs."""
         return float(min(self.compute[_CODE["attention"]] / self.compute[_CODE["matmul"]], 1.0))
+
+    def moving(self, moved: Array | float) -> Array:
+        """Time of kernels that only move bytes [s]."""
+        return np.asarray(np.asarray(moved) / (self.memory[_CODE["vector"]] * self.bandwidth))
 
     def time(self, table: OpTable, flops: Array, moved: Array) -> Array:
         """Kernel time of every op, shape (n, op) [s]; ops that do nothing take none."""
@@ -133,19 +138,22 @@ def rates(
     attention: AttentionKind = "flash",
     kernels: str = "native",
     training: bool = False,
+    plain_experts: bool = False,
 ) -> Rates:
     """Resolve peaks and efficiencies of a device for one direction: ``forward``, ``backward`` or ``decode``.
 
     ``sustained`` holds matmuls to what the power limit allows for minutes; ``kernels`` is the generation of attention
     kernels that a framework calls. ``training`` takes a library's matmul in every dtype and casts in a kernel of its
     own: the 16-bit fit is of such a library, the narrow ones are of the fused kernels of inference engines.
+    ``plain_experts`` run at the rate of a plain matmul, not of a grouped one.
     """
     chip, defaults = cluster.accelerator, cluster.efficiency
     wide = attention_dtype(precision, cluster)
     eager = attention == "eager"
     cores = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
-    names = {"matmul": "matmul", "grouped_matmul": "grouped_matmul", "vector": "vector", "scan": "vector",
-             "lookup": "vector", "attention": "matmul" if eager else cores[direction]}  # fmt: skip
+    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else "grouped_matmul",
+             "vector": "vector", "scan": "vector", "lookup": "vector",
+             "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows, assumed = [], []
     unquantised = wide if DTYPES[precision.compute].bytes < WIDE_BYTES else precision.compute
     for kernel, own in [*((k, precision.compute) for k in KERNELS), *((k, unquantised) for k in WIDE)]:
@@ -209,21 +217,22 @@ def backward_time(
     precision: Precision,
     *,
     attention: AttentionKind,
-    frozen: bool = False,
+    adapters: Adapters | None = None,
 ) -> Array:
     """Backward time of every op on one device, shape (n, op) [s]; ``r`` resolved for ``backward``.
 
-    ``frozen`` weights (adapters are trained instead) have an input gradient only.
+    Where ``adapters`` are trained, weights are frozen and have an input gradient only.
     """
     inputs = input_gradient_time(table, c, r, precision)
-    outputs = weight_gradient_time(table, c, r, precision) * (0.0 if frozen else 1.0)
+    outputs = weight_gradient_time(table, c, r, precision) * (adapters is None)
+    beside = r.moving(adapter_bytes(table, c, precision, adapters, backward=True))
     code = table.kernel
     factor = EAGER_BACKWARD if attention == "eager" else FLASH_BACKWARD
     moved = 2.0 * (c.input_bytes + c.output_bytes + c.cache_bytes)
     core = r.time(table, factor * c.flops, moved)
     is_core = code == _CODE["attention"]
     light = r.time(table, 2.0 * c.flops, 2.0 * (c.input_bytes + c.output_bytes))
-    return np.where(is_core, core, np.where(_is_matmul(table), inputs + outputs, light))
+    return np.where(is_core, core, np.where(_is_matmul(table), inputs + outputs + beside, light))
 
 
 def input_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
@@ -237,10 +246,11 @@ def weight_gradient_time(table: OpTable, c: Costs, r: Rates, precision: Precisio
     return r.time(table, c.flops, c.input_bytes + c.output_bytes + accumulator) * _is_matmul(table)
 
 
-def forward_time(table: OpTable, c: Costs, r: Rates, precision: Precision) -> Array:
+def forward_time(table: OpTable, c: Costs, r: Rates, precision: Precision, adapters: Adapters | None = None) -> Array:
     """Forward time of every op on one device, shape (n, op) [s]; ``r`` resolved for the direction."""
     wide = c.input_bytes * precision.bytes_of("activation") / input_width(table, precision)
-    return _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision)
+    beside = r.moving(adapter_bytes(table, c, precision, adapters, backward=False))
+    return _cast_matmul_time(table, c.flops, c.bytes_moved, wide * _is_matmul(table), r, precision) + beside
 
 
 def _is_matmul(table: OpTable) -> Array:
@@ -266,5 +276,4 @@ def _cast_matmul_time(
     if not r.casts_apart:
         return r.time(table, flops, moved + cast)
     transposed = elements * DTYPES[precision.compute].bytes * (cast > 0)
-    reach = r.memory[_CODE["vector"]] * r.bandwidth
-    return np.asarray(r.time(table, flops, moved) + (cast + transposed) / reach)
+    return np.asarray(r.time(table, flops, moved) + r.moving(cast + transposed))

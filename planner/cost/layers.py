@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.cost import constants
+from planner.cost.adapters import LAUNCHES, adapted
 from planner.cost.exchange import EXCHANGED, Exchange, Traffic, Window, layer_exchange
-from planner.cost.frameworks import gathered_bytes, logit_bytes
+from planner.cost.frameworks import adapters, gathered_bytes, logit_bytes
 from planner.cost.kernels import weight_gradient_time
 from planner.cost.layouts import Layouts
 from planner.cost.passes import TrainingKernels, section_precision, training_kernels, training_work
@@ -136,7 +137,9 @@ def _running(
         matmul=(forward * _of_kernels(table, "matmul", "grouped_matmul")).sum(axis=1),
         weight_gradient=weight_gradient,
     )
-    traffic = Traffic(width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange)
+    traffic = Traffic(
+        width, gathered_bytes(run, width), run.overlap_tp, run.context_exchange, copies=run.dispatcher.copies
+    )
     exchange = layer_exchange(d, piece.section, piece.work, x, cluster, traffic, window)
     return LayerTerms(
         forward=_grouped(table, forward, groups),
@@ -145,7 +148,9 @@ def _running(
         launches=np.full(len(x), _launch_time(table, run)),
         exchange=exchange,
         last=last_matmul_time(table, forward) + exchange["tp"].last + exchange["ep"].last + exchange["etp"].last,
-        selective=selective_time(table, forward, exchange["ep"].forward + exchange["etp"].forward, run),
+        selective=selective_time(
+            table, forward, exchange["ep"].forward + exchange["etp"].forward, exchange["cp"].forward, run
+        ),
         saved=_saved(piece.section, piece.work, run, width, hidden=d.model.stacks[piece.section.stack].hidden),
         held=held,
     )
@@ -159,10 +164,14 @@ def _of_kernels(table: OpTable, *names: str) -> Array:
 def _launch_time(table: OpTable, run: TrainingRun) -> float:
     """Time the host takes to launch the operators of a forward pass [s]."""
     launches = float(table.columns["launches"].sum())
+    if run.moe_kernels == "fused":
+        launches -= float(table.columns["fused_launches"].sum())
     if run.attention == "eager":
         launches += constants.EAGER_LAUNCHES * sum(o.kernel == "attention" for o in table.ops)
     if DTYPES[run.precision.compute].bytes < 2:
         launches += sum(o.kernel in ("matmul", "grouped_matmul") for o in table.ops)  # each casts its input
+    if (own := adapters(run)) is not None:
+        launches += LAUNCHES * float(adapted(table, own).sum())
     launches *= constants.COMPILED_SHARE if run.compiled else 1.0
     launches *= run.framework.launches
     return launches * constants.LAUNCH_TIME
@@ -177,18 +186,21 @@ def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
     return Held(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
-        adapter=zero + adapter_parameters(s.table, run.lora_rank) / w.tp,
+        adapter=zero + adapter_parameters(s.table, run) / w.tp,
         frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=precision.bytes_of("weight")),
     )
 
 
-def adapter_parameters(table: OpTable, rank: int) -> float:
-    """Parameters of low-rank adapters on every dense matmul of a layer, rank·(k + n).
+def adapter_parameters(table: OpTable, run: TrainingRun) -> float:
+    """Parameters of low-rank adapters beside the matmuls of a layer, rank·(k + n).
 
     Hu et al. 2021, https://arxiv.org/abs/2106.09685
     """
-    widths = sum(o.k + o.n for o in table.ops if o.kernel == "matmul" and o.group in ("attention", "mlp"))
-    return float(rank * widths)
+    own = adapters(run)
+    if own is None:
+        return 0.0
+    widths = float((adapted(table, own) * (table.columns["k"] + table.columns["n"])).sum())
+    return run.lora_rank * widths
 
 
 def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:

@@ -8,6 +8,7 @@ it, which decides whether it stays in one scale-up domain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -65,6 +66,11 @@ class Layouts:
             "recompute": RECOMPUTE[int(self.recompute[i])],
             "sequence_parallel": bool(self.sequence_parallel[i]),
         }
+
+
+def joined(parts: Sequence[Layouts]) -> Layouts:
+    """Rows of several one after another."""
+    return Layouts(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Layouts)})
 
 
 def layouts(**columns: ArrayLike) -> Layouts:

@@ -24,6 +24,7 @@ from planner.supply.cluster import Cluster
 # Assumption; vLLM's memory profile of an 80 GB GPU reports 1.8 to 3.6 GiB outside torch with NCCL running.
 CONTEXT_BYTES = 0.6 * 2**30
 COMMUNICATOR_BYTES = 0.4 * 2**30
+FREED = ("activations", "working", "logits")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class StageMemory:
     saved : [byte] of activations that a micro-batch keeps on the stage
     rebuilt : (n,) [byte] of the largest layer's activations, which full recomputation rebuilds
     gathered : (n,) parameters that ZeRO 3 gathers at a time
+    head : parameters of the head, which are gathered beside the logits
     loss : [byte] of logits, their copies and gradients
     """
 
@@ -54,6 +56,7 @@ class StageMemory:
     saved: Array
     rebuilt: Array
     gathered: Array
+    head: Array
     loss: Array
 
 
@@ -71,21 +74,22 @@ def memory_ledger(
     """Memory ledger of the fullest stage, (n,) a term [byte]."""
     state = _training_state(d, x, run, at)
     activations = at.saved * _in_flight(x, run, stages, micro_batches)
-    if run.offload == "activations":
+    if run.offloads_activations:
         activations = activations / np.maximum(stages.layers.sum(axis=1)[None, :], 1.0)
     full = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)[:, None]
     sharded_weights = held_zero_stage(x, run)[:, None] >= 3
-    # One layer is rebuilt whole, and its activation gradients stand beside it.
-    working = 2.0 * at.rebuilt[:, None] * full
-    gathered = at.gathered[:, None] * run_state(d, run).weight * 2.0 * sharded_weights
+    rebuilt = at.rebuilt[:, None] * full
+    width = _gathered_width(d, run, at) * sharded_weights
+    gathered, head = at.gathered[:, None] * width * 2.0, at.head * width
     ledger = {
         **state,
         "activations": activations,
-        "working": working + gathered + _buckets(x, run) + np.zeros_like(activations),
+        # Logits and their gradients are gone when the last layer is rebuilt or gathered.
+        "working": np.maximum(rebuilt + gathered - at.loss, head) + _buckets(x, run),
         "logits": at.loss,
     }
-    freed = ledger["activations"] + ledger["working"] + ledger["logits"]
-    ledger["fragmentation"] = freed * run.framework.fragmentation + _widened_gradients(d, x, run, at)
+    freed = activations + 2.0 * rebuilt + gathered + _buckets(x, run) + at.loss
+    ledger["fragmentation"] = _cached(d, x, run, at, freed, total({k: ledger[k] for k in FREED}))
     # What is laid out when it compiles has no communicators of its own.
     caches = not run.framework.static_buffers
     groups = ((x.tp > 1) * 1.0 + (x.pp > 1) + (x.dp * x.cp > 1) + (x.ep > 1) + shares_experts_apart(x)) * caches
@@ -114,9 +118,35 @@ def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) ->
     width = run.precision.bytes_of("activation")
     if run.framework.accumulates_apart and per.grad > width:
         state["gradients"] = state["gradients"] + (at.trained.dense + at.trained.expert) * width
-    if run.offload == "optimizer":
+    if run.offloads_optimizer:
         state["optimizer"] = state["optimizer"] * 0.0
-    return state
+    # A layer is gathered from the host, and its gradients go there as they are made (CPUOffload,
+    # https://pytorch.org/docs/stable/fsdp.html): what is gathered at a time is counted apart.
+    return {k: v * 0.0 for k, v in state.items()} if run.offloads_parameters else state
+
+
+def _gathered_width(d: Demand, run: TrainingRun, at: StageMemory) -> Array:
+    """Bytes of a parameter that ZeRO 3 gathers, (n, kind): as trained, or as frozen weights are stored."""
+    if not run.lora_rank:
+        return np.full_like(at.frozen, run_state(d, run).weight)
+    return np.asarray(at.frozen / np.maximum(at.held.dense + at.held.expert, 1.0))
+
+
+def _cached(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory, freed: Array, alive: Array) -> Array:
+    """What a caching allocator reserves beyond the tensors that are alive at the peak, (n, kind) [byte].
+
+    Blocks that are freed stay with it, and tensors of another size take new ones: what was there before the peak or
+    comes after it (logits beside the rebuilt layer, the layer's gradients, which come as its activations go), and a
+    part of all that is freed. Segments that grow and shrink serve every size
+    (https://pytorch.org/docs/stable/notes/cuda.html, expandable_segments).
+
+    Parameters
+    ----------
+    freed, alive : (n, kind) [byte] of all that is allocated and freed in a step, and of what of it lives at the peak
+    """
+    if run.framework.static_buffers or run.expandable_segments:
+        return np.zeros_like(alive)
+    return np.asarray(freed * (1.0 + run.framework.fragmentation) - alive + _widened_gradients(d, x, run, at))
 
 
 def _buckets(x: Layouts, run: TrainingRun) -> Array:
@@ -132,7 +162,7 @@ def _widened_gradients(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory)
     https://github.com/deepspeedai/DeepSpeed).
     """
     per = run_state(d, run)
-    if run.precision.activation != "fp16" or per.grad >= MASTER_BYTES or run.framework.static_buffers:
+    if run.precision.activation != "fp16" or per.grad >= MASTER_BYTES:
         return np.zeros_like(at.saved)
     ranks, expert_ranks = replicas(x, run)
     shards = held_zero_stage(x, run)[:, None] >= 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from planner.cost.frameworks import unfused
+from planner.cost.frameworks import adapters, attention_kernels, expert_load, plain_experts, routing, unfused
 from planner.cost.kernels import Rates, attention_dtype, backward_time, forward_time, rates
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, TrainingRun
@@ -67,25 +67,27 @@ def training_work(x: Layouts, run: TrainingRun) -> Work:
     """One micro-batch of a training step, shape (n,)."""
     return work(
         batch=x.micro_batch, q_len=run.seq_len, encoder_len=run.encoder_len, tp=x.tp, cp=x.cp, ep=x.ep, etp=x.etp,
-        sequence_parallel=x.sequence_parallel, imbalance=run.imbalance,
+        sequence_parallel=x.sequence_parallel, imbalance=expert_load(run),
     )  # fmt: skip
 
 
 def training_kernels(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Iterator[TrainingKernels]:
     """Kernels of one micro-batch, section by section."""
     offered: dict[Precision, tuple[Rates, Rates]] = {}
+    own = adapters(run)
     for piece in pieces(d, training_work(x, run)):
         precision = section_precision(piece.section, run.precision, cluster)
         if precision not in offered:
             offered[precision] = training_rates(cluster, run, precision)
         table, dropout = piece.section.table, d.model.dropout
-        c = op_costs(table, piece.work, precision, attention=run.attention, dropout=dropout, unfused=unfused(run))
+        c = op_costs(table, piece.work, precision, attention=run.attention, dropout=dropout, unfused=unfused(run),
+                     routing=routing(run))  # fmt: skip
         forward, backward = offered[precision]
         yield TrainingKernels(
             c,
-            Kernels(piece, precision, forward, lambda r, t=table, c=c, p=precision: forward_time(t, c, r, p)),  # type: ignore[misc]
+            Kernels(piece, precision, forward, lambda r, t=table, c=c, p=precision: forward_time(t, c, r, p, own)),  # type: ignore[misc]
             Kernels(piece, precision, backward, lambda r, t=table, c=c, p=precision: backward_time(  # type: ignore[misc]
-                t, c, r, p, attention=run.attention, frozen=run.lora_rank > 0)),
+                t, c, r, p, attention=run.attention, adapters=own)),
         )  # fmt: skip
 
 
@@ -94,17 +96,18 @@ def training_rates(cluster: Cluster, run: TrainingRun, precision: Precision) -> 
 
     def one(direction: str) -> Rates:
         return rates(cluster, precision, direction=direction, sustained=True, attention=run.attention,
-                     kernels=run.framework.attention_kernels, training=True)  # fmt: skip
+                     kernels=attention_kernels(run), training=True,
+                     plain_experts=plain_experts(run))  # fmt: skip
 
     return one("forward"), one("backward")
 
 
-def inference_work(x: Layouts, run: InferenceRun, *, phase: str, context: float | None, sequences: Array) -> Work:
-    """One pass over ``sequences`` of a replica, shape (n,): ``context`` cached tokens in decode."""
+def inference_work(x: Layouts, run: InferenceRun, *, phase: str, sequences: Array) -> Work:
+    """One pass over ``sequences`` of a replica, shape (n,)."""
     decode = phase == "decode"
-    length = run.input_len + run.output_len / 2.0 if context is None else context
     return work(
-        batch=sequences, q_len=1.0 if decode else run.input_len, kv_len=length if decode else run.input_len,
+        batch=sequences, q_len=1.0 if decode else run.input_len,
+        kv_len=run.mean_context if decode else run.input_len,
         encoder_len=run.encoder_len, tp=x.tp, cp=1.0 if decode else x.cp, ep=x.ep, etp=x.etp, decode=float(decode),
         imbalance=run.imbalance,
     )  # fmt: skip

@@ -13,18 +13,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.deployments import deployment
 from planner.cost.frameworks import accumulation_bytes
-from planner.cost.inference import inference_pass, prefill_share
+from planner.cost.inference import inference_pass
 from planner.cost.kernels import attention_dtype
 from planner.cost.memory import run_state
 from planner.cost.passes import Kernels, inference_kernels, inference_work, training_kernels
 from planner.cost.recompute import repeated_share
 from planner.cost.roofs import VECTOR, Roof, roofs
 from planner.cost.runs import InferenceRun, Job, TrainingRun
+from planner.cost.stages import stage_counts
 from planner.cost.training import Timed, timed_stage, training_step
 from planner.cost.update import owned_parameters
 from planner.demand.costs import stays_wide
 from planner.demand.memory import newton_schulz_flops, update_bytes
+from planner.demand.ops import Array
 from planner.demand.workload import Precision
 from planner.errors import unknown
 from planner.supply.cluster import Cluster
@@ -86,12 +89,9 @@ def points(job: Job, *, phase: str | None = None, stage: int | None = None) -> l
     chosen = phase or run.phase
     if chosen not in ("prefill", "decode"):
         raise unknown("phase", chosen, ("prefill", "decode"))
-    found = [*_inference_points(job, run, chosen)]
     if run.steady and phase is None:
-        # Each step carries its share of the prefills of arriving requests, one prompt each.
-        share = float(prefill_share(job.layout, run)[0])
-        one = _inference_points(job, run, "prefill", batch=float(job.layout.dp[0]))
-        found += [replace(p, count=p.count * share) for p in one]
+        return _with_shares(_merged([*_served_points(job, run)]))
+    found = [*_inference_points(job, run, chosen)]
     return _with_shares(_merged(found))
 
 
@@ -111,24 +111,32 @@ def violations(found: Sequence[Point], ceilings: Sequence[Roof], *, tolerance: f
     ]
 
 
+def kernel_bound(job: Job, *, stage: int = 0) -> str:
+    """What limits the kernels of a job for most of their time: compute, memory or overhead, by their points.
+
+    ``stage`` is the pipeline stage whose kernels count, of a training run.
+    """
+    run = job.run
+    if isinstance(run, TrainingRun):
+        x = job.layout
+        counts = stage_counts(job.demand, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
+        found = _training_kernels(job, run, counts[stage], pace=1.0)
+    else:
+        found = _inference_kernels(job, run, run.phase)
+    spent: dict[str, float] = {}
+    for p in found:
+        spent[p.bound] = spent.get(p.bound, 0.0) + p.time * p.count
+    return max(spent, key=lambda b: spent[b])
+
+
 def _training_points(job: Job, run: TrainingRun, stage: int | None) -> Iterator[Point]:
     d, cluster, x = job.demand, job.cluster, job.layout
     at = timed_stage(d, cluster, x, run, stage)
     m = float(x.micro_batches[0])
-    repeated = 0.0
-    for k in training_kernels(d, cluster, x, run):
-        section = k.forward.piece.section
-        count = float(at.layers[k.forward.piece.index]) * m
-        if count == 0.0:
-            continue
-        once = [*_kernel_points(k.forward, cluster, "forward", count, pace=at.pace)]
-        yield from once
-        mode = RECOMPUTE[int(x.recompute[0])] if section.role == "layer" else "none"
-        again = _repeated(once, mode, k.forward, run)
-        repeated += sum(p.time * p.count for p in again)
-        yield from (replace(p, phase="recompute") for p in again)
-        yield from _kernel_points(k.backward, cluster, "backward", count, pace=at.pace)
+    kernels = [*_training_kernels(job, run, at.layers, pace=at.pace)]
+    yield from kernels
     yield from _accumulation_point(run, at, m)
+    repeated = sum(p.time * p.count for p in kernels if p.phase == "recompute")
     yield from _waits("comm.recompute", "recompute", m * at.recompute - repeated)
     for axis in at.forward:
         yield from _waits(f"comm.{axis}", "forward", m * at.forward[axis])
@@ -138,6 +146,21 @@ def _training_points(job: Job, run: TrainingRun, stage: int | None) -> Iterator[
     for name in ("comm.dp.gradients", "comm.dp.parameters"):
         yield from _waits(name, "backward", float(ledger[name][0]))
     yield _optimizer_point(job, run, at, float(ledger["optimizer"][0]))
+
+
+def _training_kernels(job: Job, run: TrainingRun, layers: Array, *, pace: float) -> Iterator[Point]:
+    """Kernels of all micro-batches on a stage that holds so many ``layers`` of each section, (section,)."""
+    x = job.layout
+    for k in training_kernels(job.demand, job.cluster, x, run):
+        section = k.forward.piece.section
+        count = float(layers[k.forward.piece.index]) * float(x.micro_batches[0])
+        if count == 0.0:
+            continue
+        once = [*_kernel_points(k.forward, job.cluster, "forward", count, pace=pace)]
+        yield from once
+        mode = RECOMPUTE[int(x.recompute[0])] if section.role == "layer" else "none"
+        yield from (replace(p, phase="recompute") for p in _repeated(once, mode, k.forward, run))
+        yield from _kernel_points(k.backward, job.cluster, "backward", count, pace=pace)
 
 
 def _repeated(once: list[Point], mode: str, k: Kernels, run: TrainingRun) -> list[Point]:
@@ -153,16 +176,37 @@ def _repeated(once: list[Point], mode: str, k: Kernels, run: TrainingRun) -> lis
 
 
 def _inference_points(job: Job, run: InferenceRun, phase: str, *, batch: float | None = None) -> Iterator[Point]:
-    d, cluster, x = job.demand, job.cluster, job.layout
-    sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
-    w = inference_work(x, run, phase=phase, context=None, sequences=sequences)
-    name = "decode" if phase == "decode" else "forward"
-    for k in inference_kernels(d, cluster, w, run, phase=phase):
-        yield from _kernel_points(k, cluster, name, float(k.piece.section.count))
-    ledger = inference_pass(d, cluster, x, run, phase=phase, batch=batch).time
+    yield from _inference_kernels(job, run, phase, batch=batch)
+    ledger = inference_pass(job.demand, job.cluster, job.layout, run, phase=phase, batch=batch).time
     for key, seconds in ledger.items():
         if key.startswith("comm."):
-            yield from _waits(key, name, float(seconds[0]))
+            yield from _waits(key, _direction(phase), float(seconds[0]))
+
+
+def _inference_kernels(job: Job, run: InferenceRun, phase: str, *, batch: float | None = None) -> Iterator[Point]:
+    x = job.layout
+    sequences = np.ceil((run.batch if batch is None else batch) / x.dp)
+    w = inference_work(x, run, phase=phase, sequences=sequences)
+    for k in inference_kernels(job.demand, job.cluster, w, run, phase=phase):
+        yield from _kernel_points(k, job.cluster, _direction(phase), float(k.piece.section.count))
+
+
+def _direction(phase: str) -> str:
+    return "decode" if phase == "decode" else "forward"
+
+
+def _served_points(job: Job, run: InferenceRun) -> Iterator[Point]:
+    """A token of a served deployment: its decode step, and its share of the prompts that are read meanwhile, which are
+    drawn one a pass."""
+    found = deployment(job.demand, job.cluster, job.layout, run)
+    replicas, scale = float(job.layout.dp[0]), float(found.scale[0])
+    step = _inference_points(job, run, "decode", batch=float(found.stepping[0]) * replicas)
+    yield from (replace(p, count=p.count * scale) for p in step)
+    one = inference_pass(job.demand, job.cluster, job.layout, run, phase="prefill", batch=replicas).total_time[0]
+    prompts = max(float((found.served.tpot - found.decode.total_time)[0] / one), 0.0)
+    if 0.0 < prompts < np.inf:
+        read = _inference_points(job, run, "prefill", batch=replicas)
+        yield from (replace(p, count=p.count * prompts) for p in read)
 
 
 def _kernel_points(k: Kernels, cluster: Cluster, phase: str, count: float, *, pace: float = 1.0) -> Iterator[Point]:

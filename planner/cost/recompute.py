@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.cost.frameworks import repeats_modules, saved_input_width, saved_share, unfused
+from planner.cost.adapters import adapted
+from planner.cost.frameworks import adapters, repeats_modules, saved_input_width, saved_share, unfused
 from planner.cost.runs import TrainingRun
-from planner.demand.costs import saved_bytes
+from planner.demand.costs import expert_load, saved_bytes
 from planner.demand.ops import Array, Op, OpTable
 from planner.demand.workload import Work
 
@@ -36,6 +37,7 @@ MODULES: dict[str, Module] = {
     "mla_up_proj": Module(("attn.q_norm", "attn.q_b", "attn.kv_norm", "attn.kv_b", "attn.rope"), ("attn.core",)),
     "moe_act": Module(("moe.act",), ("moe.down",)),
     "mlp": Module(("mlp.up", "mlp.act"), ("mlp.act", "mlp.down")),
+    "shared_experts": Module(("moe.shared.",), ("moe.shared.act", "moe.shared.down")),
     "moe": Module(("moe.",), ("moe.up", "moe.act", "moe.down", "moe.shared.act", "moe.shared.down")),
 }
 CHEAP_MODULES = ("layernorm", "mla_up_proj", "moe_act")  # much memory for little time
@@ -61,14 +63,16 @@ def _spared(op: Op, run: TrainingRun) -> bool:
     return run.framework.removes_unread and op.name in ("mlp.down", "moe.down", "moe.shared.down")
 
 
-def selective_time(table: OpTable, times: Array, exchange: Array, run: TrainingRun) -> Array:
+def selective_time(table: OpTable, times: Array, experts: Array, context: Array, run: TrainingRun) -> Array:
     """Forward time that selective recomputation repeats, shape (n,) [s].
 
-    ``times`` (n, op) of the forward pass; ``exchange`` (n,) of the experts, repeated with the whole module.
+    ``times`` (n, op) of the forward pass; ``experts`` and ``context`` (n,) of the exchanges inside ``moe`` and
+    the attention core (Transformer Engine's ``DotProductAttention`` sends keys and values itself,
+    https://github.com/NVIDIA/TransformerEngine), which are repeated with them.
     """
     again = times @ np.array([repeated_share(op, run) for op in table.ops])
-    whole_moe = repeats_modules(run) and "moe" in run.recompute_modules
-    return np.asarray(again + exchange * whole_moe)
+    named = run.recompute_modules if repeats_modules(run) else ()
+    return np.asarray(again + experts * ("moe" in named) + context * ("core_attn" in named))
 
 
 def last_matmul_time(table: OpTable, times: Array) -> Array:
@@ -98,17 +102,23 @@ def _unfused_gate_bytes(table: OpTable, w: Work, width: float) -> Array:
     """What eager PyTorch keeps of a gated activation beyond its inputs: the activated gate, which the product reads."""
     t = table.columns
     gated = np.array([o.name.endswith(".act") and o.read > o.write for o in table.ops], dtype=np.float64)
-    return np.asarray(w.tokens[:, None] * (t["write"] * gated)[None, :] * width / w.tp[:, None])
+    held = w.tokens[:, None] * (t["write"] * gated)[None, :] * width / w.tp[:, None]
+    return np.asarray(held * expert_load(table, w))
 
 
 def _saved_width(table: OpTable, run: TrainingRun) -> Array:
     """Width of a saved input over the activation's, shape (op,).
 
     Transformer Engine, in Megatron-LM, keeps the inputs of its matmuls in the narrow dtype that the weight gradient
-    reads; torchao keeps them as they came.
+    reads; torchao keeps them as they came. A frozen weight has no gradient, so that without an adapter nothing reads
+    its input again; attention reads its own output.
     """
     narrow = saved_input_width(run)
-    return np.array([narrow if o.kernel in ("matmul", "grouped_matmul") else 1.0 for o in table.ops])
+    own = adapters(run)
+    reads = np.ones(len(table.ops)) if own is None else adapted(table, own)
+    unread = [o.group in ("mlp", "experts") and not r for o, r in zip(table.ops, reads, strict=True)]
+    return np.array([(0.0 if none else narrow) if o.kernel in ("matmul", "grouped_matmul") else 1.0
+                     for o, none in zip(table.ops, unread, strict=True)])  # fmt: skip
 
 
 def _is_in(op: Op, prefixes: tuple[str, ...]) -> bool:
@@ -122,5 +132,6 @@ def _policy_bytes(table: OpTable, w: Work, width: float, run: TrainingRun, *, hi
     core = np.array([o.kernel == "attention" for o in table.ops])
     whole = np.array([o.shard == "expert_row" for o in table.ops])
     parts = 1.0 + (w.etp[:, None] - 1.0) * whole  # ranks that share an expert each hold its whole output
+    parts = parts * expert_load(table, w)
     outputs = float((t["heads"] * t["v_dim"] * core).sum()) + parts @ (t["rows"] * t["n"] * saved)
     return np.asarray(w.tokens * (outputs / w.tp + hidden / np.where(w.sequence_parallel > 0, w.tp, 1.0)) * width)

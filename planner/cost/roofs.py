@@ -38,14 +38,20 @@ class Roof:
     dtype: str = ""
 
 
-def roofs(job: Job, *, phase: str | None = None) -> list[Roof]:
+def roofs(job: Job) -> list[Roof]:
     """Ceilings over a job's points: what a long run holds for training and prefill, what a burst reaches for decode.
 
-    ``phase`` is the pass of inference that is drawn, the answering one by default.
+    Serving has points of both, and where the two differ a roof in prefill beside each that it uses.
     """
     run = job.run
-    burst = isinstance(run, InferenceRun) and (phase or run.phase) == "decode"
-    return device_roofs(job.cluster, run.precision, sustained=not burst)
+    if not isinstance(run, InferenceRun) or run.phase != "decode":
+        return device_roofs(job.cluster, run.precision)
+    found = device_roofs(job.cluster, run.precision, sustained=False)
+    if not run.steady:
+        return found
+    held = device_roofs(job.cluster, run.precision)
+    return found + [replace(r, name=f"{r.name} in prefill") for r in held
+                    if r.kind == "compute" and r.main and r not in found]  # fmt: skip
 
 
 def device_roofs(cluster: Cluster, precision: Precision, *, sustained: bool = True) -> list[Roof]:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.catalogue.schema import Attention, CompressedAttention, LatentAttention, LinearAttention, Mlp, Model, Moe
+from planner.cost.constants import TASKS
 from planner.cost.layouts import Ints, Layouts
-from planner.cost.schedules import Schedule
+from planner.cost.schedules import SCHEDULES, Schedule, loop_placement, rounds
 from planner.errors import BadInputError
 
 Bools = NDArray[np.bool_]
 Row = Mapping[str, int | str | bool]
 
-EVERY = ("train", "prefill", "decode", "serve", "forward")
 TRAIN = ("train",)
 ONE_TOKEN = ("decode", "serve")  # tasks whose step reads one new token a sequence
 INFERENCE = ("prefill", *ONE_TOKEN, "forward")
@@ -51,6 +51,7 @@ class Case:
     tokens : of a whole sequence, which context parallelism divides
     schedule : of the pipeline, None where it follows the layout
     context_exchange, offload : of a training run
+    end_layers : of the first and the last stage, 0 where layers are dealt evenly
     chip, host_link : the accelerator, and whether it lists a link to its host
     sequences : at once, over all replicas of inference; 0 where nothing says it
     """
@@ -62,6 +63,7 @@ class Case:
     schedule: Schedule | None = None
     context_exchange: str = "ring"
     offload: str = "none"
+    end_layers: tuple[int, int] = (0, 0)
     chip: str = ""
     host_link: bool = True
     sequences: int = 0
@@ -132,6 +134,11 @@ def _micro_batches_allowed(schedule: Schedule | None, x: Layouts) -> Bools:
     return np.ones(len(x), dtype=bool) if schedule is None else schedule.runs_micro_batches(x.micro_batches, x.pp)
 
 
+def _rounds_allowed(schedule: Schedule | None, x: Layouts) -> Bools:
+    """Several chunks are interleaved where the schedule follows the layout."""
+    return (schedule or SCHEDULES["interleaved"]).runs_rounds(x.micro_batches, x.pp, x.vpp)
+
+
 def _stages_allowed(schedule: Schedule | None, pp: Ints) -> Bools:
     return np.ones(len(pp), dtype=bool) if schedule is None else schedule.runs_stages(pp)
 
@@ -143,6 +150,12 @@ def first_broken(x: Layouts, case: Case) -> Ints:
         if case.task in RULES[i].tasks:
             found[RULES[i].broken(x, case)] = i
     return found
+
+
+def unavoidable(x: Layouts, case: Case) -> dict[int, str]:
+    """Laws that every row breaks, by their place in :data:`RULES`, in their words on the first row."""
+    broken = [i for i, r in enumerate(RULES) if case.task in r.tasks and r.broken(x, case).all()]
+    return {i: RULES[i].words(x.row(0), case) for i in broken}
 
 
 def lawful(x: Layouts, case: Case) -> Layouts:
@@ -253,38 +266,79 @@ def _idle_words(r: Row, c: Case) -> str:
             f"allowed: dp at most {c.sequences}, or {key} at least {r['dp']}")  # fmt: skip
 
 
+def _rounds_words(r: Row, c: Case) -> str:
+    pp, m = int(r["pp"]), int(r["global_batch"]) // (int(r["dp"]) * int(r["micro_batch"]))
+    tried = np.arange(max(m - 2 * pp, 1), m + pp + 1)
+    near = tried[tried % rounds(tried, np.array(pp)) == 0]
+    return (f"vpp {r['vpp']}: model chunks take turns in equal rounds of pp {pp} micro-batches or more, and {m} do not "
+            f"divide into {m // pp}; allowed nearby: {_listed([int(v) for v in near])} micro-batches "
+            f"(global_batch / (dp·micro_batch)), or vpp 1")  # fmt: skip
+
+
 def _named(c: Case) -> Schedule:
     assert c.schedule is not None  # no law of schedules is broken where none was named
     return c.schedule
 
 
 def _cp_heads_words(r: Row, c: Case) -> str:
-    split = [h for h in c.sizes.heads if h % (int(r["tp"]) * int(r["cp"]))]
+    ranks = int(r["tp"]) * int(r["cp"])
+    split = [h for h in c.sizes.heads if h % ranks] or [k for k in c.sizes.kv_heads if k % ranks and ranks % k]
     return (f"context_exchange: all_to_all needs tp·cp to divide the attention heads; tp {r['tp']} x cp {r['cp']} "
             f"does not divide {_listed(split)}; allowed: ring, all_gather")  # fmt: skip
 
 
+def _ends_dealt(x: Layouts, c: Case) -> Bools:
+    """Whether the stages between the ends have layers, each chunk as many as the others of its stage
+    (``--decoder-first-pipeline-num-layers``, https://github.com/NVIDIA/Megatron-LM)."""
+    first, last = c.end_layers
+    named = (first > 0) + (last > 0)
+    if not named:
+        return np.ones(len(x), dtype=bool)
+    between, rest = x.pp - named, c.sizes.layers - first - last
+    chunks = np.maximum(x.vpp, 1)
+    even = (rest % np.maximum(between * chunks, 1) == 0) & (first % chunks == 0) & (last % chunks == 0)
+    looped = c.schedule is None or c.schedule.placement is loop_placement
+    return np.asarray((x.pp > 1) & np.where(between > 0, (rest >= between) & even, rest == 0) & looped)
+
+
+def _ends_words(r: Row, c: Case) -> str:
+    first, last = c.end_layers
+    rest, between = c.sizes.layers - first - last, int(r["pp"]) - (first > 0) - (last > 0)
+    said = ", ".join(f"{k}_stage_layers {v}" for k, v in (("first", first), ("last", last)) if v)
+    if int(r["pp"]) == 1:
+        return f"{said} given, but pp is 1; allowed: pp above 1"
+    return (f"{said}: of {c.sizes.layers} layers {rest} are left to {between} stages of {r['vpp']} chunks, pp is "
+            f"{r['pp']}; allowed: ends that vpp divides and that leave a multiple of {max(between, 1) * int(r['vpp'])} "
+            "layers, under a schedule that deals chunks in a loop")  # fmt: skip
+
+
 # What the given keys decide alone comes first, so that a search in which they refuse every layout can say so.
 RULES: tuple[Rule, ...] = (
-    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload == "optimizer" and not c.host_link),
-         lambda r, c: f"offload: optimizer cannot be timed, {c.chip} lists no host link; allowed: none, activations",
+    Rule("host_link", TRAIN, lambda x, c: np.full(len(x), c.offload not in ("none", "activations") and not c.host_link),
+         lambda r, c: f"offload: {c.offload} cannot be timed, {c.chip} lists no host link; allowed: none, activations",
          "offload without a listed host link"),
+    Rule("offload_zero", TRAIN, lambda x, c: (x.zero_stage < 3) & c.offload.startswith(("parameters", "nvme")),
+         lambda r, c: (f"offload: {c.offload} gathers weights from the host layer by layer, which zero_stage 3 does; "
+                       f"zero_stage is {r['zero_stage']}; allowed: 3"),
+         "parameters on the host without ZeRO 3"),
     Rule("cp_decode", ONE_TOKEN, lambda x, c: x.cp > 1,
          lambda r, c: f"cp: {r['cp']} given; {c.task} does not divide the context; allowed: 1; use tp, pp or dp",
          "cp where one token a sequence is read"),
     Rule("schedule_vpp", TRAIN, lambda x, c: ~chunks_allowed(c.schedule, x.vpp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_chunks} a stage; vpp is {r['vpp']}",
          "model chunks that the schedule does not run"),
-    Rule("devices", EVERY, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
+    Rule("devices", TASKS, lambda x, c: x.devices != c.devices, _devices_words, "sizes that do not make the devices"),
     Rule("dp_sequences", INFERENCE, lambda x, c: (x.dp > c.sequences) & (c.sequences > 0), _idle_words,
          "dp beyond the sequences, which leaves replicas idle"),
-    Rule("tp_heads", EVERY, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
+    Rule("tp_heads", TASKS, lambda x, c: _splits(c.sizes.heads, x.tp) | _splits_kv(c.sizes.kv_heads, x.tp),
          _heads_words, "tp that does not divide the attention heads"),
-    Rule("tp_width", EVERY, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
+    Rule("tp_width", TASKS, lambda x, c: _splits(c.sizes.widths, x.tp), _width_words,
          "tp that does not divide the MLP width"),
-    Rule("pp_layers", EVERY, lambda x, c: x.pp > c.sizes.layers,
+    Rule("pp_layers", TASKS, lambda x, c: x.pp > c.sizes.layers,
          lambda r, c: f"pp {r['pp']} is more than the {c.sizes.layers} layers; allowed: at most that",
          "more stages than layers"),
+    Rule("end_layers", TRAIN, lambda x, c: ~_ends_dealt(x, c), _ends_words,
+         "first and last stages of so many layers that the others do not deal evenly"),
     Rule("schedule_pp", TRAIN, lambda x, c: ~_stages_allowed(c.schedule, x.pp),
          lambda r, c: f"schedule {_named(c).name} needs {_named(c).said_stages}; pp is {r['pp']}",
          "numbers of stages that the schedule does not run"),
@@ -295,17 +349,18 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: (f"schedule {_named(c).name} needs {_named(c).said_micro_batches}; pp is {r['pp']}, "
                        f"global_batch {r['global_batch']}, dp {r['dp']}, micro_batch {r['micro_batch']}"),
          "too few micro-batches for the schedule"),
-    Rule("ep_experts", EVERY, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
+    Rule("ep_experts", TASKS, lambda x, c: (x.ep > 1) & ((c.sizes.experts == 0) | (c.sizes.experts % x.ep != 0)),
          _experts_words, "ep that does not divide the experts"),
-    Rule("etp_width", EVERY,
+    Rule("etp_width", TASKS,
          lambda x, c: (x.etp > 1) & ((c.sizes.experts == 0) | _splits(c.sizes.expert_widths, x.etp)),
          _etp_width_words, "etp that does not divide the expert width"),
-    Rule("ep_ranks", EVERY, lambda x, c: (x.dp * x.cp * x.tp) % (x.etp * x.ep) != 0, _ep_ranks_words,
+    Rule("ep_ranks", TASKS, lambda x, c: (x.dp * x.cp * x.tp) % (x.etp * x.ep) != 0, _ep_ranks_words,
          "etp x ep that does not divide dp·cp·tp"),
-    Rule("cp_tokens", EVERY, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
+    Rule("cp_tokens", TASKS, lambda x, c: c.tokens % (x.cp * np.where(x.cp > 1, 2, 1)) != 0, _cp_tokens_words,
          "cp that does not divide the sequence"),
     Rule("cp_heads", TRAIN, lambda x, c: (x.cp > 1) & (c.context_exchange == "all_to_all")
-         & _splits(c.sizes.heads, x.tp * x.cp), _cp_heads_words, "tp·cp that does not divide the heads exchanged"),
+         & (_splits(c.sizes.heads, x.tp * x.cp) | _splits_kv(c.sizes.kv_heads, x.tp * x.cp)), _cp_heads_words,
+         "tp·cp that does not divide the heads exchanged"),
     Rule("sp_tokens", TRAIN, lambda x, c: (x.sequence_parallel > 0) & ((c.tokens // x.cp) % x.tp != 0),
          lambda r, c: (f"sequence_parallel needs tp to divide the tokens of a rank; tp {r['tp']} does not divide "
                        f"seq_len {c.tokens} / cp {r['cp']} = {c.tokens // int(r['cp'])}; allowed: false"),
@@ -314,4 +369,6 @@ RULES: tuple[Rule, ...] = (
          lambda r, c: (f"global_batch {r['global_batch']} does not divide into dp {r['dp']} x micro_batch "
                        f"{r['micro_batch']}; allowed: multiples of {int(r['dp']) * int(r['micro_batch'])}"),
          "batch that does not divide into micro-batches"),
+    Rule("vpp_rounds", TRAIN, lambda x, c: ~_rounds_allowed(c.schedule, x), _rounds_words,
+         "micro-batches that interleaved chunks cannot deal into equal rounds"),
 )  # fmt: skip

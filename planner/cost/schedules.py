@@ -50,6 +50,24 @@ class Pipeline:
     vpp: Array
     micro_batches: Array
 
+    @property
+    def round(self) -> Array:
+        """Micro-batches that an interleaved chunk takes before the next chunk's turn: see :func:`rounds`."""
+        return self.micro_batches / rounds(self.micro_batches, self.pp)
+
+
+def rounds(micro_batches: Ints | Array, pp: Ints | Array) -> Array:
+    """Rounds that interleaved chunks take turns in: as many as have pp micro-batches or more, or one.
+
+    Rounds are equal, so their number divides the micro-batches, as PyTorch has it (ScheduleInterleaved1F1B in
+    torch/distributed/pipelining/schedules.py, https://github.com/pytorch/pytorch). Megatron-LM runs such rounds too,
+    from pp micro-batches on: pp each by default, else ``--microbatch-group-size-per-virtual-pipeline-stage``. A last
+    round of fewer than pp it refuses, because stages would wait for each other
+    (megatron/core/pipeline_parallel/schedules.py, https://github.com/NVIDIA/Megatron-LM).
+    """
+    found: Array = (micro_batches // pp).clip(min=1)
+    return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -67,6 +85,7 @@ class Schedule:
     weight_copies : ranks that hold each chunk
     merges_passes : whether one micro-batch runs forward while another runs back, which hides the experts' exchange
     paired : whether stages and micro-batches come in pairs
+    in_rounds : whether several chunks take turns in equal rounds of micro-batches
     fewest_micro_batches : (a, b), a step needs at least a·p + b
     """
 
@@ -82,6 +101,7 @@ class Schedule:
     merges_passes: bool
     paired: bool
     fewest_micro_batches: tuple[int, int]
+    in_rounds: bool = False
 
     def runs_chunks(self, vpp: Ints) -> Mask:
         """Whether a stage may hold ``vpp`` chunks, shape (n,)."""
@@ -96,6 +116,11 @@ class Schedule:
         """Whether a step may have so many micro-batches, shape (n,)."""
         a, b = self.fewest_micro_batches
         runs: Mask = (micro_batches >= a * pp + b) & ((micro_batches % 2 == 0) | (not self.paired))
+        return runs
+
+    def runs_rounds(self, micro_batches: Ints, pp: Ints, vpp: Ints) -> Mask:
+        """Whether the micro-batches deal into equal rounds where chunks take turns in them, shape (n,)."""
+        runs: Mask = (micro_batches % rounds(micro_batches, pp) == 0) | (vpp == 1) | (not self.in_rounds)
         return runs
 
     @property
@@ -121,9 +146,9 @@ class Schedule:
 
 
 def looped_bubble(t: StageTimes, p: Pipeline) -> Array:
-    """(p-1)(F+B)/v (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473), m a multiple of p. Where
-    m < p, chunks run in rounds of m and a micro-batch comes round to a stage's next chunk later than the stage is done
-    with the others: (p-m)(1-1/v)(F+B) more."""
+    """(p-1)(F+B)/v (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473), in rounds of p
+    micro-batches or more. Where m < p, chunks run in rounds of m and a micro-batch comes round to a stage's next chunk
+    later than the stage is done with the others: (p-m)(1-1/v)(F+B) more."""
     whole = t.forward + t.backward
     late = (p.pp - p.micro_batches).clip(min=0.0) * (1.0 - 1.0 / p.vpp) * whole
     bubble: Array = (p.pp - 1) * whole / p.vpp + late
@@ -177,8 +202,9 @@ def dualpipev_bubble(t: StageTimes, p: Pipeline) -> Array:
 
 def looped_in_flight(stage: Array, p: Pipeline) -> Array:
     """p - i on stage i; interleaved (2·(p-i-1) + (v-1)·p + 1)/v, on the first stage p·(1 + (p-1)/(p·v))
-    (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198), in rounds of m where m < p."""
-    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * p.micro_batches.clip(max=p.pp) + 1
+    (Korthikanti et al. 2022, section 4.2.3, https://arxiv.org/abs/2205.05198); in rounds of another length, (v-1) of
+    those."""
+    chunks = 2.0 * (p.pp - stage - 1) + (p.vpp - 1) * p.round + 1
     several = p.vpp > 1
     held: Array = (several * chunks / p.vpp + ~several * (p.pp - stage)).clip(max=p.micro_batches)
     return held
@@ -228,9 +254,9 @@ def fill_sends(send: Array, p: Pipeline) -> Array:
 
 def looped_window(p: Pipeline) -> Array:
     """A stage that holds one chunk of the model has its gradients with the last backward pass. Interleaved, chunks run
-    in turn for p micro-batches each, so all but the last exchange while the next of them run; parameters likewise,
-    before the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473)."""
-    window: Array = (1.0 + (p.vpp - 1.0) * p.micro_batches.clip(max=p.pp)) / p.vpp
+    in turn for a round of micro-batches each, so all but the last exchange while the next of them run; parameters
+    likewise, before the first (Narayanan et al. 2021, section 2.2, https://arxiv.org/abs/2104.04473)."""
+    window: Array = (1.0 + (p.vpp - 1.0) * p.round) / p.vpp
     return window
 
 
@@ -265,7 +291,7 @@ def _looped(name: str, source: str) -> Schedule:
     return Schedule(
         name=name, source=source, bubble=looped_bubble, in_flight=looped_in_flight, exposed_sends=looped_sends,
         exchange_window=looped_window, placement=loop_placement, chunks=(1, MANY), weight_copies=1,
-        merges_passes=False, paired=False, fewest_micro_batches=(0, 1),
+        merges_passes=False, paired=False, fewest_micro_batches=(0, 1), in_rounds=True,
     )  # fmt: skip
 
 

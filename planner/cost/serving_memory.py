@@ -15,8 +15,8 @@ logits           what the head and the sampler hold beyond that: tokens · hidde
 graphs           captured graphs that an engine charges before it sizes the cache
 communicators    buffers of each communicator, and workspaces that libraries allocate beyond the framework (non-torch)
 context          the driver's context and what libraries hold
-kv_cache         sequences · their length at the end of the output, or one sequence of ``max_model_len`` where that is
-                 more: an engine that has no room for it does not start
+kv_cache         sequences · their length at the end of the output (in a steady state in its middle), or one sequence of
+                 ``max_model_len`` where that is more: an engine that has no room for it does not start
 unused           what the memory fraction leaves: the device less all other lines and the pool
 ================ ==================================================================================================
 
@@ -72,7 +72,9 @@ def serving_memory(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, w
     """Memory of ``sequences`` of a replica, (n,), on the fullest stage of each layout; ``w`` is the pass, (n,)."""
     weights = _weights(d, run, w)
     step = _step_bytes(d, x, run, w, sequences)
-    whole, longest = (_sequence(d, run, w, tokens) for tokens in (run.input_len + run.output_len, run.longest))
+    # Requests in flight stand anywhere in their output.
+    at_end = run.input_len + run.output_len / (2 if run.steady else 1)
+    whole, longest = (_sequence(d, run, w, tokens) for tokens in (at_end, run.longest))
     names = (*ALWAYS, "kv_cache", "unused")
     out: Terms = {name: np.zeros(len(x)) for name in names}
     pool, held = np.zeros(len(x)), np.zeros(len(x))
@@ -113,6 +115,8 @@ def _weights(d: Demand, run: InferenceRun, w: Work) -> Array:
     stored, none = run.precision.bytes_of("weight"), np.zeros(len(w.tp))
     each = [stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=stored) if s.table.ops else none
             for s in d.sections]  # fmt: skip
+    if run.engine.memory.unties and d.model.head is not None and d.model.head.tied:
+        each[-1] = each[-1] + d.model.head.outputs * d.model.hidden * run.precision.bytes_of("activation") / w.tp
     return np.stack(each, axis=1)
 
 
@@ -133,8 +137,11 @@ def _step_bytes(d: Demand, x: Layouts, run: InferenceRun, w: Work, sequences: Ar
     layers = tokens * (2.0 * d.model.hidden + widest(d, w.tp)) * width
     rows = {"sequences": np.minimum(tokens, run.max_num_seqs or sequences), "tokens": tokens,
             "slots": np.full(len(x), float(run.max_num_seqs))}[memory.logits_of]  # fmt: skip
-    # Engines gather the logits of all ranks before they sample.
-    logits = rows * (d.model.head.outputs if d.model.head else 0) * (memory.logit_bytes or (width + 4.0) / w.tp)
+    # Engines gather the logits of all ranks before they sample; what generates nothing samples nothing.
+    outputs, one_logit = d.model.head.outputs if d.model.head else 0, memory.logit_bytes or (width + 4.0) / w.tp
+    if d.model.text.role != "decoder":
+        rows, one_logit = sequences if d.model.head and d.model.head.once else w.tokens, width / w.tp
+    logits = rows * outputs * one_logit
     if memory.logits_of != "slots":
         logits = np.maximum(logits + tokens * d.model.hidden * width - layers, 0.0)
     groups = (x.tp > 1) * 1.0 + (x.pp > 1) + (x.ep > 1) + shares_experts_apart(x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.cost import constants
 from planner.cost.constants import RECOMPUTE
@@ -18,7 +19,7 @@ from planner.cost.frameworks import accumulation_bytes
 from planner.cost.groups import stage_group
 from planner.cost.layers import LayerTerms, layer_terms
 from planner.cost.layouts import Layouts
-from planner.cost.memory import Parameters, StageMemory, gathered_parameters, memory_ledger, total
+from planner.cost.memory import Parameters, StageMemory, gathered_parameters, memory_ledger, replicas, total
 from planner.cost.records import over
 from planner.cost.runs import Terms, TrainingRun
 from planner.cost.schedules import Pipeline, StageTimes
@@ -97,7 +98,7 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
     out: list[tuple[Array, Step]] = []
     for pp, vpp in sorted(set(zip(x.pp.tolist(), x.vpp.tolist(), strict=True))):
         rows = np.flatnonzero((x.pp == pp) & (x.vpp == vpp))
-        kinds = stages(d, cluster, pp=pp, vpp=vpp, placement=run.schedule.placement)
+        kinds = stages(d, cluster, pp=pp, vpp=vpp, placement=run.schedule.placement, ends=run.end_layers)
         here = over(lambda a, rows=rows: a[rows], terms)
         out.append((rows, _pipeline_step(d, cluster, x.take(rows), run, kinds, here)))
     return _merge(out, len(x))
@@ -105,15 +106,14 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
 
 def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms) -> Step:
     """Ledgers of the rows that share a pipeline: the slowest stage leads."""
-    held, trained = _parameters(run, kinds, terms)
-    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
-    slow = np.argmax(forward.time + backward.time, axis=1)
+    held, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
     at, m = (np.arange(len(x)), slow), x.micro_batches.astype(np.float64)
     saved = kinds.of(saved_bytes(x, terms))
     time = _stage_ledger(forward, backward, at, m)
     time["comm.pp"] = _exposed_sends(d, cluster, x, run)
-    if run.offload == "activations":
-        time["offload"] = m * _offload_time(cluster, saved, forward.time, backward.time)[at]
+    if run.offloads_activations or run.offloads_parameters:
+        there, back = _offloaded(x, run, saved, held, trained)
+        time["offload"] = m * _offload_time(cluster, there, back, forward.time, backward.time)[at]
     time["pipeline.bubble"] = _bubble_time(x, run, kinds, terms, forward, backward)
     time |= data_parallel_time(cluster, x, run, held, trained, forward.time, backward.time, m)
     time["optimizer"] = optimizer_time(d, cluster, x, run, trained)
@@ -121,9 +121,18 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
     memory = StageMemory(
         held=held, trained=trained, frozen=run.schedule.weight_copies * kinds.of(terms.held.frozen), saved=saved,
         rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
-        loss=terms.saved.loss @ (kinds.layers > 0).T,
+        head=kinds.of(terms.held.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
+
+
+def _timed_kinds(
+    d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms
+) -> tuple[Parameters, Parameters, StagePass, StagePass, NDArray[np.intp]]:
+    """Parameters held and trained on each kind of stage, its passes forward and back, and the slowest kind, (n,)."""
+    held, trained = _parameters(run, kinds, terms)
+    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
+    return held, trained, forward, backward, np.argmax(forward.time + backward.time, axis=1)
 
 
 @dataclass(frozen=True)
@@ -151,13 +160,12 @@ class Timed:
 
 def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage: int | None = None) -> Timed:
     """What a stage of one layout spends a micro-batch on, the slowest stage by default."""
-    kinds = stages(d, cluster, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
+    cut = {"pp": int(x.pp[0]), "vpp": int(x.vpp[0])}
+    kinds = stages(d, cluster, **cut, placement=run.schedule.placement, ends=run.end_layers)
     terms = layer_terms(d, cluster, x, run, detail=False)
-    _, trained = _parameters(run, kinds, terms)
-    forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
-    counts = stage_counts(d, pp=int(x.pp[0]), vpp=int(x.vpp[0]), placement=run.schedule.placement)
-    slow = int(kinds.first[np.argmax(forward.time + backward.time, axis=1)[0]])
-    chosen = slow if stage is None else stage
+    _, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
+    counts = stage_counts(d, **cut, placement=run.schedule.placement, ends=run.end_layers)
+    chosen = int(kinds.first[slow[0]]) if stage is None else stage
     k = int(np.flatnonzero((kinds.layers == counts[chosen]).all(axis=1))[0])
     return Timed(
         stage=chosen, layers=kinds.layers[k], pace=float(kinds.pace[k]),
@@ -180,6 +188,12 @@ def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Par
 def _layers(d: Demand) -> Array:
     """Which sections are layers, shape (section,)."""
     return np.array([s.role == "layer" for s in d.sections])
+
+
+def _head(d: Demand) -> Array:
+    """Which sections hold the weights that logits are computed with, shape (section,): the head, or a tied table."""
+    tied = d.model.head is not None and d.model.head.tied
+    return np.array([s.role == "output" or (tied and s.role == "input") for s in d.sections])
 
 
 def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -> Array:
@@ -290,13 +304,25 @@ def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Parameters) -
     return np.asarray(moved / (cluster.accelerator.bandwidth * min(reach, 1.0)) / run.schedule.weight_copies)
 
 
-def _offload_time(cluster: Cluster, saved: Array, forward: Array, backward: Array) -> Array:
-    """What sending a micro-batch's activations to the host and back takes beyond the passes it hides behind; nothing
-    where the catalogue lists no link to the host, which the estimate says."""
+def _offloaded(
+    x: Layouts, run: TrainingRun, saved: Array, held: Parameters, trained: Parameters
+) -> tuple[Array, Array]:
+    """Bytes between a device and its host in the forward and the backward pass of a micro-batch, (n, kind) each:
+    activations out and back, its shard of the weights in both, its shard of the gradients out."""
+    ranks, expert_ranks = replicas(x, run)
+    shards = [(p.dense / ranks + p.expert / expert_ranks) * run.offloads_parameters for p in (held, trained)]
+    weights = shards[0] * max(run.precision.bytes_of("weight"), 2.0)
+    there = saved * run.offloads_activations + weights
+    return there, there + shards[1] * run.precision.bytes_of("grad")
+
+
+def _offload_time(cluster: Cluster, there: Array, back: Array, forward: Array, backward: Array) -> Array:
+    """What traffic with the host takes beyond the passes it hides behind; nothing where the catalogue lists no link
+    to the host, which the estimate says."""
     if cluster.accelerator.host is None:
         return np.zeros_like(forward)
-    there = host_transfer_time(saved, cluster=cluster)
-    return np.asarray(np.maximum(there - forward, 0.0) + np.maximum(there - backward, 0.0))
+    ahead = np.maximum(host_transfer_time(there, cluster=cluster) - forward, 0.0)
+    return np.asarray(ahead + np.maximum(host_transfer_time(back, cluster=cluster) - backward, 0.0))
 
 
 def _exposed_sends(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun) -> Array:

@@ -37,6 +37,6 @@ def optimizer_time(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, tr
     if run.optimizer.matrices_only:
         peak = peak_flops(cluster.accelerator, attention_dtype(run.precision, cluster))
         time = time + newton_schulz_flops(owned) / (NEWTON_SCHULZ_EFFICIENCY * peak)
-    if run.offload == "optimizer":
+    if run.offloads_optimizer and not run.offloads_parameters:  # whose gradients are on the host already
         time = time + host_transfer_time(owned * (per.grad + per.weight), cluster=cluster)
     return np.asarray(time.max(axis=1), dtype=np.float64)

@@ -65,6 +65,9 @@ def attention_ops(a: Attention, *, hidden: int, dropout: bool, prefix: str = "at
            saved_scores=2.0 if dropout else 1.0, mask_scores=1.0 if dropout else 0.0,
            cache=0.0 if a.kv_shared else a.cached or kv_width)
     )  # fmt: skip
+    if a.position_dim:
+        ops.append(Op(f"{prefix}.position_core", "attention", "attention", "heads", heads=a.heads, kv_heads=a.heads,
+                      qk_dim=a.position_dim, v_dim=0.0, causal=a.causal))  # fmt: skip
     if a.gate:
         ops.append(Op(f"{prefix}.gate", "attention", "vector", "tensor", read=2 * out_in, write=out_in, saved=a.gate))
     ops += [Op(f"{prefix}.{name}", "attention", "matmul", "tensor", k=k, n=n, rows=rows, tied=True)
@@ -225,7 +228,8 @@ def linear_ops(a: LinearAttention, *, hidden: int) -> list[Op]:
     width = sum(n for _, _, n in a.projections[:-1])
     ops.append(
         Op("mixer.scan", a.group, "scan", "tensor", bias=a.extra_parameters, read=width, write=a.width,
-           extra_flops=a.scan_flops + a.conv_flops, score_flops=a.score_flops, saved=width, state=a.state, launches=6)
+           extra_flops=a.scan_flops + a.conv_flops, score_flops=a.score_flops, chunk=float(a.chunk),
+           chunk_flops=a.chunk_flops, pass_flops=a.pass_flops, saved=width, state=a.state, launches=6)
     )  # fmt: skip
     if a.norm_parameters:
         ops.append(

@@ -35,7 +35,7 @@ from planner.demand.workload import Precision, Work
 from planner.precision import DTYPES
 
 _K = {k: i for i, k in enumerate(KERNELS)}
-AttentionKind = Literal["flash", "flash-1", "eager"]
+AttentionKind = Literal["flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager"]
 # Passes over the score matrix that unfused attention makes: scores written, softmax read and written, (dropout read
 # and written,) values read. Megatron's fused softmax is the reference; assumption.
 EAGER_SCORE_PASSES = 4.0
@@ -60,6 +60,22 @@ class Costs:
     def bytes_moved(self) -> Array:
         """All bytes, shape (n, op)."""
         return self.weight_bytes + self.input_bytes + self.output_bytes + self.cache_bytes
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How routed tokens are moved beside the exchange.
+
+    ``sorts`` passes of sorting them, each way; ``one_hot`` whether matmuls with one-hot masks move them instead;
+    ``fused_experts`` whether the activation between expert matmuls is part of them.
+    """
+
+    sorts: float
+    one_hot: bool = False
+    fused_experts: bool = False
+
+
+FUSED_SORTS = Routing(2.0)  # sorted by rank before the exchange and by expert after it
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,12 @@ def _row_parts(masks: _Masks, w: Work) -> Array:
     groups, split = w.tp / w.etp, w.sequence_parallel > 0
     routed = _one_plus(np.where(split, groups, np.minimum(groups, 1.0)), masks.routed)
     return _one_plus(groups, masks.expert) * routed * _one_plus(np.where(split, w.tp, 1.0), masks.sequence)
+
+
+def expert_load(table: OpTable, w: Work) -> Array:
+    """Rows of the busiest expert rank over the mean, shape (n, op): of what runs where the experts are."""
+    masks = _masks(table)
+    return np.asarray(1.0 + (w.imbalance[:, None] - 1.0) * (masks.expert + masks.routed_width))
 
 
 def _touched(copies: Array, rows: Array) -> Array:
@@ -187,6 +209,7 @@ def op_costs(
     attention: AttentionKind = "flash",
     dropout: bool = False,
     unfused: bool = False,
+    routing: Routing = FUSED_SORTS,
 ) -> Costs:
     """Forward cost of each operator on one device for each row of ``w``.
 
@@ -198,6 +221,7 @@ def op_costs(
     attention : flash reads queries, keys and values once and skips the masked half; eager computes the full
         rectangle as two batched matmuls and moves the score matrix.
     unfused : vector operators run step by step, as an eager framework has them
+    routing : how routed tokens are moved to the experts beside the exchange
 
     Returns
     -------
@@ -207,8 +231,8 @@ def op_costs(
     act, wide = input_width(table, precision), precision.bytes_of("activation")
     tokens = w.tokens[:, None] * (1 - masks.encoder) + (w.batch * w.encoder_len / w.cp)[:, None] * masks.encoder
     rows_div = _row_parts(masks, w)
-    imbalance = 1.0 + (w.imbalance[:, None] - 1.0) * masks.expert
-    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * imbalance
+    load = expert_load(table, w)
+    rows = (tokens * t["rows"] + t["pass_rows"]) / rows_div * load
     column = _columns(masks, w.tp, w.etp)
     n_kv = np.minimum(t["n_kv"], t["n"])
     n = (t["n"] - n_kv) / column + n_kv / np.minimum(column, np.maximum(t["kv_heads"], 1.0)[None, :])
@@ -218,16 +242,59 @@ def op_costs(
     weights = _touched(copies, rows) * k * n * weight_width(table, precision) * masks.matmul
     inputs = rows * k * act * masks.matmul
     outputs = rows * n * wide * masks.matmul
+    vector = masks.vector * (1.0 - masks.routed_width * routing.fused_experts)
     vector_div = _one_plus(w.tp, masks.tensor) * _one_plus(w.etp, masks.routed_width) * rows_div
-    flops += tokens * t["extra_flops"] / vector_div
-    read = t["read"] + t["unfused"] * unfused
-    inputs += tokens * read / vector_div * wide * masks.vector
-    outputs += tokens * t["write"] / vector_div * wide * masks.vector
+    flops += (tokens * t["extra_flops"] + w.tokens[:, None] * chunk_rest(table, w)) / vector_div
+    read = t["read"] + t["unfused"] * unfused + t["sorted_read"] * routing.sorts
+    write = t["write"] + t["sorted_write"] * routing.sorts
+    inputs += tokens * read / vector_div * load * wide * vector
+    outputs += tokens * write / vector_div * load * wide * vector
+    if routing.one_hot:
+        moving = _one_hot_costs(table, w, tokens / rows_div, wide)
+        flops, inputs, outputs = (a + b for a, b in zip((flops, inputs, outputs), moving, strict=True))
     cache = np.zeros_like(flops)
     if masks.attention.any():
         parts = _attention_costs(table, w, precision, attention=attention, dropout=dropout)
         flops, inputs, outputs, cache = (a + b for a, b in zip((flops, inputs, outputs, cache), parts, strict=True))
     return Costs(flops, weights, inputs, outputs, cache)
+
+
+PAIRED_TOKENS = 2048  # tokens of a pass within which each chunk's state is taken to every other chunk
+
+
+def chunk_rest(table: OpTable, w: Work) -> Array:
+    """FLOPs a token of each scan beyond those of full chunks, shape (n, op) [FLOP/token]; below 0 where it does less.
+
+    Of L tokens in chunks of C, chunked scans fill the last one up: L tokens cost as much as C·⌈L/C⌉ (state space
+    duality and gated delta nets in Hugging Face transformers 5.24.0). Lightning attention pairs the tokens of a chunk
+    and leaves a last one of r tokens short: (⌊L/C⌋·C² + r²)/(L·C) of ``chunk_flops``. States pass from the start and
+    each of c chunks to each, (c + 1)² products as that code has them; kernels pass them on one by one, so beyond
+    :data:`PAIRED_TOKENS` the rate a token stays. Decoding has no chunks.
+    """
+    t = table.columns
+    if not (t["chunk"] > 1).any():
+        return np.zeros((len(w.q_len), len(table.ops)))
+    length, chunk = np.maximum(w.q_len / w.cp, 1.0)[:, None], t["chunk"][None, :]
+    full = np.floor(length / chunk)
+    short = (full * chunk**2 + (length - full * chunk) ** 2) / (length * chunk)
+    filled = np.ceil(length / chunk) * chunk / length
+    rest = np.where(t["chunk_flops"] > 0, t["chunk_flops"] * (short - 1.0), t["score_flops"] * (filled - 1.0))
+    paired = np.minimum(length, PAIRED_TOKENS)
+    rest = rest + t["pass_flops"] * (np.ceil(paired / chunk) + 1.0) ** 2 / paired
+    return np.where((w.decode[:, None] > 0) | (chunk <= 1), 0.0, rest)
+
+
+def _one_hot_costs(table: OpTable, w: Work, tokens: Array, width: float) -> tuple[Array, Array, Array]:
+    """FLOPs, input and output bytes of moving routed tokens by products with one-hot masks, shape (n, op) each.
+
+    A sequence of S tokens fills load·k·S slots of its experts. Every token meets every slot, on the way there and back:
+    2·2·(load·k·S)·M FLOPs a token of M values, and a mask of load·k·S values each way (GShard,
+    https://arxiv.org/abs/2006.16668, algorithm 2).
+    """
+    t, load = table.columns, w.imbalance[:, None]
+    slots = w.q_len[:, None] * load * t["slots"]
+    moved = tokens * load * t["slots"] * t["slot_width"] * width
+    return 4.0 * tokens * slots * t["slot_width"], 2.0 * tokens * slots * width + moved, moved
 
 
 def keys_seen(table: OpTable, w: Work, *, masked: bool) -> Array:
@@ -295,7 +362,7 @@ def saved_bytes(
         masks.expert + masks.routed > 0, routed_div, np.where(w.sequence_parallel > 0, w.tp, 1.0)[:, None]
     )
     kept = tokens * (t["saved"] * width + t["mask"]) / tp
-    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div
+    kept += tokens * (t["saved_whole"] * width + t["mask_whole"]) / whole_div * expert_load(table, w)
     if attention == "eager" and not recompute_core:
         keys = keys_seen(table, w, masked=False)
         per_score = t["saved_scores"] * width + t["mask_scores"]

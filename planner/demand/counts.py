@@ -15,7 +15,7 @@ from typing import Any
 
 from planner.catalogue.schema import Model, Stack
 from planner.demand.cache import section_bytes_per_token
-from planner.demand.costs import op_costs, saved_bytes
+from planner.demand.costs import chunk_rest, op_costs, saved_bytes
 from planner.demand.ops import KERNELS, OpTable
 from planner.demand.passes import pieces
 from planner.demand.storage import bytes_by_precision
@@ -59,7 +59,7 @@ def _section_flops(table: OpTable, w: Work) -> tuple[float, float, float]:
     """All FLOPs, those of attention scores, and what causality saves; every rectangle whole."""
     flops = op_costs(table, w, Precision(), attention="eager").flops[0]
     core = flops * (table.kernel == _ATTENTION)
-    in_scan = float((table.columns["score_flops"] * w.tokens[0]).sum())
+    in_scan = float(((table.columns["score_flops"] + chunk_rest(table, w)[0]) * w.tokens[0]).sum())
     return float(flops.sum()), float(core.sum()) + in_scan, float((core * (table.columns["causal"] > 0)).sum()) / 2.0
 
 

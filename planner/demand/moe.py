@@ -5,11 +5,6 @@ from __future__ import annotations
 from planner.catalogue.schema import Mlp, Moe
 from planner.demand.ops import UNFUSED_GATE, Op
 
-# Passes over the routed tokens of dispatch and combine: sort, gather, pad, scatter. SimuMax measures the permutation
-# at 0.19 of bandwidth where an ordinary kernel reaches 0.91 (configs/system/a100_pcie.json), 4.8 passes; fused
-# permutations, which newer releases run, need the 2 taken here. https://github.com/MooreThreads/SimuMax
-PERMUTE_PASSES = 2.0
-
 
 def mlp_ops(mlp: Mlp, *, hidden: int, prefix: str = "mlp") -> list[Op]:
     """Dense feed-forward block; saved: its input (whole), the activation's inputs and the down input (over tp)."""
@@ -31,6 +26,8 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     third, since a pass back is counted as two forward. Router, 11 + 14/3: gate, top k, softmax, cast, scatter and the
     balancing loss; its maps and counts. Dispatch, 9 + 14/3: gather tokens and probabilities, two exchanges, sort both
     by expert; count tokens for the host, sort the map. Combine, 4 + 1/3: sort, exchange, add up; an empty result.
+    Fused kernels leave 4, 4 and 2 of them: gate, top k with scores, balancing loss and its counts; layout, dispatch,
+    sort, counts; sort and combine (--moe-router-fusion, --moe-permute-fusion and the flex dispatcher, same place).
 
     A token makes ``top_k`` rows. Experts are divided over the ep ranks, an expert's inner width over the etp ranks that
     share it, and rows over the tp / etp groups of those, as Megatron-Core's parallel folding does,
@@ -44,21 +41,22 @@ def moe_ops(moe: Moe, *, hidden: int) -> list[Op]:
     name, k, n = router[-1]
     ops.append(
         Op(f"moe.{name}", "mlp", "matmul", "sequence", k=k, n=n, bias=moe.router_parameters,
-           saved_whole=hidden + 2 * moe.experts, launches=16)
+           saved_whole=hidden + 2 * moe.experts, launches=16, fused_launches=12)
     )  # fmt: skip
     if moe.latent_dim:
         ops.append(Op("moe.latent_down", "mlp", "matmul", "sequence", k=hidden, n=width, saved_whole=hidden))
     ops += [
-        Op("moe.dispatch", "mlp", "vector", "routed", read=PERMUTE_PASSES * width * rows,
-           write=PERMUTE_PASSES * width * rows, launches=14),
+        Op("moe.one_hot", "mlp", "matmul", "sequence", slots=rows, slot_width=width, launches=0),
+        Op("moe.dispatch", "mlp", "vector", "routed", sorted_read=width * rows, sorted_write=width * rows, launches=14,
+           fused_launches=10),
         Op("moe.up", "experts", "grouped_matmul", "expert_column", k=width, n=up, rows=rows, experts=experts,
            bias=moe.bias * up * experts, saved_whole=width * rows),
         Op("moe.act", "mlp", "vector", "routed_width", read=up * rows, write=moe.width * rows,
            unfused=UNFUSED_GATE * moe.width * rows * moe.gated, saved_whole=up * rows),
         Op("moe.down", "experts", "grouped_matmul", "expert_row", k=moe.width, n=width, rows=rows, experts=experts,
            bias=moe.bias * width * experts, saved_whole=moe.width * rows),
-        Op("moe.combine", "mlp", "vector", "routed", read=PERMUTE_PASSES * width * rows,
-           write=PERMUTE_PASSES * width, launches=4),
+        Op("moe.combine", "mlp", "vector", "routed", sorted_read=width * rows, sorted_write=width, launches=4,
+           fused_launches=2),
     ]  # fmt: skip
     if moe.idle:
         ops.append(

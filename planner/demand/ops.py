@@ -55,8 +55,14 @@ class Op:
     causal, cross : bool
     read, write : float          [values/token] vector traffic
     unfused : float              [values/token] vector traffic beyond that where each step of it is a kernel
+    sorted_read, sorted_write : float
+        [values/token] vector traffic of one pass of sorting routed tokens
+    slots, slot_width : float    places of a token at its experts, and values in each, where one-hot matmuls move them
     extra_flops : float          [FLOP/token] of scans
     score_flops : float          [FLOP/token] the part of ``extra_flops`` that is attention-like (reported with scores)
+    chunk : float                [tokens] that a scan takes at a time, for which ``score_flops`` is given
+    chunk_flops : float          [FLOP/token] the part that pairs tokens of a chunk, where a short one is not filled up
+    pass_flops : float           [FLOP] of taking the state of one chunk to one other
     saved : float                [values/token] kept for backward at activation width, divided by tp
     saved_whole : float          [values/token] kept, divided by tp only under sequence parallelism
     mask, mask_whole : float     [byte/token] dropout masks, divided likewise
@@ -66,6 +72,7 @@ class Op:
     cache : float                [values/token] KV cache, divided by at most ``kv_heads`` (decode_kv_heads if set)
     state : float                [values/sequence] recurrent state
     launches : float             kernels an eager framework launches for it, forward
+    fused_launches : float       those of ``launches`` that its fused kernels of experts do without
     stored : float               [byte] a parameter as the checkpoint stores it, a mean over the layers of the table
                                  (sizes and traffic are sums over them); 0: as the run's weight dtype has it
     side : str                   ``text``: the stream's own tokens; ``encoder``: the encoder's (cross k/v)
@@ -96,8 +103,15 @@ class Op:
     read: float = 0.0
     write: float = 0.0
     unfused: float = 0.0
+    sorted_read: float = 0.0
+    sorted_write: float = 0.0
+    slots: float = 0.0
+    slot_width: float = 0.0
     extra_flops: float = 0.0
     score_flops: float = 0.0
+    chunk: float = 1.0
+    chunk_flops: float = 0.0
+    pass_flops: float = 0.0
     saved: float = 0.0
     saved_whole: float = 0.0
     mask: float = 0.0
@@ -107,6 +121,7 @@ class Op:
     cache: float = 0.0
     state: float = 0.0
     launches: float = 1.0
+    fused_launches: float = 0.0
     stored: float = 0.0
     side: str = "text"
 

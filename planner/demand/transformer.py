@@ -52,9 +52,10 @@ def layer_ops(layer: Layer, *, hidden: int, dropout: bool) -> tuple[Op, ...]:
 
 
 def _hyper_op(name: str, group: str, streams: int, hidden: int) -> Op:
-    """Coefficients that mix ``streams`` residual streams, from all of them (https://arxiv.org/abs/2409.19606)."""
+    """Coefficients that mix ``streams`` residual streams, from all of them, and the mix (https://arxiv.org/abs/2409.19606)."""
     mixes = (2 + streams) * streams
-    return Op(name, group, "matmul", "none", k=streams * hidden, n=mixes, bias=mixes + 3)
+    return Op(name, group, "matmul", "none", k=streams * hidden, n=mixes, bias=mixes + 3,
+              extra_flops=2.0 * streams * streams * hidden)  # fmt: skip
 
 
 def _norm_op(name: str, kind: str, width: int) -> Op:

@@ -7,22 +7,19 @@ time, reweighted so that outliers count less (Huber), from several starts. numpy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from planner.catalogue.hardware import Accelerator, KernelEfficiency, Provenance
-from planner.errors import BadInputError
+from planner.catalogue.hardware import KernelEfficiency, Provenance
 from planner.precision import dtype as look_up_dtype
-from planner.supply.accelerator import peak_flops
 from planner.supply.collectives import ring_volume
 from planner.supply.roofline import Floats, kernel_time, soft_maximum
 
 Model = Callable[[Floats], Floats]
 
-COLUMNS = ("gpu", "dtype", "m", "n", "k", "time_us")
 _LOW = np.log([0.02, 0.02, 1e-7, 0.5])
 _HIGH = np.log([1.2, 1.5, 1e-3, 16.0])
 # medians over the measured chips, and how far chips differ (log)
@@ -177,6 +174,13 @@ def _jacobian(residual: Model, here: Floats, error: Floats, *, high: Floats) -> 
     return np.stack(columns, axis=1)
 
 
+def folds(rows: int, *, count: int = 5) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Rows to fit and rows to hold out, in fixed random folds; arrays of shape (rows,)."""
+    fold: NDArray[np.int64] = np.random.default_rng(0).permutation(rows) % count
+    for held in range(min(count, rows)):
+        yield fold != held, fold == held
+
+
 def held_out_errors(
     flops: Floats,
     bytes_moved: Floats,
@@ -184,13 +188,10 @@ def held_out_errors(
     *,
     peak_flops: float,
     bandwidth: float,
-    folds: int = 5,
 ) -> Floats:
     """Relative error of each row under a fit that has not seen it, shape (rows,); fixed random folds."""
-    fold: NDArray[np.int64] = np.random.default_rng(0).permutation(len(seconds)) % folds
     errors = np.zeros(len(seconds))
-    for held in range(min(folds, len(seconds))):
-        seen, out = fold != held, fold == held
+    for seen, out in folds(len(seconds)):
         fitted = fit_soft_roofline(
             flops[seen], bytes_moved[seen], seconds[seen], peak_flops=peak_flops, bandwidth=bandwidth
         )
@@ -234,54 +235,37 @@ def fit_work(flops: Floats, bytes_moved: Floats, seconds: Floats, *, peak_flops:
     )
 
 
-def fit_kernels(
-    rows: Iterable[Mapping[str, object]], *, accelerators: Mapping[str, Accelerator]
-) -> dict[str, dict[str, Fit]]:
-    """Fit the matmul parameters of every chip and dtype in a table of measured GEMMs.
+@dataclass(frozen=True)
+class Link:
+    """Fitted parameters of a collective: share of the link, latency and latency a rank [s], sharpness; and errors
+    |t/t_measured - 1| on rows held out of the fit."""
 
-    Parameters
-    ----------
-    rows : iterable of mappings             with the columns ``COLUMNS``; m·k times k·n in time_us
-    microseconds
-    accelerators : mapping                  name in the gpu column -> Accelerator
-
-    Returns
-    -------
-    dict                                    gpu -> dtype -> Fit
-
-    Raises
-    ------
-    BadInputError
-        A missing column, an unknown gpu or dtype, or fewer than 10 rows of one chip and dtype.
-    """
-    groups: dict[tuple[str, str], list[list[float]]] = {}
-    for number, row in enumerate(rows, start=1):
-        missing = [c for c in COLUMNS if c not in row]
-        if missing:
-            raise BadInputError(f"row {number}: no column {', '.join(missing)}; due: {', '.join(COLUMNS)}")
-        key = (str(row["gpu"]), str(row["dtype"]))
-        groups.setdefault(key, []).append([float(str(row[c])) for c in COLUMNS[2:]])
-    fits: dict[str, dict[str, Fit]] = {}
-    for (gpu, dtype), table in groups.items():
-        fits.setdefault(gpu, {})[dtype] = _fit_matmul(gpu, dtype, np.array(table), accelerators)
-    return fits
+    share: float
+    latency: float
+    latency_per_rank: float
+    sharpness: float
+    rows: int
+    median_error: float
+    p90_error: float
 
 
-def _fit_matmul(gpu: str, dtype: str, table: Floats, accelerators: Mapping[str, Accelerator]) -> Fit:
-    if gpu not in accelerators:
-        raise BadInputError(f"unknown gpu {gpu!r}; known: {', '.join(sorted(accelerators))}")
-    if len(table) < 10:
-        raise BadInputError(f"{gpu} {dtype}: {len(table)} rows; a fit of four parameters needs at least 10")
-    m, n, k, microseconds = table.T
-    flops, moved = matmul_work(m, n, k, dtype=dtype)
-    chip = accelerators[gpu]
-    return fit_work(
-        flops,
-        moved,
-        microseconds * 1e-6,
-        peak_flops=peak_flops(chip, dtype),
-        bandwidth=chip.bandwidth,
-    )
+def fit_link(op: str, size: Floats, ranks: Floats, seconds: Floats, *, bandwidth: float) -> Link:
+    """Fit one collective inside a domain, with the errors of five-fold cross-validation; arguments as for
+    :func:`fit_collective`."""
+    fitted = fit_collective(op, size, ranks, seconds, bandwidth=bandwidth)
+    errors = np.zeros(len(seconds))
+    for seen, out in folds(len(seconds)):
+        part = fit_collective(op, size[seen], ranks[seen], seconds[seen], bandwidth=bandwidth)
+        volume = ring_volume(op, size[out], ranks[out])
+        errors[out] = np.abs(_link_time(part, volume, ranks[out], bandwidth) / seconds[out] - 1.0)
+    share, latency, per_rank, sharpness = (float(x) for x in fitted)
+    return Link(share, latency, per_rank, sharpness, len(seconds), float(np.median(errors)),
+                float(np.quantile(errors, 0.9)))  # fmt: skip
+
+
+def _link_time(parameters: Floats, volume: Floats, ranks: Floats, bandwidth: float) -> Floats:
+    share, fixed, per_rank, sharpness = parameters
+    return soft_maximum(fixed + per_rank * (ranks - 1.0), volume / (share * bandwidth), float(sharpness))
 
 
 def fit_collective(
@@ -304,8 +288,7 @@ def fit_collective(
     volume = ring_volume(op, size, n) + own_share * np.asarray(size, dtype=np.float64) / n
 
     def model(log_parameters: Floats) -> Floats:
-        share, fixed, per_rank, sharpness = np.exp(log_parameters)
-        return soft_maximum(fixed + per_rank * (n - 1.0), volume / (share * bandwidth), sharpness)
+        return _link_time(np.exp(log_parameters), volume, n, bandwidth)
 
     return np.exp(
         robust_fit(

@@ -22,9 +22,8 @@ QUANTITIES = {
     "tokens": "count", "steps": "count", "deadline": "s", "budget": "USD", "capex": "USD", "power_price": "USD/kWh",
     "mtbf": "s", "recovery": "s", "storage": "byte/s",
 }  # fmt: skip
-KINDS = ("on-demand", "spot", "reserved", "marketplace")
 WORDS = (
-    *QUANTITIES, "compute_optimal", "devices", "max_global_batch", "sequences_per_device", "sure", "price_kind",
+    *QUANTITIES, "compute_optimal", "devices", "max_global_batch", "sequences_per_device", "sure",
     "provider", "region", "years", "pue", "grid", "spares", "prices",
 )  # fmt: skip
 
@@ -49,7 +48,7 @@ def asked(words: Mapping[str, object]) -> Question:
         raise BadInputError(f"sure: {given['sure']} given without deadline; it is the chance of meeting one")
     return Question(
         amount=Amount(amounts.get("tokens"), amounts.get("steps"), None if law is None else str(law)),
-        limits=Limits(amounts.get("deadline"), amounts.get("budget"), _number(given.get("sure"))),
+        limits=Limits(amounts.get("deadline"), amounts.get("budget"), _number("sure", given, 0.01, 0.999)),
         counts=parse_counts(None if "devices" not in given else str(given["devices"])),
         max_global_batch=_whole(given.get("max_global_batch")), a_device=_whole(given.get("sequences_per_device")),
         terms=_terms(given, amounts),
@@ -60,27 +59,22 @@ def _terms(given: Mapping[str, object], amounts: Mapping[str, float]) -> Terms:
     grid = str(given.get("grid", ""))
     if grid:
         grid_intensity(grid)
-    pue = _number(given.get("pue"))
+    pue = _number("pue", given, 1.0, 10.0)
     failures = failure_model(mtbf=amounts.get("mtbf"), recovery=amounts.get("recovery"), storage=amounts.get("storage"))
-    return Terms(_tariff(given, amounts, pue), pue, grid, failures, _number(given.get("spares")) or 0.0)
+    return Terms(_tariff(given, amounts, pue), pue, grid, failures, _number("spares", given, 0.0, 1.0) or 0.0)
 
 
 def _tariff(given: Mapping[str, object], amounts: Mapping[str, float], pue: float | None) -> Tariff:
-    kind = str(given.get("price_kind", "on-demand")).lower()
-    if kind not in KINDS:
-        raise unknown("price_kind", kind, KINDS)
     provider, region = str(given.get("provider", "")), str(given.get("region", ""))
     if "capex" not in amounts:
         if "power_price" in amounts:
             raise BadInputError("power_price: given without capex; it is paid for devices that are owned")
-        return Tariff(kind, provider, region, own=_own_prices(given.get("prices") or ()))
-    if provider or region or kind != "on-demand":
-        raise BadInputError(
-            f"capex: {given['capex']} given with {provider or region or kind}; devices are owned or rented"
-        )
+        return Tariff("", provider, region, own=_own_prices(given.get("prices") or ()))
+    if provider or region:
+        raise BadInputError(f"capex: {given['capex']} given with {provider or region}; devices are owned or rented")
     if "power_price" not in amounts:
         raise BadInputError(f"capex: {given['capex']} given without power_price; owned devices pay for their power")
-    owned = Owned(amounts["capex"], _number(given.get("years")) or 5.0, amounts["power_price"],
+    owned = Owned(amounts["capex"], _number("years", given, 0.1, 100.0) or 5.0, amounts["power_price"],
                   power().pue if pue is None else pue)  # fmt: skip
     return Tariff("owned", owned=owned)
 
@@ -115,8 +109,16 @@ def _quantity(name: str, value: object) -> float:
     return found
 
 
-def _number(value: object) -> float | None:
-    return None if value is None else float(str(value))
+def _number(name: str, given: Mapping[str, object], least: float, most: float) -> float | None:
+    if name not in given:
+        return None
+    try:
+        found = float(str(given[name]))
+    except ValueError:
+        found = float("nan")
+    if not least <= found <= most:
+        raise BadInputError(f"{name}: {given[name]!r} is no number from {least:g} to {most:g}")
+    return found
 
 
 def _whole(value: object) -> int | None:

@@ -13,7 +13,7 @@ from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs, cluster_of
 from planner.scenario.overrides import overrides
 from planner.supply.cluster import Cluster
-from planner.supply.cost import ON_DEMAND, Tariff, cluster_price
+from planner.supply.cost import LISTED, Tariff, cluster_price
 from planner.supply.power import mean_draw
 
 TERMS = ("devices", "usd", "power", "deadline")
@@ -21,7 +21,7 @@ Held = dict[str, dict[str, int] | PlannerError]
 
 
 def equal_terms(
-    given: Mapping[str, object], names: Sequence[str], terms: str, *, tariff: Tariff = ON_DEMAND,
+    given: Mapping[str, object], names: Sequence[str], terms: str, *, tariff: Tariff = LISTED,
     question: Question | None = None, dirs: HardwareDirs = (), folder: str | None = None, today: date,
 ) -> Held:  # fmt: skip
     """Keys that each kind of hardware is held to on equal terms, its devices above all; what has no price, no rated
@@ -109,8 +109,3 @@ def _by_deadline(
         batch = int(s.fewest.estimate.layout.global_batch[0])
         found[s.hardware] = {"devices": s.fewest.devices, "global_batch": batch}
     return found
-
-
-def told_apart(best: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two results differ by more than half of their errors: their 50 % intervals do not meet."""
-    return best[0] > other[1] or other[0] > best[1]

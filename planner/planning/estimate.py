@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from math import isfinite
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import fit_chance, verdict
-from planner.cost.inference import inference_pass, serving
+from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts
 from planner.cost.memory import device_capacity
-from planner.cost.passes import inference_work, training_work
+from planner.cost.points import kernel_bound
 from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
 from planner.cost.serving_memory import Serving
-from planner.cost.training import Step, training_step
-from planner.demand.costs import op_costs
+from planner.cost.training import training_step
 from planner.demand.counts import forward_flops
-from planner.demand.ops import Array
-from planner.demand.passes import pieces
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, PlannerError, nearest
+from planner.planning.columns import COLUMNS, FIXED, MEMORY_PARTS
+from planner.planning.service import service
+from planner.planning.shown import cell, html_table
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
-from planner.scenario.keys import LABELS, UNREADABLE, parse_scenario
+from planner.scenario.keys import KEYS, LABELS, UNREADABLE, is_missing, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
-from planner.supply.cost import ChosenPrice, cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+from planner.supply.cost import ON_DEMAND, ChosenPrice, cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
+from planner.units import format_gib, format_quantity
 
-RESULTS = (
-    "step_time_s", "step_time_low_s", "step_time_high_s", "tokens_per_s", "tokens_per_s_per_device",
-    "model_flops_per_step", "mfu", "hfu", "ttft_s", "tpot_s", "output_tokens_per_s", "kv_cache_tokens",
-    "kv_cache_sequences", "kv_pool_bytes", "memory_peak_bytes",
-)  # fmt: skip
-MEMORY_PARTS = (
-    "weights", "gradients", "optimizer", "activations", "working", "kv_cache", "logits", "fragmentation", "graphs",
-    "communicators", "context", "unused",
-)  # fmt: skip
-COLUMNS = (
-    *RESULTS, *(f"memory_{p}_bytes" for p in MEMORY_PARTS), "fits", "fits_chance", "starts", "bound",
-    "usd_per_hour", "usd_per_million_tokens", "watts", "error",
-)  # fmt: skip
+Progress = Callable[[int, int], None]
 TRAIN_FACTOR = 3.0  # forward, and twice that backward
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """One scenario's answer: resolved inputs, results (:data:`COLUMNS`), time and memory ledgers, what was assumed."""
 
@@ -61,6 +47,7 @@ class Estimate:
     interval: Interval
     resolved: Resolved
     layout: Layouts
+    price: ChosenPrice | None = None
 
     @property
     def capacity(self) -> float:
@@ -76,6 +63,33 @@ class Estimate:
     def row(self) -> dict[str, object]:
         """Inputs and results as one flat row."""
         return {**self.inputs, **self.results}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within the capacity of a device."""
+        return self.results["fits"] not in (False, "no")
+
+    def answer(self, given: Mapping[str, object] | Iterable[tuple[str, object]] = ()) -> dict[str, object]:
+        """The row of :data:`FIXED` columns: ``model`` and ``hardware`` as they were given beside what they resolved
+        to, and the columns of ``given`` that are no keys before all."""
+        said = dict(given)
+        names = {f"resolved_{k}": self.inputs[k] for k in ("model", "hardware")}
+        told = {k: said[k] for k in ("model", "hardware") if not is_missing(said.get(k))}
+        row = {**self.row, **names, **told, "price_basis": self.price.basis if self.price else "",
+               "assumed": "; ".join(self.assumed), "error": ""}  # fmt: skip
+        return own_columns(said) | {c: row.get(c) for c in FIXED}
+
+    def __repr__(self) -> str:
+        r = self.results
+        low, high = (format_quantity(float(str(r[k])), "s") for k in ("step_time_low_s", "step_time_high_s"))
+        what = f"{self.inputs['model']} on {self.inputs['devices']} x {self.inputs['hardware']}, {self.resolved.task}"
+        return (f"<Estimate {what}: {format_quantity(float(str(r['step_time_s'])), 's')} ({low} to {high}), "
+                f"{format_gib(sum(self.memory.values()))} of {format_gib(self.capacity)}"
+                f"{'' if self.fits else ', does not fit'}>")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        rows = [{"key": k, "value": cell(k, v)} for k, v in self.row.items() if v is not None]
+        return html_table(rows, ("key", "value"), caption=repr(self)[1:-1])
 
 
 def estimate_scenario(
@@ -109,60 +123,77 @@ def estimate_resolved(resolved: Resolved, x: Layouts, *, today: date) -> Estimat
     """Estimate what is already understood: one run and one layout."""
     if isinstance(resolved.run, TrainingRun):
         return _train(resolved, x, resolved.run, today)
+    if resolved.task == "serve":
+        return _serve(resolved, x, resolved.run, today)
     return _infer(resolved, x, resolved.run, today)
 
 
 def estimate_rows(
-    rows: Iterable[Mapping[str, object]], *, dirs: HardwareDirs = (), folder: str | None = None, today: date
+    rows: Iterable[Mapping[str, object]],
+    *,
+    dirs: HardwareDirs = (),
+    folder: str | None = None,
+    today: date,
+    progress: Progress | None = None,
 ) -> Iterable[dict[str, object]]:
-    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed."""
-    for row in rows:
-        labels = {k: row[k] for k in LABELS if k in row and k != "error"}
+    """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed.
+
+    Columns that are no keys go through untouched, before those of :data:`FIXED`; ``progress`` is told how many rows
+    are done and how many of them have an answer.
+    """
+    good = 0
+    for done, row in enumerate(rows, start=1):
         try:
             if UNREADABLE in row:
                 raise BadInputError(str(row[UNREADABLE]))
-            keys = {k: v for k, v in row.items() if k not in COLUMNS}
-            e = estimate_scenario(keys, dirs=dirs, folder=folder, today=today)
-            yield labels | e.row | {"error": ""}
+            keys = {k: v for k, v in row.items() if k in KEYS}
+            out = estimate_scenario(keys, dirs=dirs, folder=folder, today=today).answer(row)
+            good += 1
         except PlannerError as error:
-            yield {k: v for k, v in row.items() if k != UNREADABLE} | {"error": " ".join(str(error).split())}
+            given = {k: row.get(k) for k in KEYS}
+            out = own_columns(row) | dict.fromkeys(FIXED) | given | {"error": " ".join(str(error).split())}
+        yield out
+        if progress is not None:
+            progress(done, good)
+
+
+def own_columns(row: Mapping[str, object]) -> dict[str, object]:
+    """What a row has besides keys and results: its own columns, which go through untouched."""
+    return {k: v for k, v in row.items() if k not in FIXED and k != UNREADABLE}
+
+
+def unknown_columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """What is said of columns that are no keys, labels or results, with the keys they may have meant."""
+    strange = dict.fromkeys(str(k) for r in rows for k in own_columns(r) if k not in LABELS)
+    said = []
+    for name in strange:
+        close = nearest(name, KEYS)
+        said.append(f"column {name!r} is no key" + (f" (nearest: {', '.join(close)})" if close else ""))
+    return said
 
 
 def _train(resolved: Resolved, x: Layouts, run: TrainingRun, today: date) -> Estimate:
-    step = training_step(resolved.demand, resolved.cluster, x, run, detail=True)
-    columns = training_columns(resolved, x, run, step)
-    results: dict[str, object] = {k: v.tolist()[0] for k, v in columns.items()}
+    cluster, d = resolved.cluster, resolved.demand
+    step = training_step(d, cluster, x, run, detail=True)
     time = {k: float(v[0]) for k, v in step.time.items() if float(v[0]) > 0}
     memory = {k: float(v[0]) for k, v in step.memory.items()}
-    spread, tokens = interval(resolved, x), float(columns["tokens_per_s"][0])
-    return _finish(resolved, x, results, time, memory, spread, tokens, today)
-
-
-def training_columns(resolved: Resolved, x: Layouts, run: TrainingRun, step: Step) -> dict[str, NDArray[Any]]:
-    """Results of training steps but for memory and money, a column of shape (n,) each.
-
-    ``resolved`` is settled for all rows of ``x``; ``step`` has its ledgers in detail.
-    """
-    cluster, d, seconds, batch = resolved.cluster, resolved.demand, step.step_time, x.global_batch
+    seconds = float(step.step_time[0])
     per_sequence = forward_flops(d.model, seq_len=run.seq_len, encoder_len=run.encoder_len)
+    batch = int(x.global_batch[0])
     # Frozen weights have no weight gradient: adapters train with one forward and one backward matmul each.
     model_flops = (TRAIN_FACTOR - (1.0 if run.lora_rank else 0.0)) * per_sequence["model"] * batch
-    repeated = (x.recompute == RECOMPUTE.index("full")).astype(np.float64)
+    repeated = {"none": 0.0, "selective": 0.0, "full": 1.0}[RECOMPUTE[int(x.recompute[0])]]
     hardware_flops = model_flops + repeated * per_sequence["layers"] * batch
     available = seconds * cluster.devices * matmul_peak(resolved)
     tokens = batch * run.seq_len / seconds
     spread = interval(resolved, x)
-    bounds = bound_of(step.time)
-    kernels = bounds == "compute"
-    if kernels.any():
-        rows = np.flatnonzero(kernels)
-        bounds[rows] = _kernel_bound(resolved, x.take(rows))
-    return {
+    results: dict[str, object] = {
         "step_time_s": seconds, "step_time_low_s": seconds * spread.low, "step_time_high_s": seconds * spread.high,
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices,
         "model_flops_per_step": model_flops, "mfu": model_flops / available, "hfu": hardware_flops / available,
-        "bound": bounds,
+        "bound": bound(time, Job(d, cluster, x, run), stage=int(step.bottleneck[0])),
     }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
 
 def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
@@ -174,21 +205,14 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         d.model, batch=run.batch, seq_len=run.input_len, encoder_len=run.encoder_len, last_token=True
     )["model"]
     output_rate = None
-    if resolved.task in ("decode", "serve"):
+    if resolved.task == "decode":
         shown = inference_pass(d, cluster, x, run, phase="decode")
         tpot = seconds = float(shown.total_time[0])
-        context = run.input_len + run.output_len / 2
-        flops = forward_flops(d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=context)[
-            "model"
-        ]
-        if resolved.task == "serve":
-            steady = serving(d, cluster, x, run)
-            ttft, tpot = float(steady.ttft[0]), float(steady.tpot[0])
-            seconds = tpot
+        flops = forward_flops(
+            d.model, batch=run.batch, seq_len=1, encoder_len=run.encoder_len, context=run.mean_context
+        )["model"]
         tokens = output_rate = run.batch / tpot
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
-    if resolved.task == "serve" and tpot is not None:
-        time["prefill of arriving requests"] = tpot - sum(time.values())
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     available = seconds * cluster.devices * matmul_peak(resolved)
     spread = interval(resolved, x)
@@ -197,9 +221,31 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
-        **_cache_room(x, run, shown.held), "bound": _bound(resolved, x, time),
+        **_cache_room(x, run, shown.held), "bound": bound(time, Job(d, cluster, x, run)),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
+
+
+def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Estimate:
+    s = service(resolved, x, run)
+    shown, rate = s.deployment.decode, float(s.deployment.output_rate[0])
+    time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
+    tpot = float(s.deployment.served.tpot[0])
+    if np.isfinite(tpot):
+        time["prefill of arriving requests"] = max(tpot - sum(time.values()), 0.0)
+    memory = {k: float(v[0]) for k, v in shown.memory.items()}
+    used = float(str(s.results["requests_per_s"])) * s.request_flops
+    mfu = used / (resolved.cluster.devices * matmul_peak(resolved))
+    watts = float(rated_watts(resolved.cluster, resolved.cluster.devices))
+    results: dict[str, object] = {
+        "step_time_s": s.results["tpot_s"], "step_time_low_s": s.results["tpot_low_s"],
+        "step_time_high_s": s.results["tpot_high_s"],
+        "tokens_per_s": rate, "tokens_per_s_per_device": rate / resolved.cluster.devices,
+        "model_flops_per_step": used * tpot if np.isfinite(tpot) else None, "mfu": mfu, "hfu": mfu, **s.results,
+        **_cache_room(x, run, shown.held), "bound": bound(time, Job(resolved.demand, resolved.cluster, x, run)),
+        "joules_per_million_tokens": _known(watts / rate * 1e6),
+    }  # fmt: skip
+    return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes)
 
 
 def _cache_room(x: Layouts, run: InferenceRun, held: Serving) -> dict[str, object]:
@@ -219,79 +265,50 @@ def matmul_peak(resolved: Resolved) -> float:
     return peak_flops(chip, precision.compute) * sparse
 
 
-def _bound(resolved: Resolved, x: Layouts, time: Mapping[str, float]) -> str:
-    """What the pass of one layout spends most of."""
-    found = str(bound_of({k: np.array([v]) for k, v in time.items()})[0])
-    return str(_kernel_bound(resolved, x)[0]) if found == "compute" else found
-
-
-def bound_of(time: Mapping[str, Array]) -> NDArray[Any]:
-    """What each step spends most of, by family of ledger terms: compute, communication, bubble, host …, shape (n,)."""
-    families: dict[str, Array] = {}
+def bound(time: Mapping[str, float], job: Job, *, stage: int = 0) -> str:
+    """What a step spends most of, by ledger family; where that is kernels, what limits theirs on a ``stage``."""
+    families: dict[str, float] = {}
     for name, seconds in time.items():
-        family = {"forward": "compute", "backward": "compute", "recompute": "compute", "comm": "communication",
+        family = {"forward": "kernels", "backward": "kernels", "recompute": "kernels", "comm": "communication",
                   "pipeline": "bubble", "host": "host",
                   "optimizer": "memory"}.get(name.split(".")[0], name)  # fmt: skip
         families[family] = families.get(family, 0.0) + seconds
-    names = np.array(list(families), dtype=object)
-    return np.asarray(names[np.argmax(np.stack(list(families.values())), axis=0)])
-
-
-def _kernel_bound(resolved: Resolved, x: Layouts) -> NDArray[Any]:
-    """Whether kernels are limited by FLOP/s or bandwidth, shape (n,): the larger of the two ideal times of a pass."""
-    d, run, chip = resolved.demand, resolved.run, resolved.cluster.accelerator
-    decode = isinstance(run, InferenceRun) and run.phase == "decode"
-    if isinstance(run, TrainingRun):
-        w = training_work(x, run)
-    else:
-        w = inference_work(x, run, phase=run.phase, context=None, sequences=np.ceil(run.batch / x.dp))
-    flops, moved = np.zeros(len(x)), np.zeros(len(x))
-    for piece in pieces(d, w, decode=decode):
-        if piece.section.role == "layer":
-            c = op_costs(piece.section.table, piece.work, resolved.precision)
-            flops = flops + c.flops.sum(axis=1) * piece.section.count
-            moved = moved + c.bytes_moved.sum(axis=1) * piece.section.count
-    peak = peak_flops(chip, resolved.precision.compute)
-    return np.where(flops / peak >= moved / chip.bandwidth, "compute", "memory").astype(object)
-
-
-def held_columns(
-    resolved: Resolved, memory: Mapping[str, Array], tokens: Array, price: ChosenPrice | None
-) -> dict[str, NDArray[Any] | None]:
-    """Memory, whether it fits, and money of layouts that share a run, a column of shape (n,) each; None where a run
-    has no such part, NaN where no price or rated power is known. ``tokens`` [1/s] of each."""
-    cluster = resolved.cluster
-    peak = np.asarray(sum(memory.values()))
-    chance = fit_chance(resolved.run, peak, device_capacity(cluster, resolved.run))
-    hourly = usd_per_hour(price, np.full(len(peak), cluster.devices))
-    return {
-        "memory_peak_bytes": peak, **{f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS},
-        "fits": np.array([verdict(c) for c in chance.tolist()], dtype=object), "fits_chance": chance,
-        "usd_per_hour": hourly, "usd_per_million_tokens": usd_per_million_tokens(hourly, tokens),
-        "watts": rated_watts(cluster, np.full(len(peak), cluster.devices)),
-    }  # fmt: skip
+    most = max(families, key=lambda k: families[k])
+    return kernel_bound(job, stage=stage) if most == "kernels" else most
 
 
 def _finish(
     resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
-    spread: Interval, tokens: float, today: date,
+    spread: Interval, tokens: float, today: date, *, notes: tuple[str, ...] = (),
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
+    peak = sum(memory.values())
+    chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
-    held = held_columns(resolved, {k: np.array([v]) for k, v in memory.items()}, np.array([tokens]), price)
-    results |= {k: None if v is None else known(v.tolist()[0]) for k, v in held.items()}
+    hourly = float(usd_per_hour(price, cluster.devices))
+    results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}
+    results |= {
+        "fits": verdict(chance),
+        "fits_chance": chance,
+        "usd_per_hour": _known(hourly),
+        "usd_per_million_tokens": _known(float(usd_per_million_tokens(hourly, tokens))),
+        "watts": _known(float(rated_watts(cluster, cluster.devices))),
+    }
     ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
     assumed = list(resolved.assumed)
     if price is not None:
         assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
-    assumed.append(spread.basis)
+    elif cluster.price_kind is not None or cluster.system.provider:
+        whose = f" of {cluster.system.provider}" if cluster.system.provider else ""
+        kind = cluster.price_kind or ON_DEMAND
+        assumed.append(f"price: no {kind} price{whose} is listed; price or price_kind gives one")
+    assumed += notes or (spread.basis,)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
-    return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x)
+    return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x, price)
 
 
-def known(value: object) -> object:
-    """A value as it is; None for a number that is not finite."""
-    return None if isinstance(value, float) and not isfinite(value) else value
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def ledger_rows(time: Mapping[str, float] | Terms) -> list[tuple[str, float]]:

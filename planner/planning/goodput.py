@@ -112,7 +112,7 @@ def checkpoint_bytes(d: Demand, run: TrainingRun) -> float:
     per = run_state(d, run)
     trained = float(d.total_parameters)
     if run.lora_rank:
-        trained = sum(adapter_parameters(s.table, run.lora_rank) * s.count for s in d.sections)
+        trained = sum(adapter_parameters(s.table, run) * s.count for s in d.sections)
     return trained * (per.weight + per.optimizer)
 
 

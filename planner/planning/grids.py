@@ -17,8 +17,8 @@ from pathlib import Path
 from planner.catalogue.loader import search_path
 from planner.errors import BadInputError, PlannerError, unknown
 from planner.planning.asked import WORDS, asked
-from planner.planning.batch import estimate_many
-from planner.planning.estimate import COLUMNS, Estimate
+from planner.planning.columns import COLUMNS
+from planner.planning.estimate import Estimate, estimate_scenario
 from planner.planning.outlook import DAY, Outlook
 from planner.planning.plan import best_plan
 from planner.planning.size import size_training
@@ -157,17 +157,16 @@ def sweep_rows(
 ) -> Iterator[Row]:  # fmt: skip
     """Answers of rows ``first`` up to ``last``; a bad row carries its ``error`` and harms no other."""
     cells = list(swept.cells(first, last))
-    if swept.answer == "estimate":
-        found = estimate_many(cells, dirs=dirs, folder=folder, today=today)
-    else:
-        found = [_answer(swept.answer, cell, dirs, folder, today) for cell in cells]
+    found = (_answer(swept.answer, cell, dirs, folder, today) for cell in cells)
     for i, (cell, row) in enumerate(zip(cells, found, strict=True), first):
         yield {**cell, "error": "", **row, "id": i}
 
 
 def _answer(answer: str, cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:
-    """A plan's or a size's row, or its ``error`` alone."""
+    """A row of what is asked, or its ``error`` alone."""
     try:
+        if answer == "estimate":
+            return _columns(estimate_scenario(cell, dirs=dirs, folder=folder, today=today))
         return (_plan if answer == "plan" else _size)(cell, dirs, folder, today)
     except PlannerError as error:
         return {"error": " ".join(str(error).split())}

@@ -15,7 +15,7 @@ from planner.planning.estimate import Estimate
 from planner.planning.goodput import NORMAL_90, FailureModel, Goodput, checkpoint_bytes, failure_model, goodput
 from planner.planning.uncertainty import Interval
 from planner.planning.work import steps_for
-from planner.supply.cost import ON_DEMAND, ChosenPrice, Tariff, cluster_price
+from planner.supply.cost import LISTED, ChosenPrice, Tariff, cluster_price
 from planner.supply.power import energy, mean_draw
 
 DAY, HOUR = 86400.0, 3600.0
@@ -29,7 +29,7 @@ class Terms:
     ``spares`` is the part of the devices that is paid for beside those that train.
     """
 
-    tariff: Tariff = ON_DEMAND
+    tariff: Tariff = LISTED
     pue: float | None = None
     grid: str = ""
     failures: FailureModel = field(default_factory=failure_model)

@@ -9,8 +9,9 @@ from fitting.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,14 +22,22 @@ from planner.cost.memory import device_capacity
 from planner.demand.optimizer import OPTIMIZERS
 from planner.demand.transformer import demand
 from planner.errors import BadInputError, PlannerError
+from planner.frames import frame
+from planner.planning.columns import FIXED
 from planner.planning.estimate import Estimate, estimate_resolved
-from planner.planning.search import RANK_ERROR, Found, Progress, chances, search
+from planner.planning.search import RANK_ERROR, Found, Held, Progress, chances, search
+from planner.planning.shown import html_table
+from planner.planning.sweep import held_values
 from planner.precision import DTYPES
 from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, layout_notes, resolve_run, settle, with_notes
 from planner.units import format_gib
 
+if TYPE_CHECKING:
+    from planner.frames import Frame
+
+LEFT_OUT = "search: every layout but vpp that deals layers unevenly, and etp that does not divide tp"
 NO_EVIDENCE = "quality: no evidence yet on what compression costs; choices are ranked by how little they change"
 
 
@@ -79,7 +88,7 @@ class Choice:
         return ", ".join(f"{k.removesuffix('_dtype')} {v}" for k, v in self.overrides.items()) or "as it is"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A search's answer. ``rows`` are the best layouts, ``choices`` the compression choices, ``remedies`` what would
     make a plan that does not fit fit."""
@@ -94,6 +103,25 @@ class Plan:
     alternatives: list[Estimate]
     miss: Estimate | None
     remedies: list[str] = field(default_factory=list)
+    given: Mapping[str, object] = field(default_factory=dict)
+
+    def to_frame(self) -> Frame:
+        """The best layouts as a pandas DataFrame, a row each, in the columns of every answer."""
+        return frame(self.answers(), FIXED)
+
+    def answers(self) -> list[dict[str, object]]:
+        """The rows as answers of fixed columns, with names as they were given; a student's name is its own."""
+        return [e.answer(() if self.choices else self.given) for e in self.rows]
+
+    def __repr__(self) -> str:
+        first = f"best of {self.fitting:,} that fit: {self.best!r}" if self.best else "nothing fits"
+        return f"<Plan {first}; {self.considered:,} considered>"
+
+    def _repr_html_(self) -> str:
+        shown = ("dp", "tp", "pp", "cp", "ep", "vpp", "micro_batch", "zero_stage", "recompute", "step_time_s",
+                 "step_time_low_s", "step_time_high_s", "tokens_per_s", "mfu", "memory_peak_bytes")  # fmt: skip
+        columns = [c for c in shown if any(e.row.get(c) is not None for e in self.rows)]
+        return html_table([e.row for e in self.rows], columns, caption=repr(self)[1:-1])
 
 
 def make_plan(
@@ -104,7 +132,7 @@ def make_plan(
 
     Parameters
     ----------
-    given : mapping of scenario keys
+    given : mapping of scenario keys  those that are searched may hold several values: ``1,2,4``, a range, a tuple
     compress : bool                 search precision, sparsity, pruning, students and optimizers too
     top : int                       rows kept
 
@@ -112,7 +140,8 @@ def make_plan(
     -------
     Plan                            ``best`` is None where nothing fits
     """
-    scenario = dict(parse_scenario(given))
+    single, within = held_values(given)
+    scenario = dict(parse_scenario(single))
     if top < 1:
         raise BadInputError(f"top: {top} given; at least 1 row is needed")
     if "devices" not in scenario:
@@ -135,15 +164,16 @@ def make_plan(
                 raise
             continue
         original = original or resolved
-        choices.append(_choice(resolved, original, {**scenario, **overrides}, overrides, top, progress))
+        choices.append(_choice(resolved, original, {**scenario, **overrides, **within}, overrides, top, progress))
     assert original is not None
     if not compress and choices[0].found.refusal:
         raise BadInputError(choices[0].found.refusal)
-    return _conclude(scenario, choices, top, notes, original, dirs, folder, today, compress)
+    found = _conclude({**scenario, **within}, choices, top, notes, original, dirs, folder, today, compress)
+    return replace(found, given=dict(given))
 
 
 def _choice(
-    resolved: Resolved, original: Resolved, scenario: Mapping[str, Value], overrides: Mapping[str, Value], top: int,
+    resolved: Resolved, original: Resolved, scenario: Held, overrides: Mapping[str, Value], top: int,
     progress: Progress | None,
 ) -> Choice:  # fmt: skip
     found = search(resolved, scenario, keep=top, progress=progress)
@@ -222,7 +252,7 @@ def _structures(base: Resolved) -> list[dict[str, Value]]:
 
 
 def _conclude(
-    scenario: Mapping[str, Value], choices: list[Choice], top: int, notes: list[str], original: Resolved,
+    scenario: Held, choices: list[Choice], top: int, notes: list[str], original: Resolved,
     dirs: HardwareDirs, folder: str | None, today: date, compress: bool,
 ) -> Plan:  # fmt: skip
     """Pick the winner, estimate the rows that are shown in full, and where nothing fits look for remedies."""
@@ -248,6 +278,8 @@ def _conclude(
     assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
     if compress:
         assumed.append(NO_EVIDENCE)
+    if original.task == "train" and original.cluster.devices > 1:
+        assumed.append(LEFT_OUT)
     searched = {"micro_batch", "zero_stage", "sequence_parallel", "recompute", "global_batch"}
     assumed = [a for a in dict.fromkeys(assumed) if a.split(" = ")[0] not in searched or a in notes]
     return Plan(
@@ -304,12 +336,10 @@ def best_plan(
     return (full_estimate(resolved, found.best[0][2], today) if found.best else None), found
 
 
-def remedies(
-    scenario: Mapping[str, Value], choice: Choice, original: Resolved, dirs: HardwareDirs, folder: str | None
-) -> list[str]:
+def remedies(scenario: Held, choice: Choice, original: Resolved, dirs: HardwareDirs, folder: str | None) -> list[str]:
     """What would make it fit: more devices, a smaller dtype, offload; each tried, not guessed."""
     out: list[str] = []
-    devices = int(scenario["devices"])
+    devices = original.cluster.devices
     free = {k: v for k, v in scenario.items() if k != "dp"}
     for factor in (2, 4, 8, 16, 32):
         if _fits({**free, "devices": devices * factor}, dirs, folder):
@@ -321,6 +351,7 @@ def remedies(
             out.append(f"{key} = {value}")
     if original.task == "train":
         tries: list[dict[str, Value]] = [
+            {"expandable_segments": True},
             {"loss": "fused"},
             {"grad_dtype": "bf16"},
             {"optimizer": "adam8bit"},
@@ -338,9 +369,10 @@ def remedies(
     return out
 
 
-def _fits(scenario: Mapping[str, Value], dirs: HardwareDirs, folder: str | None) -> bool:
+def _fits(scenario: Held, dirs: HardwareDirs, folder: str | None) -> bool:
     """Whether a scenario has a layout that fits; one that cannot be has none."""
     try:
-        return bool(search(resolve_run(scenario, dirs=dirs, folder=folder), scenario, keep=1).best)
+        single = {k: v for k, v in scenario.items() if not isinstance(v, tuple)}
+        return bool(search(resolve_run(single, dirs=dirs, folder=folder), scenario, keep=1).best)
     except PlannerError:
         return False

@@ -10,28 +10,32 @@ from itertools import product
 import numpy as np
 
 from planner.cost.constants import RECOMPUTE
+from planner.cost.deployments import deployment
 from planner.cost.doubt import fit_chance
-from planner.cost.inference import inference_pass, serving
-from planner.cost.layouts import Layouts, layouts
+from planner.cost.inference import inference_pass
+from planner.cost.layouts import Layouts, joined, layouts
 from planner.cost.memory import device_capacity
-from planner.cost.rules import RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, refusal
+from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, divisors_of, first_broken, unavoidable
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
 from planner.scenario.complete import runs, told
+from planner.scenario.defaults import default_framework
 from planner.scenario.keys import Value
 from planner.scenario.resolve import Resolved
 
-CHUNK = 32768
+CHUNK, BATCH = 65536, 32768  # layouts that are made at a time, and evaluated
 # What candidates that a search leaves out are called when they are counted.
 REASONS = {rule.name: rule.tally for rule in RULES} | {
     "same_as_another": "the same layout said differently",
     "memory": "more memory than a device has with the headroom",
+    "saturated": "more requests a second than they serve",
 }
 # How far off the predicted ratio of two layouts on one machine is in the median, where it is within 10 %: 2.7 % for the
 # 175B and 5.0 % for the 3.6B multi-node studies of planner/validation/layouts.csv. Times nearer than this are the same.
 RANK_ERROR = 0.03
 Progress = Callable[[int, int], None]
+Held = Mapping[str, Value | tuple[Value, ...]]  # a scenario whose searched keys may hold several values
 Lean = dict[tuple[int, int], tuple[float, float, dict[str, int]]]
 
 
@@ -41,8 +45,7 @@ class Found:
 
     ``best`` layouts that fit, fastest first, with ``seconds`` and ``memory``; ``refused`` counts by reason;
     ``instead`` the fastest where a leaner one is preferred; ``miss`` the layout that came nearest to fitting, with its
-    memory; ``by_tp`` the fastest of every tp; ``law`` what a law said of the first candidate of a chunk of which it
-    left none.
+    memory; ``by_tp`` the fastest of every tp; ``laws`` that every candidate breaks, with what they say of the first.
     """
 
     best: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
@@ -51,7 +54,7 @@ class Found:
     fitting: int = 0
     miss: tuple[float, dict[str, int]] | None = None
     by_tp: dict[int, tuple[float, float, dict[str, int]]] = field(default_factory=dict)
-    law: str = ""
+    laws: dict[int, str] | None = None
     instead: tuple[float, float, dict[str, int]] | None = None
 
     def count(self, reason: str, rows: int) -> None:
@@ -59,96 +62,120 @@ class Found:
         if rows:
             self.refused[reason] = self.refused.get(reason, 0) + rows
 
+    def common(self, laws: Mapping[int, str]) -> None:
+        """Of the laws that every candidate broke so far, keep those that all of some more break too."""
+        self.laws = {k: v for k, v in (laws if self.laws is None else self.laws).items() if k in laws}
+
     @property
     def refusal(self) -> str:
-        """Where one law alone refuses every candidate, what it says of the first; else empty."""
-        return self.law if len(self.refused) == 1 and self.miss is None else ""
+        """Where one law refuses every candidate, what it says of the first; else empty."""
+        return next(iter(self.laws.values()), "") if self.laws else ""
 
 
-def _choices(given: Mapping[str, Value], key: str, values: list[int]) -> list[int]:
-    return [int(given[key])] if key in given else values
+def _choices(given: Held, key: str, values: list[int]) -> list[int]:
+    if key not in given:
+        return values
+    held = given[key]
+    several = held if isinstance(held, tuple) else (held,)
+    return [RECOMPUTE.index(str(v)) if key == "recompute" else int(v) for v in several]
 
 
-def candidates(resolved: Resolved, given: Mapping[str, Value]) -> Iterator[Layouts]:
-    """All combinations of the searched keys for a number of devices, in chunks; what is given is held.
+def candidates(resolved: Resolved, given: Held) -> Iterator[Layouts]:
+    """All combinations of the searched keys for a number of devices, in chunks; what is given is held, to one value or
+    to a tuple of them.
 
     Every divisor of the devices is tried for tp, pp and cp, dp is what remains, ep every divisor of the experts, etp
-    every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every power of two that divides the
-    batch of a rank.
+    every divisor of tp, vpp every divisor of the layers of a stage, micro_batch every divisor of the batch of a rank.
     """
-    n, task, case = resolved.cluster.devices, resolved.task, resolved.case
+    task = resolved.task
     given = told(given, task)
     train = task == "train"
-    batch = int(given.get("global_batch", 1)) if train else 1
-    longest_cp = max(1, min(n, case.tokens // 2048)) if train or task in ("prefill", "forward") else 1
+    batch = _choices(given, "global_batch", [1])[0] if train else 0
     grids: dict[str, list[int]] = {
         "zero_stage": _choices(given, "zero_stage", [0, 1, 2, 3] if train else [0]),
         "sequence_parallel": _choices(given, "sequence_parallel", [0, 1] if train else [0]),
-        "recompute": [RECOMPUTE.index(str(given["recompute"]))] if "recompute" in given else
-                     ([0, 1, 2] if train else [0]),
-        "micro_batch": _choices(given, "micro_batch", [m for m in (1, 2, 4, 8, 16, 32) if m <= batch] or [1]),
-        "ep": _choices(given, "ep", [e for e in divisors_of(max(case.sizes.experts, 1)) if e <= n]),
+        "recompute": _choices(given, "recompute", [0, 1, 2] if train else [0]),
+        "ep": _choices(given, "ep", divisors_of(max(resolved.case.sizes.experts, 1))),
     }  # fmt: skip
-    chunk: list[dict[str, object]] = []
-    rows = 0
+    chunk: list[dict[str, int]] = []
     inner = int(np.prod([len(v) for v in grids.values()]))
-    for tp in _choices(given, "tp", divisors_of(n)):
-        for pp in _choices(given, "pp", divisors_of(max(n // tp, 1))):
-            for cp in _choices(given, "cp", [c for c in divisors_of(max(n // (tp * pp), 1)) if c <= longest_cp]):
-                dp = int(given.get("dp", max(n // (tp * pp * cp), 1)))
-                shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
-                for etp, vpp in product(shares, _choices(given, "vpp", _chunks(case, pp) if train else [1])):
-                    chunk.append({"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp})
-                    rows += inner
-                    if rows >= CHUNK:
-                        yield _product(chunk, grids, batch if train else None)
-                        chunk, rows = [], 0
+    for outer in _outer(resolved.case, given, batch):
+        chunk.append(outer)
+        if len(chunk) * inner >= CHUNK:
+            yield _product(chunk, grids, batch)
+            chunk = []
     if chunk:
-        yield _product(chunk, grids, batch if train else None)
+        yield _product(chunk, grids, batch)
+
+
+def _outer(case: Case, given: Held, batch: int) -> Iterator[dict[str, int]]:
+    """Combinations of the keys whose choices depend on one another; ``batch`` is the step's in training, else 0."""
+    n = case.devices  # stages outermost: rows that share a pipeline are priced together
+    stages = {pp for tp in _choices(given, "tp", [1]) for pp in divisors_of(max(n // tp, 1))}
+    for pp in _choices(given, "pp", sorted(stages)):
+        for vpp in _choices(given, "vpp", _chunks(case, pp) if batch else [1]):
+            for tp in _choices(given, "tp", divisors_of(max(n // pp, 1))):
+                shares = _choices(given, "etp", divisors_of(tp) if case.sizes.experts else [1])
+                for cp in _choices(given, "cp", _context_sizes(case, max(n // (tp * pp), 1))):
+                    for dp, etp in product(_choices(given, "dp", [max(n // (tp * pp * cp), 1)]), shares):
+                        whole = batch // dp if batch % dp == 0 else 1  # else no micro-batch divides it, as a law says
+                        for size in _choices(given, "micro_batch", divisors_of(max(whole, 1))):
+                            yield {"tp": tp, "pp": pp, "cp": cp, "dp": dp, "etp": etp, "vpp": vpp, "micro_batch": size}
+
+
+def _context_sizes(case: Case, ranks: int) -> list[int]:
+    """Divisors of the ranks that cut a sequence into equal parts, two a rank; 1 where a step reads one token."""
+    if case.task in ONE_TOKEN:
+        return [1]
+    return [c for c in divisors_of(ranks) if c == 1 or case.tokens % (2 * c) == 0]
 
 
 def _chunks(case: Case, pp: int) -> list[int]:
     """Model chunks a stage that deal the layers evenly and that the schedule allows."""
     layers = case.sizes.layers
     per_stage = layers // pp if pp > 1 and layers % pp == 0 else 1
-    tried = np.array([v for v in divisors_of(max(per_stage, 1)) if v <= 16])
+    tried = np.array(divisors_of(max(per_stage, 1)))
     fewest = 1 if case.schedule is None else case.schedule.chunks[0]
     return [int(v) for v in tried[chunks_allowed(case.schedule, tried)]] or [fewest]
 
 
-def _product(outer: list[dict[str, object]], grids: Mapping[str, list[int]], batch: int | None) -> Layouts:
+def _product(outer: list[dict[str, int]], grids: Mapping[str, list[int]], batch: int) -> Layouts:
     """Outer rows times the grid of the inner keys."""
     mesh = np.meshgrid(*grids.values(), indexing="ij")
     inner = {k: m.ravel() for k, m in zip(grids, mesh, strict=True)}
     size = len(next(iter(inner.values())))
     columns = {k: np.repeat(np.array([o[k] for o in outer], dtype=np.int64), size) for k in outer[0]}
     columns |= {k: np.tile(v, len(outer)) for k, v in inner.items()}
-    columns["global_batch"] = columns["dp"] * columns["micro_batch"] if batch is None else np.full_like(
-        columns["dp"], batch)  # fmt: skip
+    columns["global_batch"] = np.full_like(columns["dp"], batch) if batch else columns["dp"] * columns["micro_batch"]
     return layouts(**columns)
 
 
-def admissible(x: Layouts, case: Case, found: Found, given: Mapping[str, Value]) -> Layouts:
+def admissible(x: Layouts, resolved: Resolved, found: Found, given: Held) -> Layouts:
     """Drop the rows that break a law, counting each under the first law it breaks, and those that say another again."""
+    case = resolved.case
     law = first_broken(x, case)
     for i, count in zip(*np.unique(law[law < len(RULES)], return_counts=True), strict=True):
         found.count(RULES[i].name, int(count))
     alive = law == len(RULES)
-    if not alive.any():
-        found.law = found.law or refusal(x, case)
-    again = alive & _said_before(x, case, given)
+    found.common({} if alive.any() else unavoidable(x, case))
+    again = alive & _said_before(x, resolved, given)
     found.count("same_as_another", int(again.sum()))
     return x.take(np.flatnonzero(alive & ~again))
 
 
-def _said_before(x: Layouts, case: Case, given: Mapping[str, Value]) -> Bools:
-    """Rows that are the same as a plainer one but for a key that was not ``given``."""
+def _said_before(x: Layouts, resolved: Resolved, given: Held) -> Bools:
+    """Rows that are the same as a plainer one but for a key that was not ``given``; a ZeRO stage that another framework
+    runs is not."""
     same = np.zeros(len(x), dtype=bool)
     if "sequence_parallel" not in given:
         same |= (x.sequence_parallel > 0) & (x.tp == 1)
-    if "zero_stage" not in given:
-        undivided = (x.dp * x.cp == 1) & ((case.sizes.experts == 0) | (x.expert_dp <= 1))
-        same |= ((x.zero_stage > 0) & undivided) | ((x.zero_stage == 2) & (x.pp > 1))
+    if "zero_stage" not in given and resolved.task == "train":
+        execution = resolved.cluster.efficiency.execution
+        plain = default_framework(execution, 0)
+        alike = np.array(["framework" in given or default_framework(execution, z) == plain for z in range(4)])
+        undivided = (x.dp * x.cp == 1) & ((resolved.case.sizes.experts == 0) | (x.expert_dp <= 1))
+        same |= (x.zero_stage > 0) & undivided & alike[x.zero_stage]
+        same |= (x.zero_stage == 2) & (x.pp > 1)
     return same
 
 
@@ -161,8 +188,8 @@ def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
             seconds[rows], memory[rows] = step.step_time, step.peak_memory
         return seconds, memory
     if resolved.task == "serve":
-        steady = serving(resolved.demand, resolved.cluster, x, resolved.run)
-        return steady.tpot, steady.decode.peak_memory
+        found = deployment(resolved.demand, resolved.cluster, x, resolved.run)
+        return found.served.tpot, found.decode.peak_memory
     phase = "decode" if resolved.task == "decode" else "prefill"
     one = inference_pass(resolved.demand, resolved.cluster, x, resolved.run, phase=phase)
     return one.total_time, one.peak_memory
@@ -179,24 +206,37 @@ def chances(resolved: Resolved, x: Layouts, memory: Array) -> Array:
     return out
 
 
-def search(
-    resolved: Resolved, given: Mapping[str, Value], *, keep: int = 10, progress: Progress | None = None
-) -> Found:
+def _batches(resolved: Resolved, given: Held, found: Found) -> Iterator[Layouts]:
+    """The candidates that no law refuses, some thousands at a time: most are refused, and small arrays cost more in
+    calls than in arithmetic."""
+    held: list[Layouts] = []
+    for x in candidates(resolved, given):
+        found.considered += len(x)
+        held.append(admissible(x, resolved, found, given))
+        if sum(len(h) for h in held) >= BATCH:
+            yield joined(held)
+            held = []
+    if held:
+        yield joined(held)
+
+
+def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progress | None = None) -> Found:
     """Compare all layouts of one model and precision; the fastest ``keep`` that fit, and a tally of the rest."""
     found = Found()
-    capacity, case = device_capacity(resolved.cluster, resolved.run), resolved.case
+    capacity = device_capacity(resolved.cluster, resolved.run)
     heap: list[tuple[float, float, int, dict[str, int]]] = []
     lean: Lean = {}
     serial = 0
-    for x in candidates(resolved, given):
-        found.considered += len(x)
-        ok = admissible(x, case, found, given)
+    for ok in _batches(resolved, given, found):
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
-            fits = chances(resolved, ok, memory) >= resolved.run.headroom
-            _note_miss(found, ok, memory)
+            held, served = chances(resolved, ok, memory) >= resolved.run.headroom, np.isfinite(seconds)
+            fits = held & served
+            if served.any():
+                _note_miss(found, ok, memory)
             found.fitting += int(fits.sum())
-            found.count("memory", int((~fits).sum()))
+            found.count("memory", int((~held).sum()))
+            found.count("saturated", int((held & ~served).sum()))
             rows = np.flatnonzero(fits)
             _note_best_by_tp(found, ok, rows, seconds, memory)
             _note_leanest(lean, ok, rows, seconds, memory / capacity)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from planner.catalogue.hardware import Accelerator, System
+from planner.catalogue.class_files import load_class
+from planner.catalogue.hardware import Accelerator, KernelEfficiency, System
 from planner.catalogue.loader import accelerator_ids, load_accelerator, load_system, system_ids
 from planner.catalogue.models import load_model, model_ids
 from planner.catalogue.schema import Model
 from planner.demand.transformer import demand
+from planner.supply.efficiency import GLOBAL_DEFAULT, KERNELS, kernel_efficiency
+from planner.units import format_gib
+from planner.units import format_quantity as q
 
 Rows = list[dict[str, Any]]
 
@@ -46,8 +50,6 @@ def system_rows(dirs: Sequence[str]) -> Rows:
 
 def figure_rows(a: Accelerator) -> Rows:
     """Every figure of one accelerator with its source, a row each."""
-    from planner.units import format_quantity as q
-
     rows: Rows = [{"figure": f"peak_flops.{d}", "value": q(v, "FLOP/s", digits=4)} for d, v in a.peak_flops.items()]
     rows += [{"figure": f"sparse_factor.{d}", "value": f"x {v:g}"} for d, v in a.sparse_factor.items()]
     if a.vector_flops:
@@ -57,7 +59,7 @@ def figure_rows(a: Accelerator) -> Rows:
         capacity = "capacity" if f"memory[{i}].capacity" in a.provenance else "marketed"
         named |= {f"memory.{level.name}.capacity": f"memory[{i}].{capacity}",
                   f"memory.{level.name}.bandwidth": f"memory[{i}].bandwidth"}  # fmt: skip
-        rows.append({"figure": f"memory.{level.name}.capacity", "value": q(level.capacity, "byte", digits=4)})
+        rows.append({"figure": f"memory.{level.name}.capacity", "value": format_gib(level.capacity)})
         if level.bandwidth:
             rows.append({"figure": f"memory.{level.name}.bandwidth", "value": q(level.bandwidth, "byte/s", digits=4)})
     for name, link in (("scale_up", a.scale_up), ("host", a.host)):
@@ -65,14 +67,6 @@ def figure_rows(a: Accelerator) -> Rows:
             rows.append({"figure": f"links.{name}.bandwidth", "value": q(link.bandwidth, "byte/s", digits=4)})
     if a.power:
         rows.append({"figure": "power", "value": q(a.power, "W")})
-    for kernel, by_dtype in a.kernels.items():
-        for d, e in by_dtype.items():
-            rows.append({
-                "figure": f"efficiency.{kernel}.{d}",
-                "value": f"compute {e.compute:.2f}, memory {e.memory:.2f}, t_0 {q(e.overhead, 's')}, "
-                         f"r {e.sharpness:.2g}",
-                "basis": e.provenance.basis, "source": e.provenance.source,
-            })  # fmt: skip
     for r in rows:
         p = a.provenance.get(named.get(str(r["figure"]), str(r["figure"])))
         if p is not None:
@@ -83,10 +77,30 @@ def figure_rows(a: Accelerator) -> Rows:
     return rows
 
 
+def efficiency_rows(a: Accelerator, dirs: Sequence[str] = ()) -> Rows:
+    """The efficiencies that estimates on one accelerator take, by kernel and dtype: measured on this chip, of its
+    class, or assumed of all. Dtypes that share a figure share a row."""
+    defaults = load_class(a.efficiency_class, dirs or None)
+    rows: Rows = []
+    for kernel in KERNELS:
+        shared: dict[KernelEfficiency, list[str]] = {}
+        for dtype in a.peak_flops:
+            shared.setdefault(kernel_efficiency(a, kernel, dtype, defaults=defaults), []).append(dtype)
+        for e, dtypes in shared.items():
+            own = any(e in table.values() for table in a.kernels.values())
+            whose = "this chip" if own else f"class {defaults.id}" if e is not GLOBAL_DEFAULT else "all chips"
+            rows.append({
+                "figure": f"{kernel} {', '.join(dtypes)}",
+                "value": f"compute {e.compute:.2f}, memory {e.memory:.2f}, t_0 {q(e.overhead, 's')}, "
+                         f"r {e.sharpness:.2g}",
+                "basis": f"{e.provenance.basis}, {whose}",
+                "source": "; ".join(t for t in (e.provenance.source, e.provenance.note) if t),
+            })  # fmt: skip
+    return rows
+
+
 def system_figure_rows(s: System) -> Rows:
     """Every figure of one system with its source, a row each."""
-    from planner.units import format_quantity as q
-
     rows: Rows = [{"figure": "devices_per_node", "value": str(s.devices_per_node)}]
     for name, f in (("scale_up", s.scale_up), ("scale_out", s.scale_out)):
         if f is not None:

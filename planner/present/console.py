@@ -1,101 +1,87 @@
-"""What the verbs share: their common flags, a flag for every scenario key, and where data and talk go."""
+"""Where data and talk go, how wide they are, and how far a long job has come."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_type_hints
-
-import typer
-
-MODEL_HELP, HARDWARE_HELP = "model id, config.json or YAML", "system or accelerator id"
-
-
-def _known_format(name: str) -> str:
-    from planner.present.tables import check_format
-
-    return check_format(name)
-
-
-Format = Annotated[str, typer.Option("--format", help="table, csv, json or markdown", callback=_known_format)]
-Dirs = Annotated[list[str] | None, typer.Option("--hardware-dir", help="folder of your own hardware profiles")]
-Output = Annotated[str | None, typer.Option("-o", "--output", help="write here instead of stdout")]
-ModelArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
-HardwareArgument = Annotated[str, typer.Argument(help=HARDWARE_HELP)]
-
-
-@functools.cache
-def _scenario_flags() -> tuple[inspect.Parameter, ...]:
-    """A flag for every scenario key but the two that stand as arguments; made once, for all verbs."""
-    from planner.scenario.keys import KEYS
-
-    return tuple(
-        inspect.Parameter(
-            k.name, inspect.Parameter.KEYWORD_ONLY, default=None,
-            annotation=Annotated[
-                str | None, typer.Option(f"--{k.name.replace('_', '-')}", help=_flag_help(k.help, k.choices))
-            ],
-        )
-        for k in KEYS.values() if k.name not in ("model", "hardware")
-    )  # fmt: skip
-
-
-def scenario_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for every scenario key; it receives them as ``scenario``, those given only."""
-    hints = get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
-           for p in inspect.signature(command).parameters.values() if p.name != "scenario"]  # fmt: skip
-    flags = _scenario_flags()
-
-    @functools.wraps(command)
-    def wrapper(**given: Any) -> None:
-        scenario = {f.name: given.pop(f.name) for f in flags}
-        command(**given, scenario={k: v for k, v in scenario.items() if v is not None})
-
-    wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
-    return wrapper
-
-
-def _flag_help(text: str, choices: tuple[str, ...]) -> str:
-    return f"{text} ({' | '.join(choices)})" if choices else text
-
-
-def named(model: str | None, hardware: str | None, scenario: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Positional names and flags as one scenario."""
-    out = dict(scenario or {})
-    return out | {k: v for k, v in (("model", model), ("hardware", hardware)) if v is not None}
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 
 def say(text: str) -> None:
     """Talk, to stderr."""
-    typer.echo(text, err=True)
+    sys.stderr.write(text.rstrip("\n") + "\n")
 
 
 def put(text: str, output: str | None = None) -> None:
     """Data, to stdout or a file."""
-    if output is None:
-        typer.echo(text)
+    if output in (None, "-"):
+        sys.stdout.write(text.rstrip("\n") + "\n")
         return
     from planner.present.export import write_text
 
-    write_text(output, text)
+    write_text(str(output), text)
+
+
+def page_width() -> int:
+    """Columns that text may take: of the terminal, or as ``$COLUMNS`` says; 0 where nothing says it."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return max(shutil.get_terminal_size((80, 24)).columns, 40)
+    return 0
 
 
 def looks(fmt: str, title: str = "") -> dict[str, Any]:
-    """How :func:`planner.present.tables.render` draws here: title, width and colour, for tables of a terminal only."""
+    """How :func:`planner.present.tables.render` draws here: title, width and colour, for tables alone."""
     if fmt != "table":
         return {}
-    import shutil
+    return {"title": title, "width": page_width(), "color": sys.stdout.isatty() and "NO_COLOR" not in os.environ}
 
-    terminal = sys.stdout.isatty()
-    return {"title": title, "width": max(shutil.get_terminal_size((160, 40)).columns, 80) if terminal else 0,
-            "color": terminal and "NO_COLOR" not in os.environ}  # fmt: skip
+
+def prose(text: str) -> str:
+    """A sentence folded to the page; as it is where nothing says how wide that is."""
+    width = page_width()
+    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)) if width else text
 
 
 def assumed_lines(notes: Sequence[str]) -> list[str]:
     """What was assumed, a line each, under a heading."""
-    return ["Assumed:", *(f"  {n}" for n in notes)] if notes else []
+    return listed("Assumed:", notes)
+
+
+def listed(heading: str, notes: Sequence[str]) -> list[str]:
+    """Sentences under a heading, folded to the page."""
+    width = page_width() or 10**6
+    folded = [line for n in notes for line in textwrap.wrap(n, width, initial_indent="  ", subsequent_indent="    ",
+                                                            break_on_hyphens=False)]  # fmt: skip
+    return [heading, *folded] if notes else []
+
+
+class Counter:
+    """A line on stderr that counts, where that is a terminal; it is gone when the job is done."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tell("")
+
+    def tell(self, text: str) -> None:
+        if self.shown:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    @property
+    def searching(self) -> Callable[[int, int], None] | None:
+        """What a search tells how many layouts it has seen, and how many fit."""
+        return (lambda n, fit: self.tell(f"searching: {n:,} layouts, {fit:,} fit")) if self.shown else None
+
+    def rows(self, rows: Iterable[Any], total: int) -> Iterator[Any]:
+        """Pass rows on and count them."""
+        for i, row in enumerate(rows, start=1):
+            self.tell(f"{i:,} of {total:,}")
+            yield row

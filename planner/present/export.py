@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from planner.errors import BadInputError
-from planner.present.tables import plain
 from planner.scenario.keys import KEYS, UNREADABLE
 
 
@@ -31,6 +29,15 @@ def write_text(path: str, text: str) -> None:
         raise BadInputError(f"-o {path}: {error.strerror}") from error
 
 
+def write_bytes(path: str, data: bytes) -> None:
+    """Write bytes to a file."""
+    target = check_writable(path)
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise BadInputError(f"-o {path}: {error.strerror}") from error
+
+
 def read_scenarios(path: str) -> list[dict[str, Any]]:
     """Rows of a CSV, or the list (or ``scenarios:``) of a YAML or JSON file."""
     source = Path(path)
@@ -41,11 +48,12 @@ def read_scenarios(path: str) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"--scenarios {path}: not readable as UTF-8 text: {error}") from error
     if source.suffix.lower() in (".yaml", ".yml", ".json"):
-        return _from_yaml(path, text)
-    return _from_csv(path, text)
+        return from_yaml(path, text)
+    return from_csv(path, text)
 
 
-def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
+def from_csv(path: str, text: str) -> list[dict[str, Any]]:
+    """Rows of CSV text; ``path`` names it in errors."""
     reader = csv.DictReader(text.splitlines())
     names = [n.strip() for n in reader.fieldnames or []]
     if not set(names) & set(KEYS):
@@ -58,7 +66,8 @@ def _from_csv(path: str, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_yaml(path: str, text: str) -> list[dict[str, Any]]:
+def from_yaml(path: str, text: str) -> list[dict[str, Any]]:
+    """Rows of YAML or JSON text; ``path`` names it in errors."""
     import yaml
 
     try:
@@ -87,29 +96,3 @@ def read_yaml(path: str) -> Any:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def write_csv(path: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> int:
-    """Write rows as they come; returns how many."""
-    target = check_writable(path)
-    count = 0
-    with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: "" if plain(row.get(k)) is None else plain(row[k]) for k in columns})
-            count += 1
-    return count
-
-
-def progress(rows: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-    """Pass rows on, with a bar on stderr where that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(rows, total=total, description=label, console=Console(stderr=True), transient=True)

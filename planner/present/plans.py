@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.cost.runs import InferenceRun
-from planner.planning.compare import Compared
-from planner.planning.equal import told_apart
+from planner.planning.columns import FIXED
+from planner.planning.compare import Compared, alike
 from planner.planning.estimate import Estimate, ledger_rows
 from planner.planning.plan import Choice, Plan
 from planner.planning.search import REASONS
+from planner.present.formatting import text_of
 from planner.units import format_gib, format_quantity
 
 LAYOUT = ("dp", "tp", "pp", "cp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
@@ -18,14 +19,22 @@ Rows = list[dict[str, Any]]
 
 
 def layout_text(e: Estimate) -> str:
-    """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``."""
-    row = e.inputs
+    """A layout in words, ones left out: ``dp 16, tp 8, pp 2, micro-batch 1, ZeRO 1``.
+
+    All is said that an estimate would choose or take otherwise if it were not given.
+    """
+    row, x = e.inputs, e.layout
+    dp, tp, experts = int(x.dp[0]), int(x.tp[0]), e.resolved.case.sizes.experts
     parts = [f"{k} {row[k]}" for k in ("dp", "tp", "pp", "cp", "ep", "etp", "vpp") if int(row.get(k) or 1) > 1]
     if e.resolved.task == "train":
         parts.append(f"micro-batch {row['micro_batch']}")
-        parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] else []
-        parts += ["sequence parallel"] if row["sequence_parallel"] else []
-        parts += [f"{row['recompute']} recompute"] if row["recompute"] != "none" else []
+        parts += ["etp 1"] if experts and tp > 1 and row["ep"] == row["etp"] == 1 else []
+        parts += [f"ZeRO {row['zero_stage']}"] if row["zero_stage"] or dp > 1 else []
+        parts += [f"{'' if row['sequence_parallel'] else 'not '}sequence parallel"] if tp > 1 else []
+        again = (
+            f" of {row['recompute_modules']}" if row["recompute"] == "selective" and row["recompute_modules"] else ""
+        )
+        parts += [f"{'no' if row['recompute'] == 'none' else row['recompute']} recompute{again}"]
     return ", ".join(parts) or "one device"
 
 
@@ -42,12 +51,14 @@ def titles(e: Estimate) -> dict[str, Any]:
 def answer(e: Estimate) -> str:
     """The estimate in one sentence."""
     r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
-    span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
     memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)}"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
     said = {"yes": "", "tight": f": tight, fits with a chance of {_f(r['fits_chance']):.0%}", "no": ": does not fit"}
     fit = memory + said[str(r["fits"])]
-    more = "" if r["fits"] != "no" else " `planner plan` looks for a layout that fits."
+    more = "" if e.fits else " `planner plan` looks for a layout that fits."
+    if e.resolved.task == "serve":
+        return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {_served(e)}, {fit} a device.{more}"
+    span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
     time = format_quantity(_f(r["step_time_s"]), "s")
     if e.resolved.task == "train":
         return (f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} a step ({span}), "
@@ -57,6 +68,32 @@ def answer(e: Estimate) -> str:
     return (
         f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device.{more}"
     )
+
+
+def _served(e: Estimate) -> str:
+    """How a deployment serves, in words."""
+    r = e.results
+    if r["ttft_s"] is None:
+        return f"saturated, {_f(r['requests_per_s_most']):.3g} requests/s is the most it serves"
+
+    def time(name: str) -> str:
+        value, low, high = (format_quantity(_f(r[f"{name}{end}_s"]), "s") for end in ("", "_low", "_high"))
+        return f"{value} ({low} to {high})"
+
+    rate, low, high = (_f(r[f"output_tokens_per_s{end}"]) for end in ("", "_low", "_high"))
+    return (f"first token after {time('ttft')}, {time('tpot')} a token, {rate:,.0f} output tokens/s ({low:,.0f} to "
+            f"{high:,.0f}), {_f(r['tokens_per_s_per_device']):,.0f} a device, {_f(r['tokens_per_s_per_user']):,.0f} a "
+            f"user, {_f(r['requests_per_s']):.3g} requests/s")  # fmt: skip
+
+
+def service_rows(e: Estimate) -> Rows:
+    """The other figures of a served deployment, a row each; none for other tasks."""
+    if e.resolved.task != "serve":
+        return []
+    names = ("ttft_p95_s", "tpot_p95_s", "requests_per_s_most", "in_flight", "utilisation", "kv_use", "mfu",
+             "usd_per_million_tokens", "joules_per_million_tokens")  # fmt: skip
+    return [{"figure": n.removesuffix("_s").replace("_", " "), "value": text_of(n, e.results[n])}
+            for n in names if e.results[n] is not None]  # fmt: skip
 
 
 def _f(value: object) -> float:
@@ -99,19 +136,21 @@ def no_start(e: Estimate) -> str:
             "a narrower kv_dtype, or more devices in tp or pp")  # fmt: skip
 
 
-def plan_rows(rows: Sequence[Estimate]) -> Rows:
-    """The best layouts as rows with all results."""
-    return [e.row for e in rows]
+def with_interval(rows: Sequence[Mapping[str, Any]]) -> Rows:
+    """Rows with the 90 % interval in one cell."""
+    return [{**r, "interval_s": _interval(r)} for r in rows]
 
 
-def shown_rows(rows: Sequence[Estimate]) -> Rows:
-    """The same with the interval in one cell."""
-    return [{**e.row, "90 %": _span(e)} for e in rows]
+def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = row.get("step_time_low_s"), row.get("step_time_high_s")
+    return None if low is None or high is None else (_f(low), _f(high))
 
 
-def _span(e: Estimate) -> str:
-    low, high = (format_quantity(_f(e.results[k]), "s") for k in ("step_time_low_s", "step_time_high_s"))
-    return f"{low} to {high}"
+def best_row(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The winner of a search as a row of fixed columns, or why there is none."""
+    if plan.best is None:
+        return {**dict.fromkeys(FIXED), **given, "error": infeasible(plan)}
+    return {"layout": layout_text(plan.best), **plan.answers()[0]}
 
 
 def alternative_rows(plan: Plan) -> Rows:
@@ -125,7 +164,7 @@ def alternative_rows(plan: Plan) -> Rows:
         worst = sorted(terms, key=lambda k: -terms[k])[:3]
         why = ", ".join(f"{k} +{format_quantity(terms[k], 's')}" for k in worst if terms[k] > 0.002 * base)
         rows.append({"layout": layout_text(e), "step_time_s": e.results["step_time_s"],
-                     "slower": f"{_f(e.results['step_time_s']) / base - 1:+.1%}", "why": why})  # fmt: skip
+                     "slower": _f(e.results["step_time_s"]) / base - 1, "why": why})  # fmt: skip
     return rows
 
 
@@ -137,16 +176,8 @@ def plan_columns(rows: Sequence[Estimate]) -> list[str]:
     always = [k for k in ("dp", "tp", "pp") if k not in moving and k in rows[0].inputs]
     changes = [k for k in ("model", "compute_dtype", "weight_dtype", "kv_dtype", "sparsity", "compression", "optimizer")
                if len({str(e.inputs.get(k)) for e in rows}) > 1]  # fmt: skip
-    shown = [
-        "step_time_s",
-        "90 %",
-        "tokens_per_s",
-        "mfu",
-        "memory_peak_bytes",
-        "fits",
-        "usd_per_million_tokens",
-        "bound",
-    ]
+    shown = ["step_time_s", "interval_s", "tokens_per_s", "memory_peak_bytes", "fits", "mfu", "usd_per_million_tokens",
+             "bound"]  # fmt: skip
     return [*changes, *[k for k in LAYOUT if k in (*always, *moving)], *shown]
 
 
@@ -171,7 +202,8 @@ def choice_rows(choices: Sequence[Choice]) -> Rows:
 def infeasible(plan: Plan) -> str:
     """Why nothing fits: which constraint removed how many, and the nearest miss with what would make it fit."""
     tally = "; ".join(f"{r['refused']:,} {r['reason']}" for r in refusal_rows(plan.refused))
-    text = f"nothing fits: of {plan.considered:,} layouts, {tally}"
+    what = "nothing fits" if plan.miss is not None else "no layout can be"
+    text = f"{what}: of {plan.considered:,} layouts, {tally}"
     if plan.miss is not None:
         e = plan.miss
         need, have = _f(e.results["memory_peak_bytes"]), e.capacity
@@ -184,44 +216,52 @@ def infeasible(plan: Plan) -> str:
 
 
 def comparison_rows(compared: Sequence[Compared]) -> Rows:
-    """The best plan on each kind of hardware, a row each; ``error`` says why there is none."""
-    rows = [_compared_row(c) for c in compared]
-    _tell_apart(rows, [c.plan.best if c.plan is not None else None for c in compared])
-    return rows
-
-
-def _tell_apart(rows: Rows, bests: Sequence[Estimate | None]) -> None:
-    """Mark in ``same_as_fastest`` the rows whose throughput is as likely above as below that of the fastest: the 50 %
-    intervals meet."""
-    rates = {i: _f(e.results["tokens_per_s"]) for i, e in enumerate(bests) if e is not None}
-    if not rates:
-        return
-    lead = max(rates, key=lambda i: rates[i])
-    spans = {i: (r / bests[i].interval.high50, r / bests[i].interval.low50) for i, r in rates.items()}  # type: ignore[union-attr]
-    for i in rates:
-        rows[i]["same_as_fastest"] = not told_apart(spans[lead], spans[i])
-        rows[i]["90 %"] = _span(bests[i])  # type: ignore[arg-type]
+    """The best plan on each kind of hardware, a row each; ``error`` says why there is none, ``alike`` which others it
+    cannot be told apart from."""
+    overlapping = alike(compared)
+    rows = [_compared_row(c) | {"alike": ", ".join(overlapping.get(c.hardware, ()))} for c in compared]
+    return with_interval(rows)
 
 
 def _compared_row(c: Compared) -> dict[str, Any]:
+    empty = dict.fromkeys(FIXED)
     if c.plan is None:
-        return {"id": c.hardware, "error": str(c.fault)}
+        return {**empty, "id": c.hardware, "hardware": c.hardware, "error": str(c.fault)}
     best = c.plan.best
     if best is None:
-        return {"id": c.hardware, "error": infeasible(c.plan)}
-    return {"id": c.hardware, **best.row, "layout": layout_text(best), "error": ""}
+        return {**empty, "id": c.hardware, "hardware": c.hardware, "error": infeasible(c.plan)}
+    return {"id": c.hardware, **c.plan.answers()[0], "layout": layout_text(best)}
 
 
-def estimate_json(e: Estimate) -> dict[str, Any]:
-    """One estimate as an object."""
-    return {**e.row, "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
+def price_notes(compared: Sequence[Compared]) -> list[str]:
+    """Whose price each kind of hardware carries, and how old it is."""
+    rows = [(c.hardware, c.plan.best) for c in compared if c.plan is not None and c.plan.best is not None]
+    return [f"{name}: {_price(best)}" for name, best in rows]
+
+
+def _price(e: Estimate) -> str:
+    if e.price is None:
+        return f"no {e.inputs.get('price_kind') or 'on-demand'} price is listed; give --price"
+    return f"{e.price.observation.usd_per_hour:.2f} USD/h a device, {e.price.basis}"
+
+
+def compared_notes(compared: Sequence[Compared]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """What was assumed for all kinds of hardware, and for each of them besides; prices are told apart."""
+    noted = {c.hardware: [n for n in c.plan.assumed if not n.startswith("price ")] for c in compared if c.plan}
+    shared = [n for n in next(iter(noted.values()), []) if all(n in notes for notes in noted.values())]
+    return shared, [(name, own) for name, notes in noted.items() if (own := [n for n in notes if n not in shared])]
+
+
+def estimate_json(e: Estimate, given: Mapping[str, Any] | Sequence[tuple[str, Any]] = ()) -> dict[str, Any]:
+    """One estimate as an object: the fixed columns, names as ``given``, and the ledgers."""
+    return {**e.answer(given), "time": e.time, "memory": e.memory, "assumed": list(e.assumed)}
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as an object with best, rows, refused, assumed."""
     return {
         "best": estimate_json(plan.best) if plan.best else None,
-        "rows": [e.row for e in plan.rows],
+        "rows": plan.answers(),
         "refused": plan.refused,
         "assumed": list(plan.assumed),
         "considered": plan.considered,

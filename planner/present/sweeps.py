@@ -96,7 +96,7 @@ def _manifest(swept: Sweep, target: Path, dirs: tuple[str, ...], rows: int, kind
     whole = sweep_hash(swept, version=__version__, catalogue=catalogue, rows=rows)
     parquet = find_spec("pyarrow") is not None
     if kind == "parquet" and not parquet:
-        raise BadInputError("--shards parquet: pyarrow is not installed; pip install 'roofline-planner[sweep]'")
+        raise BadInputError("--shards parquet: pyarrow is not installed; pip install 'roofline-planner[parquet]'")
     own = {"version": __version__, "catalogue": catalogue, "answer": swept.answer, "rows": swept.rows,
            "shard_rows": rows, "kind": kind or ("parquet" if parquet else "csv.gz"), "sweep": whole,
            "columns": swept.columns, "shards": [n for n, _, _ in shards(swept, whole=whole, rows=rows)]}  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,8 +29,10 @@ from planner.scenario.defaults import (
 from planner.scenario.keys import KEYS, Value
 from planner.supply.cluster import Cluster
 
+V = TypeVar("V")
 
-def told(given: Mapping[str, Value], task: str) -> dict[str, Value]:
+
+def told(given: Mapping[str, V], task: str) -> dict[str, V]:
     """The keys that say something to a task."""
     return {k: v for k, v in given.items() if k not in KEYS or task in KEYS[k].tasks}
 
@@ -101,14 +104,8 @@ def runs(run: TrainingRun, execution: Execution, named: Set[str], x: Layouts) ->
     run : TrainingRun               with the settings that were given
     named : set of str              keys that were given: a setting among them stays as ``run`` has it, others follow
                                     the layout's ZeRO stage, sequence parallelism and model chunks
-
-    Notes
-    -----
-    A ZeRO stage below 3 decides on a framework only where it was asked for by name; what is searched or taken by
-    default is Megatron-LM's.
     """
-    stage = x.zero_stage if "zero_stage" in named else np.where(x.zero_stage == 3, 3, 0)
-    code = stage * 4 + (x.sequence_parallel > 0) * 2 + (x.vpp > 1)
+    code = x.zero_stage * 4 + (x.sequence_parallel > 0) * 2 + (x.vpp > 1)
     codes, which = np.unique(code, return_inverse=True)
     own = [_followed(run, execution, named, int(k) // 4, bool(k & 2), bool(k & 1)) for k in codes]
     for settled in dict.fromkeys(own):
@@ -119,9 +116,11 @@ def _followed(
     run: TrainingRun, execution: Execution, named: Set[str], zero_stage: int, sequence_parallel: bool, chunks: bool
 ) -> TrainingRun:
     """A run with the settings that were not named as a layout has them."""
-    used = run.framework if "framework" in named else default_framework(execution, zero_stage, run.attention)
+    used = run.framework if "framework" in named else default_framework(execution, zero_stage)
     settings = settings_of_layout(execution, used, run.precision.compute, sequence_parallel)
-    grad = run.precision.grad if "grad_dtype" in named else default_gradients(used, run.precision)
+    grad = run.precision.grad
+    if "grad_dtype" not in named:
+        grad = default_gradients(used, run.precision, masters=run.optimizer.master)
     looped = SCHEDULES["interleaved" if chunks else "1f1b"]
     free = {k: v for k, v in (settings | {"schedule": looped}).items() if k not in named}
     return replace(run, precision=replace(run.precision, grad=grad), **free)  # type: ignore[arg-type]
@@ -148,3 +147,17 @@ def expert_notes(given: Mapping[str, Value], x: Layouts, experts: int) -> list[s
     why = "without ep, engines and frameworks split experts over tp" if x.ep[0] == 1 else (
         "experts divided over ep are whole; Megatron-LM splits them over tp too unless told")  # fmt: skip
     return [f"etp = {int(x.etp[0])} ({why})"]
+
+
+def routing_notes(given: Mapping[str, Value], run: TrainingRun, x: Layouts, experts: int) -> list[str]:
+    """Words on how tokens reach experts, where that was not given, and on a load that says nothing."""
+    if not experts:
+        return []
+    notes = []
+    if "dispatcher" not in given and x.ep[0] > 1:
+        notes.append(f"dispatcher = {run.dispatcher.id} (what recipes for {run.framework.name} take)")
+    if "moe_kernels" not in given:
+        notes.append("moe_kernels = permute (fused: experts as one kernel, on Blackwell from 2026 on)")
+    if run.capacity_factor and run.imbalance > 1:
+        notes.append("imbalance says nothing beside capacity_factor: every expert computes its capacity")
+    return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.dispatchers import Dispatcher, dispatcher
 from planner.catalogue.frameworks import Framework, framework
 from planner.demand.workload import Precision
 from planner.precision import DTYPES
@@ -15,17 +16,12 @@ from planner.scenario.keys import Value
 BLOCK_SCALED = ("mxfp8", "mxfp4", "nvfp4")
 
 
-def default_framework(execution: Execution, zero_stage: int, attention: str = "flash") -> Framework:
-    """TPUs and Trainium run what XLA compiles; elsewhere FSDP is PyTorch's and the other ZeRO stages Megatron-LM's.
-
-    Unfused attention beside ZeRO 1 or 2 is taken for DeepSpeed's pipeline engine, as in BLOOM's and GPT-NeoX's runs: an
-    assumption, which the estimate says.
-    """
+def default_framework(execution: Execution, zero_stage: int) -> Framework:
+    """TPUs and Trainium run what XLA compiles; elsewhere FSDP, ZeRO 3, is PyTorch's and the other stages Megatron-LM's,
+    whoever chose the stage."""
     if execution.compiled:
         return framework("jax")
-    if zero_stage == 3:
-        return framework("torch")
-    return framework("megatron-deepspeed" if attention == "eager" and zero_stage > 0 else "megatron")
+    return framework("torch" if zero_stage == 3 else "megatron")
 
 
 def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
@@ -45,18 +41,18 @@ def default_expert_tensor(*, experts: int, tp: int, ep: int) -> int:
     return tp if experts and ep == 1 else 1
 
 
-def default_gradients(used: Framework, precision: Precision) -> str:
-    """Dtype that gradients are accumulated and reduced in: as activations in fp16, else fp32; beside 8- and 4-bit
-    matmuls what the framework's recipes take."""
-    if precision.activation == "fp16":
-        return "fp16"
+def default_gradients(used: Framework, precision: Precision, *, masters: bool = True) -> str:
+    """Dtype that gradients are accumulated and reduced in: as activations in fp16 and where no
+    fp32 weights are kept, else fp32; beside 8- and 4-bit matmuls what the framework's recipes take."""
+    if precision.activation == "fp16" or not masters:
+        return precision.activation
     narrow = DTYPES[precision.compute].bytes < 2 and precision.activation == "bf16"
     return used.narrow_grad_dtype if narrow else "fp32"
 
 
 def settings_of_layout(
     execution: Execution, used: Framework, compute: str, sequence_parallel: bool
-) -> dict[str, Value | Framework]:
+) -> dict[str, Value | Framework | Dispatcher]:
     """What a framework does by default: Megatron-LM pipelines tensor-parallel traffic with its matmuls under sequence
     parallelism on chips whose library offers it, and elsewhere exchanges input gradients behind weight gradients (its
     asynchronous tensor-parallel all-reduce). PyTorch leaves it exposed unless asked
@@ -66,4 +62,5 @@ def settings_of_layout(
     overlap = used.overlap_tp
     if overlap == "pipelined":
         overlap = "all" if pipelined and sequence_parallel else "backward"
-    return {"framework": used, "overlap_tp": overlap, "compiled": used.compiled}
+    return {"framework": used, "overlap_tp": overlap, "compiled": used.compiled,
+            "dispatcher": dispatcher(used.dispatcher)}  # fmt: skip

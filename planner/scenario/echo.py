@@ -43,10 +43,13 @@ def _called_otherwise(run: TrainingRun | InferenceRun) -> dict[str, object]:
     if isinstance(run, TrainingRun):
         modules = ",".join(run.recompute_modules) if repeats_modules(run) else ""
         return {"optimizer": run.optimizer.name, "schedule": run.schedule.name, "framework": run.framework.id,
-                "recompute_modules": modules}  # fmt: skip
-    return {"engine": run.engine.id, "concurrency": run.batch, "seq_len": run.input_len,
+                "dispatcher": run.dispatcher.id, "recompute_modules": modules, "master_weights": run.optimizer.master,
+                "first_stage_layers": run.first_stage_layers or None,
+                "last_stage_layers": run.last_stage_layers or None}  # fmt: skip
+    return {"engine": run.engine.id, "seq_len": run.input_len,
             "token_budget": run.token_budget or None, "max_num_seqs": run.max_num_seqs or None,
-            "max_model_len": run.max_model_len or None}  # fmt: skip
+            "max_model_len": run.max_model_len or None, "rate": run.rate or None,
+            "concurrency": None if run.rate else run.batch, "requests": run.requests or None}  # fmt: skip
 
 
 def hardware_name(cluster: Cluster) -> str:

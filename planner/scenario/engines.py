@@ -29,13 +29,15 @@ def engine_settings(
     if longest < length:
         raise BadInputError(f"max_model_len: {longest} given, but input_len + output_len is {length}")
     tokens, sequences = (tier.token_budget, tier.max_num_seqs) if tier else (0, 0)
-    tokens = int(given.get("token_budget", max(tokens, longest) if memory.whole_prompts else tokens))
+    tokens = int(given.get("token_budget", max(tokens, longest) if longest <= memory.whole_prompts else tokens))
     sequences = int(given.get("max_num_seqs", sequences))
     ranks = int(given.get("tp", 1)) * int(given.get("pp", 1))
     fraction = memory.default_fraction(chip.capacity, tokens=tokens, sequences=sequences, ranks=ranks)
     return {
         "memory_fraction": float(given.get("memory_fraction", fraction)), "token_budget": tokens,
-        "max_num_seqs": sequences, "max_model_len": longest, "latent_cache": _latent_cache(given, model),
+        "max_num_seqs": sequences,
+        "request_slots": int(given.get("max_num_seqs", 0 if engine.steps.unbounded else sequences)),
+        "max_model_len": longest, "latent_cache": _latent_cache(given, model),
     }  # fmt: skip
 
 

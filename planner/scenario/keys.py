@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from planner.cost.constants import RECOMPUTE
+from planner.cost.constants import RECOMPUTE, TASKS
+from planner.cost.runs import OFFLOADS
 from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown
@@ -19,11 +20,12 @@ from planner.units import format_quantity, parse_quantity
 
 LARGEST = 10**7  # devices and batches beyond this are refused as a slip of the keyboard
 LONGEST = 10**9  # tokens of a sequence; 15 million have been trained on
-ECHOED = ("accelerator",)  # stands beside the keys of an answer and says nothing when it is read back
+# What stands beside the keys of an answer and says nothing when it is read back.
+ECHOED = ("accelerator", "resolved_model", "resolved_hardware", "price_basis", "assumed")
 LABELS = ("id", "name", "note", "notes", "source", "error")  # columns that go through untouched
 UNREADABLE = "unreadable row"  # set by a reader where the row itself is broken
 Value = str | int | float | bool
-TASKS = ("train", "prefill", "decode", "serve", "forward")
+PRICE_KINDS = ("on-demand", "spot", "reserved", "marketplace")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Key:
         """Tasks the key says something to."""
         return _TASKS_OF.get(self.name, TASKS)
 
+    @property
+    def default(self) -> str:
+        """What is taken where the key is not given, in words; empty where the model or the hardware says it."""
+        return _DEFAULTS.get(self.name, "")
+
 
 def _size(name: str, text: str, *, searched: bool = False, least: int = 1, most: float = LARGEST) -> Key:
     return Key(name, "int", text, least=least, most=most, searched=searched)
@@ -65,6 +72,12 @@ def _frameworks() -> Iterable[str]:
     from planner.catalogue.frameworks import frameworks
 
     return frameworks()
+
+
+def _dispatchers() -> Iterable[str]:
+    from planner.catalogue.dispatchers import dispatchers
+
+    return dispatchers()
 
 
 KEYS: dict[str, Key] = {
@@ -88,20 +101,30 @@ KEYS: dict[str, Key] = {
         Key("sequence_parallel", "bool", "divide norms and residuals over tp", searched=True),
         Key("recompute", "choice", "activations recomputed in the backward pass", RECOMPUTE, searched=True),
         Key("recompute_modules", "text", "what selective recomputation repeats, names with commas: "
-            "core_attn, layernorm, mla_up_proj, moe_act, mlp, moe"),
-        Key("attention", "choice", "flash, flash-1 (the first FlashAttention and its Triton port), or eager (moves the "
-            "score matrix)", ("flash", "flash-1", "eager")),
+            "core_attn, layernorm, mla_up_proj, moe_act, mlp, shared_experts, moe"),
+        Key("attention", "choice", "flash (whichever the framework or engine calls), flash-1 (the first "
+            "FlashAttention and its Triton port), flash-2, flash-3, cudnn, or eager (moves the score matrix)",
+            ("flash", "flash-1", "flash-2", "flash-3", "cudnn", "eager")),
         Key("loss", "choice", "cross-entropy: eager (the framework's own), fused (16-bit logits and their gradient) or "
             "chunked (logits never whole)", ("eager", "fused", "chunked")),
         Key("schedule", "choice", "pipeline schedule", tuple(SCHEDULES)),
-        Key("offload", "choice", "what lives in host memory", ("none", "optimizer", "activations")),
+        _size("first_stage_layers", "layers of the first pipeline stage, where not dealt evenly"),
+        _size("last_stage_layers", "layers of the last pipeline stage, where not dealt evenly"),
+        Key("offload", "choice", "what lives in host memory: optimizer state, activations, or parameters with their "
+            "gradients and optimizer state (nvme: on disks)", OFFLOADS),
         _size("seq_len", "tokens a sequence (train, forward)", most=LONGEST),
         _size("encoder_len", "tokens of the encoder's sequence; seq_len if not given", least=1),
         _size("input_len", "prompt tokens (prefill, decode, serve); 0 decodes from an empty cache", least=0,
               most=LONGEST),
         _size("output_len", "generated tokens (decode, serve)"),
         _size("batch", "sequences at once, over all replicas (prefill, decode, forward)"),
-        _size("concurrency", "requests in flight (serve)"),
+        _size("concurrency", "clients that send a request each, and the next when it is answered (serve)"),
+        Key("rate", "float", "requests a second that arrive on their own, in place of concurrency (serve)", least=1e-9,
+            most=1e9),
+        _size("requests", "requests that a benchmark sends in all, the first of every client at once; no end if not "
+              "given (serve)"),
+        Key("admission_steps", "float", "decode steps that an engine holds a prompt back in the mean, to poll or to "
+            "batch (serve)", least=0, most=1e4),
         Key("engine", "text", "inference engine whose per-step overheads and memory apply; ideal has none"),
         Key("memory_fraction", "float", "share of a device's memory that the engine manages; the engine's default if "
             "not given", least=0.01, most=1),
@@ -122,6 +145,9 @@ KEYS: dict[str, Key] = {
         Key("kv_dtype", "choice", "the KV cache", DTYPE_NAMES),
         Key("grad_dtype", "choice", "the gradient accumulator", DTYPE_NAMES),
         Key("optimizer", "choice", "optimizer", tuple(OPTIMIZERS)),
+        Key("expandable_segments", "bool", "segments of the caching allocator grow and serve blocks of every size "
+            "(PYTORCH_CUDA_ALLOC_CONF)"),
+        Key("master_weights", "bool", "fp32 copies of 16-bit weights and fp32 moments; false trains in plain 16 bits"),
         Key("sparsity", "choice", "2:4 structured sparsity of the weights", ("none", "2:4")),
         Key("compression", "text", "what is done to the model: none, or width:0.75, heads:0.5, depth:0.5, student:ID"),
         Key("overlap_dp", "bool", "hide gradient and parameter exchange behind compute"),
@@ -134,8 +160,17 @@ KEYS: dict[str, Key] = {
         Key("framework", "choice", "whose kernels, checkpointing and pipeline sends: megatron, megatron-deepspeed, "
             "torch (FSDP) or jax (XLA)", named=_frameworks),
         Key("lora_rank", "int", "rank of the adapters trained instead of the weights; 0 trains the weights", least=0),
+        Key("lora_targets", "choice", "matmuls that have adapters: those of attention, or all but routed experts",
+            ("all", "attention")),
         Key("compiled", "bool", "kernels fused by a compiler or replayed as CUDA graphs: fewer launches, and "
             "under torch norms, rotary embeddings and gates in one pass"),
+        Key("dispatcher", "choice", "how tokens reach experts: all_to_all (a copy for each expert), deepep (a token "
+            "once a rank and node), hybridep (that, sorted on the way) or einsum (one-hot matmuls)",
+            named=_dispatchers),
+        Key("moe_kernels", "choice", "generation of the kernels around experts: unfused (sorting step by step), "
+            "permute (sorts fused) or fused (router too, and experts as one kernel)", ("unfused", "permute", "fused")),
+        Key("capacity_factor", "float", "rows that every expert computes over the mean, padded or dropped to it; 0 "
+            "drops nothing", least=0, most=1e4),
         Key("imbalance", "float", "load of the busiest expert rank over the mean", least=1.0, most=1e4),
         Key("headroom", "float", "chance of fitting that a search asks of a layout: 0.5 fills a device to the brim, "
             "0.95 leaves room for nearly all that published peaks lay above their prediction", least=0.01, most=0.999),
@@ -149,18 +184,37 @@ KEYS: dict[str, Key] = {
             "the hardware's", unit="byte", most=1e18),
         Key("price", "quantity", "rent of a device, as in 2.5 USD/hour, in place of the observed price",
             unit="USD/hour", least=0, most=1e6),
+        Key("price_kind", "choice", "kind of the observed price that is taken", PRICE_KINDS),
     )
 }  # fmt: skip
 _INFERENCE = ("prefill", "decode", "serve")
 _TASKS_OF: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("micro_batch", "global_batch", "vpp", "zero_stage", "sequence_parallel", "recompute", "schedule", "offload",
      "grad_dtype", "optimizer", "overlap_dp", "overlap_tp", "overlap_ep", "compiled", "framework", "lora_rank",
-     "recompute_modules", "context_exchange", "loss"), ("train",),
+     "recompute_modules", "context_exchange", "loss", "first_stage_layers", "last_stage_layers", "master_weights",
+     "expandable_segments", "lora_targets", "dispatcher", "moe_kernels", "capacity_factor"),
+    ("train",),
 ) | {
     "seq_len": ("train", "forward"), "input_len": _INFERENCE, "output_len": ("decode", "serve"),
-    "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "engine": (*_INFERENCE, "forward"),
+    "batch": ("prefill", "decode", "forward"), "concurrency": ("serve",), "rate": ("serve",), "requests": ("serve",),
+    "admission_steps": ("serve",), "engine": (*_INFERENCE, "forward"),
     "kv_dtype": (*_INFERENCE, "forward"), "memory_fraction": _INFERENCE, "token_budget": _INFERENCE,
     "max_num_seqs": _INFERENCE, "max_model_len": _INFERENCE, "latent_cache": _INFERENCE,
+}  # fmt: skip
+_CHOSEN = "fastest that fits"
+_DEFAULTS = dict.fromkeys(("tp", "pp", "cp", "ep", "devices"), "1") | {
+    "task": "train", "dp": "devices over tp, pp and cp", "etp": "tp where ep is 1, else 1", "vpp": "1",
+    "micro_batch": _CHOSEN, "recompute": _CHOSEN, "global_batch": "one micro-batch a rank, four a pipeline stage",
+    "zero_stage": "1 where dp > 1, else 0", "sequence_parallel": "true where tp > 1", "attention": "flash",
+    "loss": "eager", "schedule": "1f1b; interleaved where vpp > 1", "offload": "none",
+    "seq_len": "4096 or all positions; 512 for forward", "input_len": "1024", "output_len": "256",
+    "batch": "one a replica", "concurrency": "one a replica", "engine": "ideal", "latent_cache": "absorbed",
+    "compute_dtype": "16 bits, or as the weights where the chip can",
+    "activation_dtype": "compute_dtype, 16 bits or more",
+    "kv_dtype": "activation_dtype", "grad_dtype": "as the framework does", "optimizer": "adamw", "sparsity": "none",
+    "compression": "none", "overlap_dp": "true", "overlap_tp": "as the framework does", "overlap_ep": "false",
+    "context_exchange": "ring", "framework": "megatron; torch for ZeRO 3; jax where XLA compiles",
+    "lora_rank": "0", "compiled": "as the framework does", "imbalance": "1", "price_kind": "on-demand",
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
@@ -171,23 +225,25 @@ def parse_scenario(given: Mapping[str, object], *, where: str = "") -> dict[str,
     Raises
     ------
     BadInputError
-        All faults at once: unknown keys with the nearest names, values of the wrong kind or out of range.
+        All faults at once: unknown keys with the nearest names, values of the wrong kind or out of range. Its ``key``,
+        ``given`` and ``allowed`` are those of the first.
     """
-    faults: list[str] = []
+    faults: list[BadInputError] = []
     out: dict[str, Value] = {}
     for name, value in given.items():
         if name in LABELS or name in ECHOED or is_missing(value):
             continue
         if name not in KEYS:
-            faults.append(str(unknown("key", str(name), KEYS)))
+            faults.append(unknown("key", str(name), KEYS))
             continue
         try:
             out[name] = _parse(KEYS[name], value)
         except BadInputError as error:
-            faults.append(str(error))
+            faults.append(BadInputError(str(error), key=name, given=value, allowed=KEYS[name].allowed))
     if faults:
-        place = f"{where}: " if where else ""
-        raise BadInputError("; ".join(place + f for f in faults))
+        place, first = f"{where}: " if where else "", faults[0]
+        raise BadInputError("; ".join(f"{place}{f}" for f in faults), key=first.key, given=first.given,
+                            allowed=first.allowed)  # fmt: skip
     return out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from planner.catalogue.class_files import load_class
 from planner.catalogue.hardware import Accelerator, System
-from planner.catalogue.loader import resolve_hardware
+from planner.catalogue.loader import resolve_hardware, variants
 from planner.catalogue.models import known_as, load_model
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
@@ -34,6 +34,13 @@ def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Override
     chip, system = hardware(name, dirs)
     one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
     return replace(overridden(one, given), devices=devices)
+
+
+@lru_cache(maxsize=256)
+def variant_notes(name: str, chip: str, dirs: HardwareDirs = ()) -> tuple[str, ...]:
+    """Words on a name that several variants of a chip go by, where an alias decided."""
+    others = variants(name, dirs or None)
+    return (f"hardware = {chip} ({name!r} could also be {', '.join(others)})",) if others else ()
 
 
 @lru_cache(maxsize=512)

@@ -22,6 +22,7 @@ def overrides(given: Mapping[str, Value]) -> Overrides:
         domain=int(given["domain"]) if "domain" in given else None,
         memory_capacity=amount(given, "memory_capacity"),
         price=amount(given, "price"),
+        price_kind=str(given["price_kind"]) if "price_kind" in given else None,
     )
 
 

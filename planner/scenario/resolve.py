@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.dispatchers import dispatcher
 from planner.catalogue.engines import engine
 from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator
 from planner.catalogue.schema import Model
-from planner.cost.frameworks import held_zero_stage, repeats_modules
-from planner.cost.groups import AXES
 from planner.cost.layouts import Layouts, layouts
 from planner.cost.recompute import MODULES, default_modules
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
@@ -21,7 +20,8 @@ from planner.cost.schedules import SCHEDULES, Schedule
 from planner.demand.cache import with_expanded_latents
 from planner.demand.costs import AttentionKind
 from planner.demand.counts import encoder_tokens
-from planner.demand.optimizer import optimizer
+from planner.demand.memory import MASTER_BYTES
+from planner.demand.optimizer import Optimizer, optimizer
 from planner.demand.transformer import Demand, demand
 from planner.demand.workload import Precision
 from planner.errors import BadInputError, unknown
@@ -32,6 +32,7 @@ from planner.scenario.complete import (
     fastest_that_fits,
     layout_choices,
     layout_columns,
+    routing_notes,
     runs,
     settings_notes,
     told,
@@ -40,28 +41,16 @@ from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.engines import engine_settings
 from planner.scenario.keys import KEYS, Value
-from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of
+from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of, variant_notes
+from planner.scenario.notes import Assumed, choice_notes, offload_notes, words_on_layout
 from planner.scenario.overrides import override_notes, overrides
 from planner.scenario.stored import model_name, said, stored_as
 from planner.supply.accelerator import peak_flops
 from planner.supply.cluster import Cluster
 
 DEFAULT_INPUT, DEFAULT_OUTPUT, DEFAULT_SEQ = 1024, 256, 4096
+AS_GIVEN = ("overlap_tp", "compiled", "expandable_segments", "first_stage_layers", "last_stage_layers")
 NEUTRAL = (0, 1, False, "none")  # values that ask for nothing, so that leaving them aside is not worth a word
-
-
-@dataclass
-class Assumed:
-    """What was not given and had to be chosen, in the words the user reads."""
-
-    notes: list[str] = field(default_factory=list)
-
-    def default(self, given: Mapping[str, Value], key: str, value: Value, why: str = "") -> Value:
-        """The given value of a key, or ``value``, noted."""
-        if key in given:
-            return given[key]
-        self.notes.append(f"{key} = {value}" + (f" ({why})" if why else ""))
-        return value
 
 
 @dataclass(frozen=True)
@@ -97,9 +86,10 @@ class Resolved:
         run, chip = self.run, self.cluster.accelerator
         case = Case(self.task, self.cluster.devices, divisors(self.model), tokens_of(run), chip=chip.id)
         if isinstance(run, InferenceRun):
-            return replace(case, sequences=run.batch)
+            return replace(case, sequences=0 if run.rate else run.batch)
         schedule = run.schedule if "schedule" in self.named else None
         return replace(case, schedule=schedule, context_exchange=run.context_exchange, offload=run.offload,
+                       end_layers=run.end_layers,
                        host_link=chip.host is not None)  # fmt: skip
 
 
@@ -132,7 +122,9 @@ def resolve(
     resolved = settle(resolved, x.take([0]))
     if isinstance(resolved.run, TrainingRun):
         x = fastest_that_fits(resolved.demand, resolved.cluster, x, resolved.run)
-        resolved = with_notes(resolved, _choice_notes(given, x, resolved.run))
+        resolved = with_notes(resolved, choice_notes(given, x, resolved.run))
+        experts = resolved.case.sizes.experts
+        resolved = with_notes(resolved, routing_notes(given, cast(TrainingRun, resolved.run), x, experts))
     resolved = with_notes(resolved, expert_notes(given, x, resolved.case.sizes.experts))
     return with_notes(resolved, layout_notes(resolved, x)), x
 
@@ -154,42 +146,9 @@ def with_notes(resolved: Resolved, notes: list[str]) -> Resolved:
     return replace(resolved, assumed_notes=[*resolved.assumed_notes, *notes])
 
 
-def _choice_notes(given: Mapping[str, Value], x: Layouts, run: TrainingRun) -> list[str]:
-    """Words on the layout's keys that were not given."""
-    row, chosen = x.row(0), "fastest that fits"
-    row["recompute"] = _said_recompute(str(row["recompute"]), run)
-    whys = {"global_batch": "one micro-batch a rank, four a pipeline stage", "micro_batch": chosen, "zero_stage": "",
-            "sequence_parallel": "where tp > 1", "recompute": chosen}  # fmt: skip
-    return [f"{k} = {row[k]}" + (f" ({why})" if why else "") for k, why in whys.items() if k not in given]
-
-
 def layout_notes(resolved: Resolved, x: Layouts) -> list[str]:
-    """Words on one layout: where its axes lie, and a ZeRO stage that does less than it says."""
-    notes = placement(x, resolved.cluster)
-    stage = int(x.zero_stage[0])
-    if isinstance(resolved.run, TrainingRun) and int(held_zero_stage(x, resolved.run)[0]) != stage:
-        kept = "weights and gradients" if stage == 3 else "gradients"
-        notes.append(f"zero_stage {stage} under a pipeline keeps {kept} whole, as 1 does")
-    return notes
-
-
-def placement(x: Layouts, cluster: Cluster) -> list[str]:
-    """Which parallel axes stay inside a scale-up domain and which cross the network, where there is more than one."""
-    domain = cluster.domain
-    if cluster.devices <= domain:
-        return []
-    groups = {axis: group(x) for axis, group in AXES.items()}
-    several = {axis: g for axis, g in groups.items() if int(g.ranks[0]) > 1}
-    inside = [f"{axis} {int(g.ranks[0])}" for axis, g in several.items() if int(g.span()[0]) <= domain]
-    across = [f"{axis} {int(g.ranks[0])}" for axis, g in several.items() if int(g.span()[0]) > domain]
-    parts = [f"{', '.join(inside)} inside a domain of {domain}"] if inside else []
-    parts += [f"{', '.join(across)} across domains"] if across else []
-    return [f"placement: {'; '.join(parts)}"]
-
-
-def _said_recompute(mode: str, run: TrainingRun) -> str:
-    modules = run.recompute_modules if repeats_modules(run) else ()
-    return mode + (f" of {', '.join(modules)}" if modules and mode == "selective" else "")
+    """Words on one layout: where its axes lie, and what of it does less than it says."""
+    return words_on_layout(x, resolved.cluster, resolved.run, resolved.schedule)
 
 
 def resolve_run(
@@ -208,6 +167,9 @@ def resolve_run(
             raise BadInputError(f"{key}: missing; a scenario needs a model and hardware")
     assumed = Assumed()
     task = str(given.get("task", "train"))
+    if task == "train" and given.get("engine", "ideal") != "ideal":
+        raise BadInputError(f"engine: {given['engine']} given for task train; engines serve, training has framework; "
+                            "allowed for task: prefill, decode, serve, forward")  # fmt: skip
     for key in given:
         if key in KEYS and task not in KEYS[key].tasks and given[key] not in NEUTRAL:
             assumed.notes.append(f"{key} is ignored: it says nothing to task {task}")
@@ -220,6 +182,7 @@ def resolve_run(
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
     cluster = cluster_of(str(given["hardware"]), int(given.get("devices", 1)), dirs, overrides(given))
     own = cluster_of(str(given["hardware"]), 1, dirs)
+    assumed.notes.extend(variant_notes(str(given["hardware"]), own.accelerator.id, dirs))
     assumed.notes.extend(override_notes(given, own, cluster.devices, cluster.domain))
     precision = resolve_precision(given, task, model, cluster.accelerator, assumed)
     run: TrainingRun | InferenceRun
@@ -263,8 +226,19 @@ def resolve_precision(
     activation = str(given.get("activation_dtype", passed_on if DTYPES[compute].bytes >= 2 else wide))
     if "weight_dtype" not in given and compute in ("fp32", "tf32", "fp16") and weight == "bf16":
         weight = "fp32" if compute == "tf32" else compute
-    return Precision(compute, weight, activation, str(given.get("kv_dtype", activation)),
+    return Precision(compute, weight, activation, _cache_dtype(given, task, model, activation, assumed),
                      str(given.get("grad_dtype", "fp32")), sparsity)  # fmt: skip
+
+
+def _cache_dtype(
+    given: Mapping[str, Value], task: str, model: Model, activation: str, assumed: Assumed
+) -> str:  # fmt: skip
+    """Dtype of the cache: as given, as a checkpoint that carries its scales says (what engines call ``auto``), or the
+    activations'."""
+    own = model.quantization.cache if model.quantization is not None and task != "train" else ""
+    if "kv_dtype" in given or not own:
+        return str(given.get("kv_dtype", activation))
+    return str(assumed.default(given, "kv_dtype", own, "the checkpoint has scales for it"))
 
 
 def _training_run(
@@ -275,24 +249,38 @@ def _training_run(
     _refuse_beyond_positions(model, "seq_len", seq_len)
     _refuse_narrow_training(precision)
     chip, execution = cluster.accelerator, cluster.efficiency.execution
-    opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
+    opt = _optimizer(given, precision, assumed)
     attention = str(assumed.default(given, "attention", "flash"))
-    if given.get("offload") == "activations" and chip.host is None:
-        assumed.notes.append(f"offload hides behind compute: no link of {chip.id} to the host is listed")
+    offload = str(given.get("offload", "none"))
+    assumed.notes.extend(offload_notes(offload, chip))
     used = framework(str(given["framework"])) if "framework" in given else default_framework(execution, 0)
     return TrainingRun(
         seq_len=seq_len, precision=precision, optimizer=opt, framework=used, attention=cast(AttentionKind, attention),
-        offload=str(given.get("offload", "none")), overlap_dp=bool(given.get("overlap_dp", True)),
-        imbalance=float(given.get("imbalance", 1.0)),
+        offload=offload, overlap_dp=bool(given.get("overlap_dp", True)),
+        imbalance=float(given.get("imbalance", 1.0)), capacity_factor=float(given.get("capacity_factor", 0.0)),
+        moe_kernels=str(given.get("moe_kernels", "permute")),
+        dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
-        lora_rank=int(given.get("lora_rank", 0)),
+        lora_rank=int(given.get("lora_rank", 0)), lora_targets=str(given.get("lora_targets", "all")),
         recompute_modules=_modules(given, attention, execution),
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
         schedule=SCHEDULES[str(given.get("schedule", "1f1b"))], headroom=float(given.get("headroom", HEADROOM)),
-        **{k: cast(Any, given[k]) for k in ("overlap_tp", "compiled") if k in given},
+        **{k: cast(Any, given[k]) for k in AS_GIVEN if k in given},
     )  # fmt: skip
+
+
+def _optimizer(given: Mapping[str, Value], precision: Precision, assumed: Assumed) -> Optimizer:
+    """The optimizer, with or without fp32 weights beside those it updates."""
+    opt = optimizer(str(assumed.default(given, "optimizer", "adamw")))
+    if bool(given.get("master_weights", opt.master)) == opt.master:
+        return opt
+    if not opt.master:
+        raise BadInputError(f"master_weights: true given; {opt.name} keeps none; allowed: false")
+    if precision.bytes_of("weight") >= MASTER_BYTES:
+        raise BadInputError(f"master_weights: false given, but the weights are {precision.weight}; allowed: true")
+    return opt.plain
 
 
 def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
@@ -349,7 +337,11 @@ def _inference_run(
         _refuse_beyond_positions(model, "input_len + output_len - 1", inputs + outputs - 1)
     key = "concurrency" if task == "serve" else "batch"
     replicas = int(given.get("dp", 1))
-    batch = int(assumed.default(given, key, replicas, "one sequence a replica" if replicas > 1 else ""))
+    open_loop = task == "serve" and "rate" in given
+    if open_loop and "concurrency" in given:
+        raise BadInputError(f"rate: {given['rate']} given beside concurrency {given['concurrency']}; say one of them")
+    batch = int(replicas if open_loop else assumed.default(
+        given, key, replicas, "one sequence a replica" if replicas > 1 else ""))  # fmt: skip
     chosen = engine(str(given.get("engine", "ideal")))
     if chosen.basis in ("assumed", "reported"):
         assumed.notes.append(f"engine {chosen.id}: {chosen.step_overhead * 1e6:.0f} µs a step, {chosen.basis}")
@@ -359,6 +351,8 @@ def _inference_run(
         attention=cast(AttentionKind, str(given.get("attention", "flash"))),
         imbalance=float(given.get("imbalance", 1.0)),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, inputs))),
+        rate=float(given["rate"]) if open_loop else 0.0, requests=int(told(given, task).get("requests", 0)),
+        admission_steps=float(told(given, task).get("admission_steps", 0.0)),
         **engine_settings(told(given, task), task, model, chip, chosen, inputs + outputs),
         headroom=float(given.get("headroom", HEADROOM)),
     )  # fmt: skip

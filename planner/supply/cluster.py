@@ -23,13 +23,14 @@ FabricKind = Literal["scale_up", "scale_out", "pcie"]
 @dataclass(frozen=True)
 class Cluster:
     """``devices`` accelerators of one system; ``efficiency`` holds the defaults of the chip's class, ``price`` what is
-    given in place of the observed rents [USD/hour per device]."""
+    given in place of the observed rents [USD/hour per device], ``price_kind`` the kind of rent that is asked for."""
 
     accelerator: Accelerator
     system: System
     devices: int
     efficiency: EfficiencyClass = UNMEASURED
     price: float | None = None
+    price_kind: str | None = None
 
     def __post_init__(self) -> None:
         if self.devices < 1:

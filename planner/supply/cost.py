@@ -17,6 +17,7 @@ from planner.errors import BadInputError
 from planner.supply.cluster import Cluster
 from planner.supply.roofline import Floats
 
+ON_DEMAND = "on-demand"
 GIVEN = "given"  # the kind of a price that nobody observed
 OWNED = "owned"
 HOURS_PER_YEAR = 365.25 * 24
@@ -54,51 +55,42 @@ class Owned:
 class Tariff:
     """Which price is asked for: its kind, a provider and a region where one is named, or what owning costs.
 
-    ``own`` prices, of systems and accelerators by id, come before those of the catalogue.
+    Without a kind it is the scenario's, or on demand; without a provider that of the system. ``own`` prices, of systems
+    and accelerators by id, come before those of the catalogue.
     """
 
-    kind: str = "on-demand"
+    kind: str = ""
     provider: str = ""
     region: str = ""
     owned: Owned | None = None
     own: tuple[tuple[str, Price], ...] = ()
 
-    def prices_of(self, cluster: Cluster) -> tuple[Sequence[Price], ...]:
-        """Observations to choose from, those that come first before the others."""
-        system, chip = cluster.system, cluster.accelerator
-        own = ([p for name, p in self.own if name == i] for i in (system.id, chip.id))
-        return (*own, system.prices, chip.prices)
-
     @property
     def words(self) -> str:
         """What is asked for, as in ``spot, aws, us-east-1``."""
-        return ", ".join(w for w in (self.kind, self.provider, self.region) if w)
-
-    def asks(self, price: Price) -> bool:
-        """Whether an observation is of what is asked for; compared without case."""
-        pairs = ((self.kind, price.kind), (self.provider, price.provider), (self.region, price.region))
-        return all(not wanted or wanted.lower() == has.lower() for wanted, has in pairs)
+        return ", ".join(w for w in (self.kind or ON_DEMAND, self.provider, self.region) if w)
 
 
-ON_DEMAND = Tariff()
+LISTED = Tariff()
 
 
 def choose_price(
-    prices: Sequence[Price], *, today: date, tariff: Tariff = ON_DEMAND, window_days: int = 180
+    prices: Sequence[Price], *, today: date, kind: str = ON_DEMAND, window_days: int = 180
 ) -> ChosenPrice | None:
-    """The median of the newest observations of what is asked for; None where there is none.
+    """The median of the newest observations of one kind; None where there is none.
 
     Parameters
     ----------
     prices : sequence of Price
     today : date                    only to say how stale the choice is
+    kind : str                      on-demand, spot, reserved, …; compared without case
     window_days : int               observations this close to the newest count as newest
 
     Notes
     -----
     Of an even number the lower middle one, so that the answer is a price somebody asked, not a mean.
     """
-    same = sorted((p for p in prices if tariff.asks(p)), key=lambda p: p.date)
+    same = sorted((p for p in prices if p.kind.lower() == kind.lower()), key=lambda p: p.date)
     if not same:
         return None
     newest = _day(same[-1])
@@ -124,10 +116,13 @@ def _day(price: Price) -> date:
 
 
 def cluster_price(
-    cluster: Cluster, *, today: date, tariff: Tariff = ON_DEMAND, watts: float | None = None
+    cluster: Cluster, *, today: date, tariff: Tariff = LISTED, watts: float | None = None
 ) -> ChosenPrice | None:
     """Price of one device of the cluster: what is given, else what owning it costs, else the system's own observations,
-    else the accelerator's; ``watts`` of a device at work are needed for one that is owned."""
+    else the accelerator's; of a cloud's instance those of its provider alone.
+
+    ``watts`` of a device at work are needed for one that is owned.
+    """
     if cluster.price is not None:
         return ChosenPrice(Price(cluster.price, GIVEN, GIVEN, "", today.isoformat(), GIVEN), 1, 0)
     if tariff.owned is not None:
@@ -135,13 +130,16 @@ def cluster_price(
             return None
         each = owned_usd_per_hour(tariff.owned, watts)
         return ChosenPrice(Price(each, OWNED, OWNED, "", today.isoformat(), GIVEN), 1, 0)
-    found = (choose_price(prices, today=today, tariff=tariff) for prices in tariff.prices_of(cluster))
-    return next((f for f in found if f is not None), None)
-
-
-def price_kinds(cluster: Cluster) -> list[str]:
-    """Kinds of price that have been observed of a cluster's devices."""
-    return sorted({p.kind for p in (*cluster.system.prices, *cluster.accelerator.prices)})
+    kind = tariff.kind or cluster.price_kind or ON_DEMAND
+    provider = tariff.provider or cluster.system.provider
+    system, chip = cluster.system, cluster.accelerator
+    own = ([p for name, p in tariff.own if name == i] for i in (system.id, chip.id))
+    seen = [p for p in chip.prices if not provider or p.provider.lower() == provider.lower()]
+    for prices in (*own, system.prices, seen):
+        local = [p for p in prices if not tariff.region or p.region.lower() == tariff.region.lower()]
+        if (found := choose_price(local, today=today, kind=kind)) is not None:
+            return found
+    return None
 
 
 def usd_per_hour(price: ChosenPrice | None, devices: ArrayLike) -> Floats:

@@ -37,6 +37,7 @@ class Overrides:
     domain : devices of a scale-up domain
     memory_capacity : [byte] of a device, what a program can allocate
     price : [USD/hour] of a device
+    price_kind : kind of the observed price that is taken
     """
 
     network_bandwidth: float | None = None
@@ -45,6 +46,7 @@ class Overrides:
     domain: int | None = None
     memory_capacity: float | None = None
     price: float | None = None
+    price_kind: str | None = None
 
 
 def overridden(cluster: Cluster, given: Overrides) -> Cluster:
@@ -63,6 +65,7 @@ def overridden(cluster: Cluster, given: Overrides) -> Cluster:
         system=system,
         efficiency=_with_latency(cluster.efficiency, system, given.network_latency),
         price=cluster.price if given.price is None else given.price,
+        price_kind=given.price_kind or cluster.price_kind,
     )
 
 

@@ -1,7 +1,7 @@
 """Published measurements as cases, and their prediction by the very code that answers users.
 
-``training.csv`` holds training steps with their layout, ``layouts.csv`` many layouts of one model on the same devices.
-Each row says where it was published; nothing in the cost model reads these files.
+``training.csv`` and ``training_2026.csv`` hold training steps with their layout, ``layouts.csv`` many layouts of one
+model on the same devices. Each row says where it was published; nothing in the cost model reads these files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ TODAY = date(2026, 11, 1)  # only ages prices, which are not compared
 
 @dataclass(frozen=True)
 class Case:
-    """One published run: scenario keys, the model's shape, what was measured and where it is printed."""
+    """One published run: scenario keys, the model's shape, what was measured and where it is printed.
+
+    ``released`` is the date of its software, year first; ``group`` the runs that were measured beside it.
+    """
 
     id: str
     source: str
@@ -44,11 +47,14 @@ class Case:
     memory_gib: float = float("nan")
     memory_kind: str = ""
     ran: bool = True
+    released: str = ""
+    group: str = ""
 
     def model(self) -> Model:
         """The model: a catalogue entry, cut to the layers that ran, or the shape that was printed."""
         if self.shape.get("catalogue"):
-            return _cut(load_model(self.shape["catalogue"]), int(self.shape["layers"]))
+            whole = load_model(self.shape["catalogue"])
+            return _cut(whole, int(self.shape.get("layers", whole.text.layers)))
         return model_from_native(native_shape(self.shape, seq_len=int(self.scenario["seq_len"])), id=self.name,
                                  where=self.id)  # fmt: skip
 
@@ -108,7 +114,7 @@ def _cut(model: Model, layers: int) -> Model:
 @lru_cache(maxsize=1)
 def cases() -> tuple[Case, ...]:
     """All published training steps that ship with the planner."""
-    return tuple(_case(row) for row in _rows("training.csv"))
+    return tuple(_case(row) for name in ("training.csv", "training_2026.csv") for row in _rows(name))
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -120,7 +126,8 @@ def _case(row: Mapping[str, str]) -> Case:
     scenario = {k: v for k, v in row.items() if k in KEYS and v}
     shape = {k: row[k] for k in SHAPE_COLUMNS if row.get(k)}
     return Case(row["id"], row["source"], row["where"], row["quality"], row["name"], scenario, shape,
-                _number(row["measured_step_s"]), _number(row["measured_memory_gib"]), row["memory_kind"])  # fmt: skip
+                _number(row["measured_step_s"]), _number(row["measured_memory_gib"]), row["memory_kind"],
+                released=row.get("released", ""), group=row.get("group", ""))  # fmt: skip
 
 
 def _number(text: str) -> float:

@@ -7,7 +7,7 @@ all replicas. Empty cells were not logged, or count something else (tokens of hy
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib import resources
@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.catalogue.engines import engine
 from planner.planning.estimate import Estimate, estimate_scenario
-from planner.validation.study import Rows, error_row
+from planner.validation.study import Residual, Rows, error_row
 
 LOGGED = ("weights_gib", "kv_gib", "kv_tokens")
 BESIDE = ("id", "source", "quality", "version", "started", *LOGGED)
@@ -59,15 +59,45 @@ def serving_logs() -> list[Logged]:
     return [Logged(r, estimate_scenario(g, today=date(2026, 1, 1))) for r, g in zip(rows, given, strict=True)]
 
 
-def serving_rows(logs: list[Logged]) -> Rows:
-    """Errors of each figure by engine and over all, a row each."""
+def serving_residuals(logs: list[Logged]) -> list[Residual]:
+    """(regime, source, ln(measured / predicted)) of a full device whose pool for the cache was logged.
+
+    What the pool lacks of its prediction is held by all else, so that a peak predicted to fill the device, C, would
+    have been C + predicted pool - logged pool.
+    """
+    out: list[Residual] = []
+    for x in logs:
+        if "kv_gib" in x.ratios and engine(x.row["engine"]).memory.allocates != "context":
+            missing = _number(x.estimate.results["kv_pool_bytes"]) - float(x.row["kv_gib"]) * GIB
+            out.append(("infer", x.row["source"], float(np.log1p(missing / x.estimate.capacity))))
+    return out
+
+
+def served_by(x: Logged) -> str:
+    """Engine of a start, without its release."""
+    return x.row["engine"].rpartition("-")[0] if x.row["engine"][-1].isdigit() else x.row["engine"]
+
+
+def served_kind(x: Logged) -> str:
+    """Kind of a start: whether the model has experts, states or windows, and is quantised."""
+    d, resolved = x.estimate.resolved.demand, x.estimate.resolved
+    ops = [o for s in d.sections for o in s.table.ops]
+    capped = any(o.state or (o.cache and np.isfinite(o.window)) for o in ops)
+    names = ["experts" if resolved.case.sizes.experts else "dense"]
+    names += ["states or windows"] if capped else []
+    names += ["quantised"] if resolved.precision.bytes_of("weight") < 2.0 else []
+    return ", ".join(names)
+
+
+def serving_rows(logs: list[Logged], by: Callable[[Logged], str] = served_by, label: str = "engine") -> Rows:
+    """Errors of each figure by engine (or whatever ``by`` says) and over all, a row each."""
     out: Rows = []
-    for name in (*sorted({x.row["engine"] for x in logs}), "all"):
-        of = [x for x in logs if name in ("all", x.row["engine"])]
+    for name in (*sorted({by(x) for x in logs}), "all"):
+        of = [x for x in logs if name in ("all", by(x))]
         for figure in LOGGED:
             values = [x.ratios[figure] for x in of if figure in x.ratios]
             if values:
-                out.append({"engine": name, "figure": figure, **error_row(values)})
+                out.append({label: name, "figure": figure, **error_row(values)})
         wrong = sum(not x.right for x in of)
-        out.append({"engine": name, "figure": f"started or not, {wrong} wrong", "runs": len(of)})
+        out.append({label: name, "figure": f"started or not, {wrong} wrong", "runs": len(of)})
     return out

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.ops import Array
+from planner.errors import PlannerError
 from planner.planning.uncertainty import regime
-from planner.validation.published import Compared, LayoutGroup
+from planner.validation.published import Case, Compared, LayoutGroup
 
 Rows = list[dict[str, Any]]
 Residual = tuple[str, str, float]
@@ -47,6 +50,15 @@ def chip(c: Compared) -> str:
 def regime_of(c: Compared) -> str:
     """Regime of a comparison."""
     return regime(c.estimate.resolved, c.estimate.layout) if c.estimate else "refused"
+
+
+def chips_by_phase(cases: Sequence[Case], served: Iterable[str]) -> dict[str, list[str]]:
+    """Accelerators that published runs are of, by what was timed: train, prefill, decode, serve."""
+    found: dict[str, set[str]] = {"train": set(), "prefill": set(), "decode": set(), "serve": set(served)}
+    for case in cases:
+        with contextlib.suppress(PlannerError):  # hardware that has no profile, which is refused
+            found[case.scenario.get("task", "train")].add(resolve_hardware(case.scenario["hardware"])[0].id)
+    return {phase: sorted(ids) for phase, ids in found.items()}
 
 
 def residuals(compared: Sequence[Compared]) -> list[Residual]:
@@ -119,9 +131,10 @@ def memory_residuals(compared: Sequence[Compared]) -> list[Residual]:
             for c in compared if c.estimate is not None and np.isfinite(c.case.memory_gib)]  # fmt: skip
 
 
-def memory_interval_rows(compared: Sequence[Compared]) -> Rows:
-    """Quantiles of measured over predicted memory by regime, widened as intervals of time are."""
-    found = memory_residuals(compared)
+def memory_interval_rows(compared: Sequence[Compared], served: Sequence[Residual] = ()) -> Rows:
+    """Quantiles of measured over predicted memory by regime, widened as intervals of time are; ``served`` are the
+    residuals of engines."""
+    found = [*memory_residuals(compared), *served]
     factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
     rows: Rows = []
     for name in sorted({".".join(g.split(".")[:i]) for g, _, _ in found for i in (1, 2)}):
@@ -136,9 +149,10 @@ def memory_interval_rows(compared: Sequence[Compared]) -> Rows:
     return rows
 
 
-def interval_rows(compared: Sequence[Compared]) -> Rows:
+def interval_rows(found: Sequence[Residual]) -> Rows:
     """50 % and 90 % intervals by regime, as factors on the predicted time."""
-    found = residuals(compared)
+    if not found:
+        return []
     factors = {target: widening(found, target)[0] for target in (0.5, 0.9)}
     names = sorted({g for g, _, _ in found})
     names = sorted({".".join(g.split(".")[:i]) for g in names for i in range(1, len(g.split(".")) + 1)})
@@ -154,9 +168,8 @@ def interval_rows(compared: Sequence[Compared]) -> Rows:
     return rows
 
 
-def coverage_rows(compared: Sequence[Compared]) -> Rows:
+def coverage_rows(found: Sequence[Residual]) -> Rows:
     """Coverage of both intervals when every source is predicted from the others."""
-    found = residuals(compared)
     rows: Rows = []
     for target in (0.5, 0.9):
         factor, covered = widening(found, target)
@@ -183,22 +196,46 @@ def layout_rows(groups: Sequence[LayoutGroup]) -> Rows:
 
 
 def rank_correlation(left: Array, right: Array) -> float:
-    """Spearman's correlation of two arrays of shape (n,)."""
-    ranks = [np.argsort(np.argsort(v)).astype(np.float64) for v in (left, right)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(left) > 2 else float("nan")
+    """Spearman's correlation of two arrays of shape (n,); equal values share the mean of their ranks."""
+    if len(left) < 3 or len(np.unique(left)) < 2:
+        return float("nan")
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
 
 
-def memory_rows(compared: Sequence[Compared]) -> Rows:
+def _ranks(values: Array) -> Array:
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2.0)[which])
+
+
+def memory_rows(
+    compared: Sequence[Compared], by: Callable[[Compared], str] = lambda c: c.case.source, label: str = "source"
+) -> Rows:
     """Peak memory against measured peaks, by what was measured: allocated, reserved or the whole device."""
     groups: dict[tuple[str, str], list[float]] = {}
     for c in compared:
         if c.estimate is not None and np.isfinite(c.case.memory_gib):
-            groups.setdefault((c.case.memory_kind, c.case.source), []).append(memory_log_ratio(c))
-    rows = [{"measured": kind, **_errors("source", source, v)} for (kind, source), v in sorted(groups.items())]
+            groups.setdefault((c.case.memory_kind, by(c)), []).append(memory_log_ratio(c))
+    rows = [{"measured": kind, **_errors(label, name, v)} for (kind, name), v in sorted(groups.items())]
     for kind in ("allocated", "reserved", "device"):
         every = [v for (k, _), values in groups.items() if k == kind for v in values]
-        rows += [{"measured": kind, **_errors("source", "all", every)}] if every else []
+        rows += [{"measured": kind, **_errors(label, "all", every)}] if every else []
     return rows
+
+
+def trained_by(c: Compared) -> str:
+    """Framework of a training run."""
+    return memory_regime(c).removeprefix("train.")
+
+
+def trained_kind(c: Compared) -> str:
+    """Kind of a training run: whether it has experts, trains adapters, computes in 8 bits or fewer."""
+    run = c.estimate.resolved.run if c.estimate else None
+    if not isinstance(run, TrainingRun) or c.estimate is None:
+        return "refused"
+    name = "experts" if c.estimate.resolved.case.sizes.experts else "dense"
+    narrow = run.precision.bytes_of("compute") < 2.0
+    return name + (", adapters" if run.lora_rank else "") + (", 8 bits or fewer" if narrow else "")
 
 
 def verdict_rows(compared: Sequence[Compared]) -> Rows:

@@ -52,7 +52,7 @@ def hundred_thousand_layouts() -> float:
     from planner.scenario.resolve import resolve_run
 
     resolved = resolve_run(CLUSTER)
-    rows = [admissible(x, resolved.case, Found(), CLUSTER) for x in candidates(resolved, CLUSTER)]
+    rows = [admissible(x, resolved, Found(), CLUSTER) for x in candidates(resolved, CLUSTER)]
     parts = [x.take(np.arange(i, min(i + CHUNK, len(x)))) for x in rows for i in range(0, len(x), CHUNK)]
 
     def work() -> None:

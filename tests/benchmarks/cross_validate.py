@@ -1,4 +1,5 @@
-"""How far off the planner is on sources it was not fitted on: every source left out in turn, the constants chosen anew.
+"""How far off the planner is on runs it was not fitted on: every source, lab and chip left out in turn, and the newest
+quarter, the constants chosen anew.
 
     python tests/benchmarks/cross_validate.py            prints a table, in a few minutes
 
@@ -25,7 +26,8 @@ sys.path[:0] = [str(ROOT)]
 
 from planner.catalogue.class_files import load_class  # noqa: E402
 from planner.cost import constants, kernels  # noqa: E402
-from planner.validation.published import cases, compare, layout_groups  # noqa: E402
+from planner.validation import groups  # noqa: E402
+from planner.validation.published import Compared, cases, compare, layout_groups  # noqa: E402
 from planner.validation.study import chip, regime_of  # noqa: E402
 
 SWEEPS = 6  # over the parabolas; the choice stands still after three or four
@@ -106,25 +108,40 @@ def errors(values: np.ndarray) -> str:
     return f"{np.median(off):7.1%} {np.quantile(off, 0.9):7.1%} {np.expm1(np.median(values)):+7.1%}"
 
 
-def hold_out(every: list[Knob], source: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ln(predicted / measured) of each run with its source left out, the same as fitted, and the steps of every knob
-    with no source left out."""
-    base = log_ratios()
+@dataclass(frozen=True)
+class Fit:
+    """What is known of the runs as the constants stand: residuals, parabolas, and the source of each run."""
+
+    every: list[Knob]
+    base: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    weight: np.ndarray
+
+    def without(self, rows: np.ndarray) -> np.ndarray:
+        """Steps of the knobs chosen on all runs but these."""
+        return choose(self.first, self.second, np.nan_to_num(self.base), self.weight * ~rows)
+
+
+def fit(source: np.ndarray) -> Fit:
+    every, base = knobs(), log_ratios()
     runs = {s: int((source == s).sum()) for s in np.unique(source)}
     weight = np.where(np.isfinite(base), 1.0 / np.sqrt([runs[s] for s in source]), 0.0)
-    known = np.nan_to_num(base)
-    first, second = (np.nan_to_num(v) for v in parabolas(every, base))
-    at = [k.get() for k in every]
-    held = np.full(len(base), np.nan)
-    for s in runs:
-        steps = choose(first, second, known, weight * (source != s))
-        for k, start, step in zip(every, at, steps, strict=True):
+    return Fit(every, base, *(np.nan_to_num(v) for v in parabolas(every, base)), weight)
+
+
+def hold_out(f: Fit, key: np.ndarray, *, only: tuple[str, ...] = ()) -> np.ndarray:
+    """ln(predicted / measured) of each run with all of its ``key`` left out, of ``only`` some keys; NaN elsewhere."""
+    at, held = [k.get() for k in f.every], np.full(len(f.base), np.nan)
+    for name in only or np.unique(key):
+        mine = key == name
+        for k, start, step in zip(f.every, at, f.without(mine), strict=True):
             k.put(start * (1.0 + step * k.reach))
-        mine = source == s
-        held[mine] = log_ratios()[mine] if s == LAYOUTS else [compare(c).log_ratio for c in cases() if c.source == s]
-        for k, start in zip(every, at, strict=True):
+        held[mine] = [compare(c).log_ratio for c, m in zip(cases(), mine, strict=False) if m] if not (
+            mine[len(cases()) :].any()) else log_ratios()[mine]  # fmt: skip
+        for k, start in zip(f.every, at, strict=True):
             k.put(start)
-    return held, base, choose(first, second, known, weight)
+    return held
 
 
 def groups_of(source: np.ndarray) -> dict[str, np.ndarray]:
@@ -144,17 +161,43 @@ def groups_of(source: np.ndarray) -> dict[str, np.ndarray]:
     return out | {c: whole & (chips == c) for c in sorted(set(chips[whole])) if (whole & (chips == c)).sum() >= 10}
 
 
-def main() -> None:
-    every = knobs()
-    source = np.array([c.source for c in cases()] + [LAYOUTS] * sum(len(g.measured) for g in layout_groups()))
-    held, base, best = hold_out(every, source)
-    print(f"{'left out':52} {'runs':>5}   {'median':>7} {'p90':>7} {'bias':>7}   as fitted")
-    for name, rows in groups_of(source).items():
-        good = rows & np.isfinite(held)
+def keys_of(compared: list[Compared], layouts: int) -> dict[str, np.ndarray]:
+    """What may be left out of the runs and of the layouts of the study: source, lab, chip, date."""
+
+    def column(of: Callable[[Compared], str]) -> np.ndarray:
+        return np.array([*map(of, compared), *[LAYOUTS] * layouts], dtype=object)
+
+    return {"source": column(lambda c: c.case.source), "lab": column(lambda c: groups.lab(c.case)),
+            "chip": column(chip), "date": column(lambda c: groups.quarter(c.case))}  # fmt: skip
+
+
+def by_kind(compared: list[Compared], held: np.ndarray, base: np.ndarray) -> None:
+    """A line a kind of run, and one for all, of what was left out."""
+    kinds = np.array([groups.kind(c) for c in compared])
+    held, base = held[: len(compared)], base[: len(compared)]
+    for name in (*np.unique(kinds), "all"):
+        good = np.isfinite(held) & ((kinds == name) | (name == "all"))
         if good.any():
-            print(f"{name[:52]:52} {good.sum():5}   {errors(held[good])}   {errors(base[good])}")
+            print(f"{name:52} {good.sum():5}   {errors(held[good])}   {errors(base[good])}")
+
+
+def main() -> None:
+    compared = [compare(c) for c in cases()]
+    keys = keys_of(compared, sum(len(g.measured) for g in layout_groups()))
+    f = fit(keys["source"])
+    newest = max(q for q in set(keys["date"]) if q[:2] == "20")
+    print(f"{'left out':52} {'runs':>5}   {'median':>7} {'p90':>7} {'bias':>7}   as fitted")
+    for what, key in keys.items():
+        held = hold_out(f, key, only=(newest,) if what == "date" else ())
+        print(f"\nleft out by {what}" + (f": {newest}" if what == "date" else ""))
+        by_kind(compared, held, f.base)
+        if what == "source":
+            for name, rows in groups_of(key).items():
+                good = rows & np.isfinite(held)
+                if good.any():
+                    print(f"{name[:52]:52} {good.sum():5}   {errors(held[good])}   {errors(f.base[good])}")
     print("\nchosen with every source in, against what ships:")
-    for k, step in zip(every, best, strict=True):
+    for k, step in zip(f.every, f.without(np.zeros(len(f.base), dtype=bool)), strict=True):
         print(f"  {k.name:36} {k.get() * (1.0 + step * k.reach):.4g}   {k.get():.4g}")
 
 

@@ -28,8 +28,6 @@ from typing import Any
 import matplotlib.figure  # noqa: F401 - what a process of faults need not import again
 import pandas as pd  # noqa: F401
 import pytest
-import rich.table  # noqa: F401
-import typer  # noqa: F401
 import yaml  # noqa: F401
 from hypothesis import HealthCheck, Phase, settings
 from mutants import ROOT, Mutant, Planted, all_mutants, sample

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import warnings
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -104,35 +105,47 @@ def build(values: dict[str, Any], class_name: str) -> PreTrainedModel:
 def counts(model: PreTrainedModel) -> tuple[int, int]:
     """Parameters, shared ones once, and those that one token visits."""
     seen: set[int] = set()
-    total = idle = 0
-    routed = {n: _share(m, model.config) for n, m in model.named_modules() if _is_experts(n, m)}
+    total = 0
+    routed = {n: _visited(m, model.config) for n, m in model.named_modules() if _is_experts(n, m)}
+    idle = dict.fromkeys(routed, Fraction())
     for name, parameter in model.named_parameters():
         if id(parameter) in seen:
             continue
         seen.add(id(parameter))
         total += parameter.numel()
-        for prefix, share in routed.items():
-            if name.startswith(prefix + "."):
-                idle += round(parameter.numel() * (1 - share))
-                break
-    return total, total - idle
+        prefix = next((p for p in routed if name.startswith(p + ".")), None)
+        if prefix is not None:
+            visited, held = routed[prefix]
+            # Experts as one tensor have a row each, LongCat's of two lengths; experts as modules are alike.
+            rows = parameter.shape[0] if model.config.model_type in SOME_DO_NOTHING else held
+            idle[prefix] += parameter.numel() * (1 - Fraction(visited, rows))
+    return total, total - sum(round(i) for i in idle.values())
 
 
 def _is_experts(name: str, module: torch.nn.Module) -> bool:
-    return name.rsplit(".", 1)[-1] == "experts" or type(module).__name__.endswith("ParallelExperts")
+    if type(module).__name__.endswith("ParallelExperts"):
+        return True
+    # JetMoE's experts of attention stand beside their router in a module of that name.
+    inside = any(type(m).__name__.endswith("ParallelExperts") for m in module.modules())
+    return name.rsplit(".", 1)[-1] == "experts" and not inside
 
 
 FIXED_TOP_K = {"nllb-moe": 2, "switch_transformers": 1}  # types whose router takes so many whatever the configuration
+SOME_DO_NOTHING = {"longcat_flash"}  # routers that choose among experts of which some pass on what they get
 
 
-def _share(module: torch.nn.Module, config: Any) -> float:
+def _visited(module: torch.nn.Module, config: Any) -> tuple[int, int]:
+    """Experts that a token visits, and those there are: of those that compute, were all equally likely."""
     count = getattr(module, "num_experts", None)
-    if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
+    if count is None and isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
         count = len(module)
     if count is None:
         count = next(iter(module.parameters())).shape[0]
+    if config.model_type in SOME_DO_NOTHING:
+        real, all_of_them = module.num_routed_experts, module.total_experts
+        return max(round(config.moe_topk * real / all_of_them), 1), all_of_them
     if config.model_type in FIXED_TOP_K:
-        return min(FIXED_TOP_K[config.model_type], count) / count
+        return min(FIXED_TOP_K[config.model_type], count), count
     for source in (
         getattr(module, "config", None),
         config.get_text_config(),
@@ -142,5 +155,5 @@ def _share(module: torch.nn.Module, config: Any) -> float:
         for key in TOP_K:
             value = getattr(source, key, None) if source is not None else None
             if isinstance(value, int) and value > 0:
-                return min(value, count) / count
-    return 1.0
+                return min(value, count), count
+    return count, count

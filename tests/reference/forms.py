@@ -20,12 +20,12 @@ BASE = {
     "rope_parameters", "rope_scaling", "_commit_hash", "_attn_implementation", "_attn_implementation_internal",
 }  # fmt: skip
 _LAYERS = re.compile(r"^(num_hidden_layers|n_layers?|num_layers|depth|(en|de)coder_layers|num_decoder_layers|"
-                     r"num_global_layers|encoder_num_hidden_layers|num_encoder_layers)$")  # fmt: skip
+                     r"num_global_layers|num_blocks|encoder_num_hidden_layers|num_encoder_layers)$")  # fmt: skip
 _LISTS = re.compile(r"layer_types|layers_block_type|block_types|indexer_types|per_layer_config|mlp_layer_types|"
                     r"attention_layers|no_rope_layers|moe_layers$")  # fmt: skip
 # name -> value in the third and in the fourth form
 SIZES: tuple[tuple[str, int, int], ...] = (
-    (r"^(hidden_size|n_embd|d_model|embed_dim|hidden_dim|dim|emb_dim|out_hidden_size|projection_dim)$", 192, 384),
+    (r"^(hidden_size|n_embd|d_model|embed(ding)?_dim|hidden_dim|(emb_)?dim|out_hidden_size|projection_dim)$", 192, 384),
     (r"(num_attention_heads|n_heads?|num_heads|attention_heads)$", 6, 8),
     (r"(num_key_value_heads|num_kv_heads|kv_n_heads|n_head_kv|num_query_groups)$", 2, 4),
     (r"^(head_dim|d_kv|attention_head_dim)$", 32, 40),
@@ -46,7 +46,24 @@ START: Mapping[str, Values] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"], "num_hidden_layers": 5},
     "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1},
     "deepseek_v2": {"num_experts_per_tok": 3},
+    "chameleon": {"vocabulary_map": {"<image>": 1, "IMGIMGAZ": 2, "IMGIMGBZ": 3}},
 }
+
+# What makes the third form one that the planner counts, where sizes depend on each other; its fields are then tried.
+FITTING: Mapping[str, Values] = {
+    "glmasr": {"audio_config": {"num_key_value_heads": 6}},
+    "mimo_v2_flash": {"num_key_value_heads": 3},
+    "mllama_text_model": {"cross_attention_layers": [3]},
+    "molmo2": {"vision_config": {"num_key_value_heads": 6}},
+    "muse_glimmer": {"out_hidden_size": 768},
+    "nemotron_h_omni": {"vision_hidden_size": 192},
+    "recurrent_gemma": {"lru_width": 192},
+    "zamba": {"attention_hidden_size": 384, "attention_head_dim": 64, "num_hidden_layers": 4,
+              "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"]},
+    "zamba2": {"attention_hidden_size": 384, "attention_head_dim": 64, "mamba_headdim": 48, "num_hidden_layers": 4,
+               "hybrid_layer_ids": [1, 3],
+               "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"]},
+}  # fmt: skip
 
 
 def forms(model_type: str, builds: Callable[[Values], bool]) -> dict[str, Values]:
@@ -61,8 +78,19 @@ def forms(model_type: str, builds: Callable[[Values], bool]) -> dict[str, Values
         if not builds(base):
             base = {**cut(copy.deepcopy(full if index == 1 else saved), None), **start}
         found[name] = varied(base, index, builds)
-    found["varied-1"] = _spelled_out(found["varied-1"], builds)
+    fitted = merged(copy.deepcopy(found["varied-1"]), FITTING.get(model_type, {}))
+    found["varied-1"] = _spelled_out(fitted if builds(fitted) else found["varied-1"], builds)
     return found
+
+
+def merged(values: Values, changes: Mapping[str, Any]) -> Values:
+    """Values with changes put in, sections by field."""
+    for key, new in changes.items():
+        if isinstance(new, Mapping) and isinstance(values.get(key), dict):
+            merged(values[key], new)
+        else:
+            values[key] = copy.deepcopy(new)
+    return values
 
 
 def _spelled_out(values: Values, builds: Callable[[Values], bool]) -> Values:

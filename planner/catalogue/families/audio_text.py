@@ -6,14 +6,16 @@ Structure as built by the classes of Hugging Face transformers 5.24.0.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from planner.catalogue.families.blocks import layer_count, stack
+from planner.catalogue.families.blocks import attention, layer_count, stack
 from planner.catalogue.families.config import Config
+from planner.catalogue.families.decoders import built
 from planner.catalogue.families.image_merged import convolved
 from planner.catalogue.families.image_text import behind, dense, language, part, sound, text_size, whisper_tower
 from planner.catalogue.families.llama import RECIPES, build
 from planner.catalogue.families.vision import Tower, basic
-from planner.catalogue.schema import Layer, Mlp, Model
+from planner.catalogue.schema import Embedding, Layer, Mlp, Model
 
 TIED = {"audioflamingo3": False, "musicflamingo": False, "qwen2_audio": False, "voxtral": False, "omniasr": False}
 
@@ -115,3 +117,13 @@ def omniasr(c: Config) -> Model:
     a.refuse_unread()
     c.ignore("audio_config")
     return language(c, [body], tie=TIED["omniasr"])
+
+
+def moshi(c: Config, **up: Any) -> Model:
+    """Moshi's language model alone: a gated block of half ``ffn_dim``, one more token than the vocabulary."""
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    a = replace(attention(c, hidden), window=c.optional("sliding_window"))
+    c.ignore("audio_encoder_config", "depth_decoder_config", "audio_vocab_size", "num_codebooks")
+    vocab = c.integer("vocab_size")
+    return built(c, [a] * n, [Mlp(c.integer("ffn_dim") // 2, True)] * n,
+                 embedding=Embedding(vocab + 1, hidden), tie=False, **up)  # fmt: skip

@@ -50,10 +50,8 @@ class Config:
     def _refuse_wrong_kinds(self) -> None:
         """Refuse values of a type their field cannot hold, and two names of one field with different values."""
         for key, value in self.values.items():
-            if self.facts.knows(key) and key not in GENERIC:
-                fault = self.facts.fault(key, value)
-                if fault:
-                    raise self.error(key, fault)
+            if fault := self.facts.fault(key, value):
+                raise self.error(key, fault)
         for other, own in self.facts.names.items():
             if other in self.values and own in self.values and self.values[other] != self.values[own]:
                 pair = f"{own} = {self.values[own]!r:.40}, {other} = {self.values[other]!r:.40}"
@@ -104,12 +102,9 @@ class Config:
         for n in self._names(key):
             if n in self.defaults:
                 if self.defaults[n] is not None:
-                    self._assume(n, self.defaults[n], f"the class default of {self.class_name}")
+                    self.assume(f"{self.path}{n} {self.defaults[n]!r} is the class default of {self.class_name}")
                 return self.defaults[n]
         return fallback
-
-    def _assume(self, key: str, value: Any, why: str) -> None:
-        self.assume(f"{self.path}{key} {value!r} is {why}")
 
     def assume(self, note: str) -> None:
         """Record something that the config does not state, once."""

@@ -24,7 +24,7 @@ from planner.catalogue.families.blocks import (
     window_of,
 )
 from planner.catalogue.families.config import MAX_LAYERS, Config
-from planner.catalogue.schema import Attention, Embedding, Head, Layer, Mixer, Mlp, Model, Moe, NormKind
+from planner.catalogue.schema import Attention, Head, Layer, Mixer, Mlp, Model, Moe, NormKind
 
 Feed = Sequence[Mlp | Moe | None]
 
@@ -238,13 +238,3 @@ def hyperclovax(c: Config, **up: Any) -> Model:
     a = attention(c, hidden, bias=c.flag("attention_bias"))
     mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"))
     return built(c, [a] * n, [mlp] * n, norms=4 if c.flag("use_post_norm", True) else 2, **up)
-
-
-def moshi(c: Config, **up: Any) -> Model:
-    """Moshi's language model alone: a gated block of half ``ffn_dim``, one more token than the vocabulary."""
-    hidden, n = c.integer("hidden_size"), layer_count(c)
-    a = replace(attention(c, hidden), window=c.optional("sliding_window"))
-    c.ignore("audio_encoder_config", "depth_decoder_config", "audio_vocab_size", "num_codebooks")
-    vocab = c.integer("vocab_size")
-    return built(c, [a] * n, [Mlp(c.integer("ffn_dim") // 2, True)] * n,
-                 embedding=Embedding(vocab + 1, hidden), tie=False, **up)  # fmt: skip

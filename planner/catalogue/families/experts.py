@@ -54,7 +54,14 @@ def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
     bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
     if bias and not shared and c.has("n_shared_experts"):
         raise c.error("n_shared_experts", "is 0 with mlp_bias; the class would build an expert of biases alone")
-    return moe_block(c, width=width, shared=Mlp(width * shared, True, bias=bias) if shared else None), routed
+    block = Mlp(width * shared, True, bias=bias) if shared else None
+    return moe_block(c, width=width, shared=block, **_groups(c)), routed
+
+
+def _groups(c: Config) -> dict[str, int]:
+    """Groups of experts and how many of them a token visits, where the file says so."""
+    groups, chosen = (c.optional(k) if c.has(k) else None for k in ("n_group", "topk_group"))
+    return {"groups": groups, "chosen_groups": chosen} if groups and chosen else {}
 
 
 def _ernie(c: Config, n: int) -> tuple[Moe | None, list[bool]]:

@@ -13,6 +13,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+from planner.catalogue.families.keys import GENERIC, GENERIC_KINDS
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 WORDS = {"i": "an integer", "f": "a number", "b": "true or false", "s": "text", "l": "a list", "d": "a mapping",
          "n": "null"}  # fmt: skip
@@ -55,7 +57,7 @@ class Facts:
 
     def fault(self, key: str, value: Any) -> str:
         """What is wrong with the type of a value; empty if nothing."""
-        kind = self.kind(key)
+        kind = GENERIC_KINDS.get(key, "*") if key in GENERIC or not self.knows(key) else self.kind(key)
         code = _CODES.get(type(value), "?")
         if "*" in kind or code in kind or (code == "i" and "f" in kind):
             return ""
@@ -79,8 +81,14 @@ def facts_of(model_type: str) -> Facts:
         str(entry["class"]), entry["defaults"], entry.get("kinds", NOTHING), entry.get("names", NOTHING),
         entry.get("sections", NOTHING), tuple(entry.get("builds", ())), str(entry.get("main") or ""),
         entry.get("of_section", NOTHING), entry.get("labels", 2), entry.get("ties", "root"),
-        frozenset(_harmless().get(model_type, ())),
+        _harmless_of(model_type),
     )  # fmt: skip
+
+
+def _harmless_of(model_type: str) -> frozenset[str]:
+    """Fields of a type, and those that change nothing in any type; none where none of its fields were tried."""
+    own = _harmless().get(model_type, ())
+    return frozenset((*own, *(_harmless().get("*", ()) if own else ())))
 
 
 @lru_cache(maxsize=1)

@@ -76,7 +76,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
                  if k != "ForQuestionAnswering"},
     "luke": {**_POOLED, "ForTokenClassification": "h>l+", "ForQuestionAnswering": "h>2+"},
     **_each(("blenderbot-small", "led", "mvp", "pegasus_x", "nllb-moe"), _BART),
-    "fsmt": {**_LM, "Model": "lm"},
+    "fsmt": {**_LM, "MTModel": "lm"},
     "bigbird_pegasus": {**_BART, "ForCausalLM": "decoder h>v"},
     **_each(("seamless_m4t", "seamless_m4t_v2"), {"ForTextToText": "lm"}),
     **_each(("encoder-decoder", "vision-encoder-decoder"), {"Model": "lm"}),
@@ -89,7 +89,8 @@ TYPES: Mapping[str, Mapping[str, str]] = {
                                           "ForSequenceClassification": "h>l+", "ForQuestionAnsweringSimple": "h>l+"}),
     "opt": {**_LM, "Model": "head", "ForSequenceClassification": "head e>l", "ForQuestionAnswering": "head e>2+"},
     "gpt2": {**DECODER, "DoubleHeadsModel": "lm h>1+"},
-    **_each(("bart", "mbart", "plbart", "blenderbot", "marian", "pegasus", "m2m_100"), _BART),
+    **_each(("bart", "mbart", "plbart", "blenderbot", "pegasus", "m2m_100"), _BART),
+    "marian": {**_BART, "MTModel": "lm"},
     **_each(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {
         **_LM, "Model": "", "EncoderModel": "encoder", "ForTokenClassification": "encoder h>l+",
         "ForSequenceClassification": "h>h+ h>l+", "ForQuestionAnswering": "h>l+"}),

@@ -12,7 +12,7 @@ from planner.catalogue.families.head_table import DECODER, FIELDS, NEEDS, REMOTE
 from planner.catalogue.schema import Attention, Head, Layer, Model, Stack
 from planner.errors import nearest
 
-_ENDING = re.compile(r"(Decoder$|V3$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder)?Model(?:WithProjection)?)$")
+_ENDING = re.compile(r"(Decoder$|V3$|For[A-Z]\w*|(?:DoubleHeads|LMHead|Encoder|MT)?Model(?:WithProjection)?)$")
 
 
 def ending(class_name: str) -> str:
@@ -132,7 +132,11 @@ def _part(model: Model, part: str) -> Model:
     stack = next(s for s in model.stacks if s.role == ("encoder" if part == "tower" else part))
     if part == "decoder":
         stack = _without_encoder(stack)
-    table = None if part == "tower" else model.embedding and replace(model.embedding, extra_parameters=0)
+    table = None if part == "tower" else model.embedding
+    if (
+        table is not None
+    ):  # untied, encoder and decoder hold a table each beside the shared one, an encoder alone its own
+        table = replace(table, extra_parameters=table.extra_parameters // 2 if part == "encoder" else 0)
     return replace(model, stacks=(stack,), embedding=table)
 
 

@@ -1,4 +1,4 @@
-"""Image-text models with an image tokenizer or several paths to the text: Janus, Granite Docling, Nemotron Omni.
+"""Image-text models with an image tokenizer or several paths to the text: Janus, Chameleon, Granite Docling.
 
 Structure as built by the classes of Hugging Face transformers 5.24.0.
 """
@@ -6,12 +6,13 @@ Structure as built by the classes of Hugging Face transformers 5.24.0.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
-from planner.catalogue.families.blocks import layer_count
+from planner.catalogue.families.blocks import attention, decoder, layer, layer_count
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.image_text import bare, behind, dense, language, part, text_size
 from planner.catalogue.families.vision import Tower, patches, siglip_tower, square, tower
-from planner.catalogue.schema import Model
+from planner.catalogue.schema import Mlp, Model
 
 
 def _residual(k: int, n: int) -> int:
@@ -134,3 +135,29 @@ def nemotron_omni(c: Config) -> Model:
     if model.mtp_layers:
         model = replace(model, other_parameters=model.other_parameters + 2 * hidden)
     return model
+
+
+def chameleon(c: Config) -> Model:
+    """Chameleon: images as tokens of one vocabulary, q/k norms with a weight and a bias each head and dimension."""
+    hidden, n, q = c.integer("hidden_size"), layer_count(c), part(c, "vq_config", "chameleon_vqgan")
+    base, latent, blocks = q.integer("base_channels"), q.integer("latent_channels"), q.integer("num_res_blocks")
+    factors = [q._bounded("channel_multiplier", m, 1, 1000) for m in q.items("channel_multiplier") or []]
+    if not factors or base % 32:
+        raise q.error("base_channels", f"is {base}, no multiple of 32, or channel_multiplier is empty")
+    if q.values.get("attn_resolutions") is not None or q.values.get("attn_type", "vanilla") != "vanilla":
+        raise q.error("attn_resolutions", "or another attn_type is stated; not supported")
+    widths = [base, *(base * m for m in factors)]
+    last, codes, wide = widths[-1], q.integer("num_embeddings"), q.integer("embed_dim")
+    made = dense(9 * q.integer("in_channels", 3), base) + dense(9 * last, latent * (1 + q.flag("double_latent")))
+    for i, (before, width) in enumerate(pairwise(widths)):
+        made += _residual(before, width) + (blocks - 1) * _residual(width, width)
+        made += dense(9 * width, width) if i < len(factors) - 1 else 0
+    made += 2 * _residual(last, last) + 2 * last + 4 * dense(last, last) + 2 * last
+    made += codes * wide + dense(latent, wide) + dense(wide, latent)
+    q.ignore("resolution")
+    q.refuse_unread()
+    a = attention(c, hidden, bias=c.flag("attention_bias"), explicit_head_dim=False)
+    a = replace(a, qk_norm_parameters=2 * (a.heads + a.kv_heads) * a.head_dim)
+    mlp = Mlp(c.integer("intermediate_size"), True, bias=c.flag("mlp_bias"))
+    c.ignore("vq_config", "vocabulary_map", "swin_norm", "model_parallel_size")
+    return decoder(c, [layer(a, mlp, "rms", hidden)] * n, other_parameters=made)

@@ -147,6 +147,10 @@ def whisper_tower(v: Config, *, name: str = "audio", positions: bool = True, k_b
     t = replace(basic(v), k_bias=k_bias)
     rows = v.integer("max_source_positions", 1500)
     v.ignore("vocab_size", "num_channels", "layerdrop", "scale_embedding", "encoder_layerdrop")
+    for key, due in (("num_key_value_heads", t.heads), ("head_dim", hidden // t.heads)):
+        # Checkpoints state what the class works out for itself.
+        if v.values.get(key) == due and not v.facts.knows(key):
+            v.ignore(key)
     more = (rows * hidden if positions else 0) + 3 * mels * hidden + 3 * hidden * hidden + 2 * hidden
     return sound(v, t, more, name=name)
 

@@ -83,6 +83,13 @@ GENERIC = frozenset(
      "rope_scaling", "rope_theta", "tokenizer_class", "name_or_path", "quantization_config"}
 )  # fmt: skip
 
+# What some of them may hold, in the codes of facts.WORDS; no class is asked, for any configuration may state them.
+GENERIC_KINDS: Mapping[str, str] = {
+    "rope_parameters": "dn", "rope_scaling": "dn", "rope_theta": "fn", "dtype": "sdn", "torch_dtype": "sdn",
+    "num_labels": "in", "id2label": "dn", "label2id": "dn", "architectures": "ln", "quantization_config": "dn",
+    "transformers_version": "sn", "problem_type": "sn",
+}  # fmt: skip
+
 
 def looks_structural(key: str) -> bool:
     """Whether a field that no class knows could change a count, by its name."""

@@ -10,7 +10,6 @@ from planner.catalogue.families.config import Config
 from planner.catalogue.schema import LinearAttention
 
 DELTA_CHUNK = 64
-REFERENCE_TOKENS = 2048  # the pass between Mamba-2 chunks depends on the length; counted at this one
 
 
 def delta_scan_flops(heads: int, key: int, value: int, *, chunk: int = DELTA_CHUNK) -> float:
@@ -38,6 +37,7 @@ def gated_delta(c: Config) -> LinearAttention:
         state=hv * dk * dv + channels * kernel,
         scan_flops=scan,
         score_flops=scan,
+        chunk=DELTA_CHUNK,
         conv_flops=2.0 * channels * kernel,
         extra_parameters=channels * kernel + 2 * hv,
         tensor_parallel_heads=hk,
@@ -67,6 +67,7 @@ def kimi_delta(c: Config) -> LinearAttention:
         state=inner * width + 3 * inner * kernel,
         scan_flops=scan,
         score_flops=scan,
+        chunk=DELTA_CHUNK,
         conv_flops=6.0 * inner * kernel,
         extra_parameters=3 * inner * kernel + inner + heads,
         tensor_parallel_heads=heads,
@@ -95,9 +96,7 @@ def mamba2(
     """
     inner = heads * head_dim
     channels = inner + 2 * groups * state
-    chunks = -(-REFERENCE_TOKENS // chunk)
-    between = 2.0 * (chunks + 1) ** 2 * head_dim * state / REFERENCE_TOKENS
-    scan = heads * (2.0 * chunk * (state + head_dim) + 4.0 * state * head_dim + between)
+    scan = heads * (2.0 * chunk * (state + head_dim) + 4.0 * state * head_dim)
     up = inner + channels + heads
     return LinearAttention(
         "Mamba-2",
@@ -106,6 +105,8 @@ def mamba2(
         state=heads * head_dim * state + channels * kernel,
         scan_flops=scan,
         score_flops=scan,
+        chunk=chunk,
+        pass_flops=2.0 * heads * head_dim * state,
         conv_flops=2.0 * channels * kernel,
         extra_parameters=channels * kernel + conv_bias * channels + 3 * heads + bias * (up + out_bias * hidden),
         tensor_parallel_heads=heads,
@@ -164,6 +165,8 @@ def lightning(hidden: int, *, heads: int, width: int, block: int) -> LinearAtten
         state=heads * width * width,
         scan_flops=scan,
         score_flops=scan,
+        chunk=block,
+        chunk_flops=heads * 4.0 * block * width,
         extra_parameters=0,
         tensor_parallel_heads=heads,
         norm_parameters=inner,

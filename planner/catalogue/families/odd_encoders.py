@@ -115,8 +115,7 @@ def mobilebert(c: Config) -> Model:
         vocab,
         width,
         norm_parameters=2 * hidden,
-        extra_parameters=rows * hidden + (wide - width) * hidden,
-        projection_parameters=width * hidden + hidden,
+        extra_parameters=rows * hidden + hidden,
     )
     tie = c.flag("tie_word_embeddings", True)
     head = Head(
@@ -128,7 +127,9 @@ def mobilebert(c: Config) -> Model:
         norm_parameters=2 * hidden,
         width=width,
     )
-    return encoder(c, hidden, table, [one] * n, head)
+    model = encoder(c, hidden, table, [one] * n, head)
+    joined = replace(model.text, input_matmuls=(("embedding.projection", wide, hidden, 1.0),))
+    return replace(model, stacks=(joined,))
 
 
 def esm(c: Config) -> Model:
@@ -157,7 +158,7 @@ def xlnet(c: Config) -> Model:
     if heads * width != hidden:
         raise c.error("n_head", f"is {heads}: times d_head {width} it must be d_model {hidden}")
     a = Attention(heads, heads, width, causal=False, rotary=False, extra_parameters=hidden * hidden + 5 * hidden,
-                  tied_matmuls=(("position", hidden, hidden, 2.0),))  # fmt: skip
+                  position_dim=2 * width, tied_matmuls=(("position", hidden, hidden, 2.0),))  # fmt: skip
     c.ignore(
         "mem_len",
         "reuse_len",
@@ -173,6 +174,5 @@ def xlnet(c: Config) -> Model:
     )
     mlp = Mlp(c.integer("d_inner"), False, bias=True, activation="gelu")
     layers: list[Layer] = [layer(a, mlp, "layer", hidden)] * n
-    c.assume("attention to positions is counted without its scores, which XLNet computes besides those of content")
     head = Head(vocab, c.flag("tie_word_embeddings", True), bias=True)
     return encoder(c, hidden, Embedding(vocab, hidden, extra_parameters=hidden), layers, head)

@@ -57,21 +57,21 @@ def xlstm(c: Config, **up: Any) -> Model:
     heads = c.integer("num_heads", high=10**6)
     qk, v = int(hidden * c.number("qk_dim_factor", 0.5)), int(hidden * c.number("v_dim_factor", 1.0))
     multiple = c.integer("ffn_round_up_to_multiple_of", 64)
-    inner = int(-(-(hidden * c.number("ffn_proj_factor", 2.667)) // multiple) * multiple)
+    # The class rounds up in floating point: what is less than one above a multiple stays there.
+    inner = int((hidden * c.number("ffn_proj_factor", 2.667) + multiple - 1) // multiple * multiple)
     if not qk or not v or qk % heads or v % heads:
         raise c.error("num_heads", f"is {heads}, which does not divide the widths {qk} of keys and {v} of values")
     chunk = c.integer("chunk_size", 64)
     scan = 2.0 * chunk * (qk + v) + 4.0 * qk * v / heads
     mixer = LinearAttention(
         "xLSTM", (("qkv", hidden, 2 * qk + v), ("gate", hidden, v), ("if", hidden, 2 * heads), ("out", v, hidden)),
-        width=v, state=qk * v // heads + qk + heads, scan_flops=scan, score_flops=scan,
+        width=v, state=qk * v // heads + qk + heads, scan_flops=scan, score_flops=scan, chunk=chunk,
+        chunk_flops=2.0 * chunk * (qk + v),
         extra_parameters=2 * heads, tensor_parallel_heads=heads, norm_parameters=v,
     )  # fmt: skip
-    c.ignore("norm_reduction_force_float32", "max_inference_chunksize", "weight_mode")
-    model = built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, tie=False, **up)
-    if c.flag("add_out_norm", True):
-        return model
-    return replace(model, stacks=(*model.stacks[:-1], replace(model.text, final_norm="none")))
+    # The class builds the last norm whatever ``add_out_norm`` says.
+    c.ignore("norm_reduction_force_float32", "max_inference_chunksize", "weight_mode", "add_out_norm")
+    return built(c, [mixer] * n, [Mlp(inner, True)] * n, hidden=hidden, tie=False, **up)
 
 
 def olmo_hybrid(c: Config, **up: Any) -> Model:
@@ -138,7 +138,7 @@ def bailing_hybrid(c: Config, **up: Any) -> Model:
         (("qkv", hidden, 3 * inner), ("decay", hidden, inner), ("beta", hidden, heads), ("gate", hidden, inner),
          ("out", inner, hidden)),
         width=inner, state=inner * width + 3 * inner * kernel, scan_flops=scan, score_flops=scan,
-        conv_flops=6.0 * inner * kernel, extra_parameters=3 * inner * kernel + inner + heads,
+        chunk=linear.DELTA_CHUNK, conv_flops=6.0 * inner * kernel, extra_parameters=3 * inner * kernel + inner + heads,
         tensor_parallel_heads=heads, norm_parameters=width,
     )  # fmt: skip
     full = latent_attention(c)

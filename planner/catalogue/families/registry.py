@@ -117,6 +117,8 @@ ADAPTERS: dict[str, Adapter] = {
     ),
     **dict.fromkeys(("minimax_text_01", "MiniMaxText01", "minimax_m1"), remote.minimax_text_01),
     "grok-1": remote.grok,
+    "mimo": remote.mimo,
+    "nemotron-nas": remote.nemotron_nas,
     "phi-msft": remote.phi_msft,
 }
 

@@ -10,7 +10,8 @@ from planner.catalogue.families import gpt, hybrid, latent, llama
 from planner.catalogue.families.blocks import attention, decoder, layer, layer_count
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.experts import deepseek_experts
-from planner.catalogue.schema import Attention, Mlp, Model
+from planner.catalogue.families.heads import attention_parameters
+from planner.catalogue.schema import Attention, Layer, Mlp, Model
 
 
 def translated(c: Config, model_type: str, names: Mapping[str, str] | None = None, **values: Any) -> Config:
@@ -134,3 +135,68 @@ def phi_msft(c: Config) -> Model:
     out = Config({**values, "intermediate_size": inner}, where=c.where, model_type="phi", assumed=c.assumed)
     out.ignore("architectures", "auto_map", "img_processor")
     return finish(gpt.phi(out), out, "phi")
+
+
+def mimo(c: Config) -> Model:
+    """MiMo: Qwen2, and layers that predict further tokens: held by the class, passed over by generation.
+
+    https://github.com/XiaomiMiMo/MiMo registry/register_mimo_in_vllm.py, and modeling_mimo.py of XiaomiMiMo/MiMo-7B-RL.
+    """
+    out = translated(c, "qwen2")
+    model = llama.build(out)
+    hidden, one = model.hidden, model.text.kinds[0]
+    assert isinstance(one.mixer, Attention) and isinstance(one.ffn, Mlp)
+    blocks = attention_parameters(one.mixer, hidden) + 3 * hidden * one.ffn.width
+    ahead = model.mtp_layers * (blocks + 2 * hidden * hidden + 5 * hidden)
+    return finish(replace(model, other_parameters=model.other_parameters + ahead), out, "mimo")
+
+
+_IDLE = ("sparsify", "num_sink_tokens", "unshifted_sink", "use_prefill_window_in_sink_attention", "window_length")
+
+
+def nemotron_nas(c: Config) -> Model:
+    """Nemotron Super and Ultra found by search: Llama's layers of unlike sizes, some a matrix or nothing.
+
+    https://github.com/NVIDIA/TensorRT-LLM tensorrt_llm/_torch/models/modeling_nemotron_nas.py
+    """
+    hidden, n = c.integer("hidden_size"), layer_count(c)
+    blocks = c.items("block_configs", length=n)
+    if blocks is None:
+        raise c.error("block_configs", "is missing: it states the size of each layer")
+    c.ignore("num_key_value_heads", "intermediate_size", "pretraining_tp")
+    return decoder(c, [_nas_layer(c, hidden, f"block_configs.{i}", b) for i, b in enumerate(blocks)])
+
+
+def _nas_layer(c: Config, hidden: int, where: str, block: Any) -> Layer:
+    a, f = (_nas_half(c, where, block, name) for name in ("attention", "ffn"))
+    heads = c.integer("num_attention_heads", high=10**6)
+    mixer, ffn, beside = None, None, []
+    if a.get("replace_with_linear"):
+        beside.append(("attn.linear", hidden, hidden))
+    elif not a.get("no_op"):
+        group = c._bounded(f"{where}.attention.n_heads_in_group", a.get("n_heads_in_group"), 1, heads)
+        if heads % group or hidden % heads:
+            raise c.error(f"{where}.attention.n_heads_in_group", f"is {group}; it must divide the {heads} heads")
+        bias = c.flag("attention_bias")
+        mixer = Attention(heads, heads // group, hidden // heads, q_bias=bias, k_bias=bias, v_bias=bias, out_bias=bias)
+    if f.get("replace_with_linear"):
+        beside.append(("mlp.linear", hidden, hidden))
+    elif not f.get("no_op"):
+        factor = f.get("ffn_mult")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1e4:
+            raise c.error(f"{where}.ffn.ffn_mult", f"is {factor!r:.40}; a number above 0 is due")
+        ffn = Mlp(-(-int(2 * factor * hidden / 3) // 256) * 256 or 256, True, bias=c.flag("mlp_bias"))
+    norms = sum(bool(half.get("replace_with_linear")) or not half.get("no_op") for half in (a, f))
+    return layer(mixer, ffn, "rms", hidden, norms=norms, projections=tuple(beside))
+
+
+def _nas_half(c: Config, where: str, block: Any, name: str) -> Mapping[str, Any]:
+    half = block.get(name) if isinstance(block, Mapping) else None
+    if not isinstance(half, Mapping):
+        raise c.error(f"{where}.{name}", f"is {half!r:.40}; a mapping is due")
+    known = ("no_op", "replace_with_linear", "n_heads_in_group" if name == "attention" else "ffn_mult")
+    for key, value in half.items():
+        wrong = key in known[:2] and not isinstance(value, bool | None)
+        if wrong or (key not in known and (key not in _IDLE or value)):
+            raise c.error(f"{where}.{name}.{key}", f"is {value!r:.40}; not supported")
+    return half

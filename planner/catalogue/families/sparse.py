@@ -46,17 +46,18 @@ def _mimo_kinds(c: Config, n: int) -> list[str]:
 
 def _mimo_attention(c: Config, kind: str) -> Attention:
     prefix = "swa_" if kind == SLIDING else ""
-
-    def width(key: str, fallback: int) -> int:
-        return c.integer(f"{prefix}{key}", fallback) if prefix else c.integer(key)
-
-    heads = width("num_attention_heads", c.integer("num_attention_heads", high=10**6))
-    kv = width("num_key_value_heads", 2 * c.integer("num_key_value_heads", high=10**6))
+    due = {"num_attention_heads": c.integer("num_attention_heads", high=10**6),
+           "num_key_value_heads": c.integer("num_key_value_heads", high=10**6) * (2 if prefix else 1),
+           "head_dim": c.integer("head_dim"), "v_head_dim": c.integer("v_head_dim")}  # fmt: skip
+    for key, value in due.items() if prefix else ():
+        if c.integer(prefix + key, value) != value:
+            raise c.error(prefix + key, f"is not {value}, which the class takes in windowed layers; not supported")
+    heads, kv = due["num_attention_heads"], due["num_key_value_heads"]
     if heads % kv:
-        raise c.error(f"{prefix}num_key_value_heads", f"is {kv}, which does not divide the {heads} attention heads")
+        raise c.error("num_key_value_heads", f"makes {kv} a layer, which does not divide the {heads} attention heads")
     bias = c.flag("attention_bias")
     return Attention(
-        heads, kv, width("head_dim", c.integer("head_dim")), width("v_head_dim", c.integer("v_head_dim")),
+        heads, kv, due["head_dim"], due["v_head_dim"],
         q_bias=bias, k_bias=bias, v_bias=bias, window=c.optional("sliding_window") if prefix else None,
         extra_parameters=heads if prefix else 0,
     )  # fmt: skip
@@ -90,8 +91,8 @@ def deepseek_v4(c: Config) -> Model:
             HCA: "compressed attention",
         }[kind]
         built[kind] = layer(_v4_attention(c, kind), moe, "rms", hidden, name=f"{words} + experts", hyper=streams)
-    head = streams * streams * hidden + streams + 1
-    return decoder(c, [built[k] for k in kinds], other_parameters=head)
+    last = (("hyper.head", streams * hidden, streams, 1.0),)
+    return decoder(c, [built[k] for k in kinds], other_parameters=streams + 1, stack_more={"output_matmuls": last})
 
 
 def _v4_kinds(c: Config, n: int) -> list[str]:

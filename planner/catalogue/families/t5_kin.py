@@ -86,9 +86,9 @@ def t5gemma(c: Config) -> Model:
         own = {k: replace(a, causal=cross is not None, window=window_of(s, k)) for k in set(kinds)}
         layers: list[Layer] = [layer(own[k], mlp, "rms", hidden, norms=6 if cross else 4, cross=cross) for k in kinds]
         s.ignore("cross_attention_hidden_size", "use_bidirectional_attention", "is_decoder")
+        tables.append(s.integer("vocab_size"))
         s.refuse_unread()
         read = hidden
-        tables.append(s.integer("vocab_size"))
         stacks.append(stack(name, "decoder" if cross else "encoder", hidden, layers))
     if tables[0] != c.integer("vocab_size", tables[1]) or tables[0] != tables[1]:
         raise c.error("vocab_size", "differs between encoder, decoder and the whole; not supported")

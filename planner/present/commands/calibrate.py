@@ -1,19 +1,34 @@
-"""``planner calibrate``: measured matmuls in, the efficiency block of a hardware profile out."""
+"""``planner calibrate``: measured kernels in, the efficiency block of a hardware profile out."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from argparse import Namespace
 
-import typer
+from planner.present.console import looks, put, say
+from planner.present.flags import DIR_HELP, Parser
 
-from planner.present.console import Dirs, put
+COLUMNS = ("gpu, dtype, time_us and m, n, k; with a column kernel also attention_prefill, _backward, _decode (batch, "
+           "q_len, kv_len, heads, kv_heads, head_dim) and collectives (all_reduce …: bytes, ranks)")  # fmt: skip
+REPORTED = ("chip", "kernel", "dtype", "rows", "median_error", "p90_error")
+EXAMPLES = ("planner calibrate kernels.csv -o efficiency.yaml",)
 
 
-def calibrate(
-    kernels: Annotated[str, typer.Argument(help="CSV of measured matmuls: gpu, dtype, m, n, k, time_us")],
-    hardware_dir: Dirs = None,
-) -> None:
-    """Fit efficiencies to your own measured matmuls, as a block for a hardware profile."""
-    from planner.measure.profile import calibrated_profile
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("kernels", metavar="FILE", help=f"CSV of measured kernels: {COLUMNS}")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the block here instead of stdout")
+    parser.add_argument("--hardware-dir", action="append", default=[], metavar="FOLDER", help=DIR_HELP)
 
-    put(calibrated_profile(kernels, dirs=hardware_dir or []))
+
+def calibrate(args: Namespace) -> None:
+    """Fit efficiencies to your own measured kernels and collectives, as blocks for a hardware profile."""
+    from pathlib import Path
+
+    from planner.measure.profile import blocks, calibration, report
+    from planner.present.tables import render
+
+    found = calibration(args.kernels, dirs=args.hardware_dir)
+    put(blocks(found, source=Path(args.kernels).name), args.output)
+    say(render(report(found), "table", REPORTED, **looks("table")))
+    for line in found.skipped:
+        say(f"skipped: {line}")

@@ -1,57 +1,68 @@
-"""``planner compare``: the best plan of one model on several kinds of hardware, side by side, on equal terms."""
+"""``planner compare``: the best plan of one model on several kinds of hardware, side by side."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from argparse import Namespace
 
-import typer
+from planner.present.console import Counter, assumed_lines, listed, looks, prose, put
+from planner.present.flags import HARDWARE_HELP, MODEL_HELP, Parser, answer_flags, scenario_flags, scenario_of
 
-from planner.present.console import Dirs, Format, ModelArgument, Output, looks, put, scenario_flags
+SHOWN = ("id", "devices", "step_time_s", "interval_s", "layout", "usd_per_million_tokens", "ttft_s", "tokens_per_s",
+         "usd_per_hour", "memory_peak_bytes", "bound", "mfu", "error")  # fmt: skip
+EXAMPLES = ("planner compare llama-3.1-8b dgx-h100 mi300x-platform --devices 8 --task decode --batch 64",)
 
-SHOWN = ("id", "devices", "layout", "step_time_s", "90 %", "tokens_per_s", "same_as_fastest", "mfu",
-         "memory_peak_bytes", "usd_per_hour", "usd_per_million_tokens", "bound", "error")  # fmt: skip
+
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("hardware", nargs="+", metavar="HARDWARE", help=f"two or more: {HARDWARE_HELP}s")
+    parser.usage = "%(prog)s MODEL HARDWARE HARDWARE ... [--KEY VALUE ...]"
+    answer_flags(parser)
+    parser.add_argument("--equal", default="devices", metavar="TERMS",
+                        help="devices, usd or power (what --devices of the first take), or deadline")  # fmt: skip
+    parser.add_argument("--tokens", metavar="N", help="with --equal deadline: tokens to train on, as in 2T")
+    parser.add_argument("--deadline", metavar="TIME", help="with --equal deadline: wall clock, as in 30d")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where any of them has no answer")
+    scenario_flags(parser)
 
 
-@scenario_flags
-def compare(
-    model: ModelArgument,
-    hardware: Annotated[list[str], typer.Argument(help="two or more system or accelerator ids")],
-    equal: Annotated[
-        str, typer.Option("--equal", help="devices, usd or power (what --devices of the first take), or deadline")
-    ] = "devices",
-    tokens: Annotated[str | None, typer.Option("--tokens", help="with --equal deadline: tokens to train on")] = None,
-    deadline: Annotated[
-        str | None, typer.Option("--deadline", help="with --equal deadline: wall clock, as 30d")
-    ] = None,
-    output: Output = None,
-    fmt: Format = "table",
-    hardware_dir: Dirs = None,
-    scenario: dict[str, Any] | None = None,
-) -> None:
+def compare(args: Namespace) -> int:
     """Best plan of one model on several kinds of hardware, side by side."""
     from datetime import date
 
     from planner.errors import InfeasibleError
     from planner.planning.asked import asked
-    from planner.planning.compare import compare_hardware
+    from planner.planning.columns import FIXED
+    from planner.planning.compare import compare_hardware, told_apart
     from planner.planning.equal import equal_terms
-    from planner.present.plans import comparison_rows
+    from planner.present import plans
+    from planner.present.output import format_of, put_rows
     from planner.present.tables import render
 
-    given, dirs, today = {**(scenario or {}), "model": model}, tuple(hardware_dir or ()), date.today()
-    held = None
-    if equal != "devices":
-        question = asked({"tokens": tokens, "deadline": deadline}) if tokens and deadline else None
-        held = equal_terms(given, hardware, equal, question=question, dirs=dirs, today=today)
+    fmt = format_of(args.fmt, args.output)
+    given = {k: v for k, v in scenario_of(args).items() if k != "hardware"}
+    dirs, today, held = tuple(args.hardware_dir), date.today(), None
+    if args.equal != "devices":
+        question = asked({"tokens": args.tokens, "deadline": args.deadline}) if args.tokens and args.deadline else None
+        held = equal_terms(given, args.hardware, args.equal, question=question, dirs=dirs, today=today)
         given.pop("devices", None)
-    found = compare_hardware(given, hardware, held=held, dirs=dirs, today=today)
+    with Counter() as counter:
+        found = compare_hardware(given, args.hardware, held=held, dirs=dirs, today=today, progress=counter.searching)
     faults = [c.fault for c in found if c.fault is not None]
     if len(faults) == len(found):
         raise faults[0]
-    rows = comparison_rows(found)
+    rows = plans.comparison_rows(found)
     if all(r["error"] for r in rows):
         raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
-    useless = {"same_as_fastest"} if equal == "deadline" else set()
-    useless |= set() if any(r["error"] for r in rows) else {"error"}
-    shown = [c for c in SHOWN if c not in useless]
-    put(render(rows, fmt, shown, **looks(fmt)), output)
+    if fmt in ("table", "markdown"):
+        shared, own = plans.compared_notes(found)
+        parts = [
+            prose(told_apart(found)),
+            "\n".join(listed("Price:", plans.price_notes(found))),
+            "\n".join(assumed_lines(shared)),
+            *("\n".join(listed(f"Assumed for {n}:", a)) for n, a in own),
+        ]
+        put("\n\n".join(p for p in [render(rows, fmt, SHOWN, **looks(fmt)), *parts] if p), args.output)
+    else:
+        put_rows(rows, fmt, args.output, columns=("id", "layout", "alike", *FIXED))
+    return 1 if args.strict and any(r["error"] for r in rows) else 0

@@ -1,75 +1,94 @@
-"""``planner estimate``: one layout, or a file of scenarios."""
+"""``planner estimate``: one layout, lists of values, or a file of scenarios."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from planner.errors import BadInputError, InfeasibleError
-from planner.present.console import (
-    HARDWARE_HELP,
-    MODEL_HELP,
-    Dirs,
-    Format,
-    Output,
-    assumed_lines,
-    looks,
-    named,
-    put,
-    say,
-    scenario_flags,
-)
+from planner.present.console import Counter, assumed_lines, looks, prose, put, say
+from planner.present.flags import Parser, answer_flags, names, scenario_flags, scenario_of
 
 if TYPE_CHECKING:
     from planner.planning.estimate import Estimate
 
-
-@scenario_flags
-def estimate(
-    model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
-    hardware: Annotated[str | None, typer.Argument(help=HARDWARE_HELP)] = None,
-    scenarios: Annotated[str | None, typer.Option("--scenarios", help="CSV or YAML of scenarios, a row each")] = None,
-    output: Output = None,
-    figure: Annotated[str | None, typer.Option("--figure", help="draw memory or waterfall figure to this file")] = None,
-    fmt: Format = "table",
-    hardware_dir: Dirs = None,
-    scenario: dict[str, Any] | None = None,
-) -> None:
-    """Estimate one layout, or a file of scenarios."""
-    dirs = tuple(hardware_dir or ())
-    if scenarios is None:
-        text, fault = _one(named(model, hardware, scenario), figure, fmt, dirs)
-        put(text, output)
-        if fault:
-            raise InfeasibleError(fault)
-        return
-    if model is not None or scenario:
-        raise BadInputError("--scenarios: takes its keys from the file; leave MODEL, HARDWARE and the flags out")
-    put(_file(scenarios, output, fmt, dirs))
+SWEPT = ("step_time_s", "interval_s", "tokens_per_s", "fits", "memory_peak_bytes", "mfu", "usd_per_million_tokens",
+         "bound", "error")  # fmt: skip
+EXAMPLES = (
+    "planner estimate llama-3.1-8b h100-sxm5-80gb --task decode --batch 32",
+    "planner estimate llama-3.1-70b dgx-h100 --devices 64 --tp 8 --pp 2 --global-batch 128 --figure memory.svg",
+    "planner estimate llama-3.1-8b h100-sxm5-80gb --task decode --batch 1,4,16,64",
+)
 
 
-def _one(given: Mapping[str, Any], figure: str | None, fmt: str, dirs: tuple[str, ...]) -> tuple[str, str]:
-    """The answer, and why the engine does not start where it does not."""
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    names(parser, optional=True)
+    answer_flags(parser)
+    parser.add_argument("--scenarios", metavar="FILE", help="CSV, YAML or JSON of scenarios, a row each; - is stdin")
+    strict = "exit with 1 where any row has no answer or does not fit; refuse columns that are no keys"
+    parser.add_argument("--strict", action="store_true", help=strict)
+    parser.add_argument("--figure", metavar="FILE", help="draw memory or waterfall figure to this file")
+    scenario_flags(parser)
+
+
+def estimate(args: Namespace) -> int:
+    """Estimate one layout, a few, or a file of scenarios.
+
+    A flag may have several values: 1,4,16 is a list, 64..1024 doubles, 8..64+8 adds 8; every combination is a row.
+    Exit code 1: it does not fit, or no row has an answer.
+    """
+    from planner.planning.sweep import combinations
+    from planner.present.output import format_of
+
+    fmt = format_of(args.fmt, args.output)
+    given = scenario_of(args)
+    if args.scenarios is not None:
+        if given:
+            raise BadInputError("--scenarios: takes its keys from the file; leave MODEL, HARDWARE and the flags out")
+        return _file(args, fmt)
+    several = combinations(given)
+    if len(several) > 1:
+        return _several(args, several, fmt)
+    return _one(args, several[0], fmt)
+
+
+def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
+    """One estimate; 1 where it does not fit, and an error where its engine does not start."""
     from datetime import date
 
+    from planner.planning.columns import FIXED
     from planner.planning.estimate import estimate_scenario
-    from planner.present.plans import answer, estimate_json, memory_rows, no_start, time_rows
-    from planner.present.tables import render, to_csv, to_json
+    from planner.present.output import put_rows
+    from planner.present.plans import estimate_json, no_start
+    from planner.present.tables import to_json
 
-    e = estimate_scenario(given, dirs=dirs, today=date.today())
-    fault = no_start(e)
-    if figure is not None:
-        say(f"figure: {_draw(e, figure)}")
+    e = estimate_scenario(given, dirs=tuple(args.hardware_dir), today=date.today())
+    if args.figure is not None:
+        say(f"figure: {_draw(e, args.figure)}")
     if fmt == "json":
-        return to_json([{"id": e.inputs["model"], **estimate_json(e)}]), fault
-    if fmt == "csv":
-        return to_csv([e.row | {"error": ""}]), fault
+        put(to_json([{"id": e.inputs["model"], **estimate_json(e, given)}]), args.output)
+    elif fmt in ("csv", "parquet"):
+        put_rows([e.answer(given)], fmt, args.output, columns=FIXED)
+    else:
+        put(_text(e, fmt), args.output)
+    fault = no_start(e)
+    if fault:
+        raise InfeasibleError(fault)
+    return 0 if e.fits else 1
+
+
+def _text(e: Estimate, fmt: str) -> str:
+    from planner.present.plans import answer, memory_rows, service_rows, time_rows
+    from planner.present.tables import render
+
+    served = service_rows(e)
     return "\n".join([
-        answer(e), "", render(time_rows(e), fmt, **looks(fmt, "Time")), "",
+        prose(answer(e)), "", *([render(served, fmt, **looks(fmt, "Service")), ""] if served else []),
+        render(time_rows(e), fmt, **looks(fmt, "Time")), "",
         render(memory_rows(e), fmt, **looks(fmt, "Memory of the fullest device")), "", *assumed_lines(e.assumed),
-    ]), fault  # fmt: skip
+    ])  # fmt: skip
 
 
 def _draw(e: Estimate, path: str) -> str:
@@ -85,46 +104,60 @@ def _draw(e: Estimate, path: str) -> str:
     return str(save(memory_figure({layout_text(e): e.memory}, capacity=e.capacity, **titles(e)), path))
 
 
-def _file(path: str, output: str | None, fmt: str, dirs: tuple[str, ...]) -> str:
+def _file(args: Namespace, fmt: str) -> int:
     """A file of scenarios in, a row each out, in order; bad rows carry their error."""
-    from datetime import date
     from pathlib import Path
 
-    from planner.planning.estimate import estimate_rows
-    from planner.present.export import check_writable, progress, read_scenarios
+    from planner.planning.columns import FIXED
+    from planner.planning.estimate import own_columns, unknown_columns
+    from planner.present.export import check_writable
+    from planner.present.output import put_rows, scenario_rows
 
-    rows = read_scenarios(path)
-    if output is not None:
-        check_writable(output)
-    results = estimate_rows(rows, dirs=dirs, folder=str(Path(path).resolve().parent), today=date.today())
-    done = list(progress(results, len(rows), "estimating"))
+    rows = scenario_rows(args.scenarios)
+    strange = unknown_columns(rows)
+    if strange:
+        text = f"{args.scenarios}: {'; '.join(strange)}"
+        if args.strict:
+            raise BadInputError(text)
+        say(f"warning: {text}; passed through untouched")
+    if args.output not in (None, "-"):
+        check_writable(args.output)
+    done = _answers(args, rows, folder=str(Path("." if args.scenarios == "-" else args.scenarios).resolve().parent))
+    own = list(dict.fromkeys(k for r in rows for k in own_columns(r)))
+    put_rows(done, fmt, args.output, columns=[*own, *FIXED], ids=True)
+    return _code(done, strict=args.strict)
+
+
+def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) -> int:
+    """Every combination of the values that were given, a row each."""
+    from planner.planning.columns import FIXED
+    from planner.planning.sweep import moving
+    from planner.present.output import put_rows
+    from planner.present.plans import with_interval
+    from planner.present.tables import render
+
+    done = _answers(args, scenarios, folder=None)
+    if fmt in ("table", "markdown"):
+        put(render(with_interval(done), fmt, [*moving(scenarios), *SWEPT], **looks(fmt)), args.output)
+    else:
+        put_rows(done, fmt, args.output, columns=FIXED, ids=True)
+    return _code(done, strict=args.strict)
+
+
+def _answers(args: Namespace, rows: Sequence[Mapping[str, Any]], *, folder: str | None) -> list[dict[str, Any]]:
+    from datetime import date
+
+    from planner.planning.estimate import estimate_rows
+
+    with Counter() as counter:
+        found = estimate_rows(rows, dirs=tuple(args.hardware_dir), folder=folder, today=date.today())
+        done = list(counter.rows(found, len(rows)))
     failed = sum(bool(r["error"]) for r in done)
     say(f"{len(done) - failed} of {len(done)} scenarios estimated" + (f", {failed} with an error" if failed else ""))
-    return _answered(done, _columns([*rows, *done]), output, fmt)
+    return done
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Scenario keys in their order, then the file's own columns, then the results."""
-    from planner.planning.estimate import COLUMNS
-    from planner.scenario.keys import KEYS
-
-    inputs = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in COLUMNS]
-    return [*[k for k in KEYS if k in inputs], *[k for k in inputs if k not in KEYS], *COLUMNS]
-
-
-def _answered(done: Sequence[Mapping[str, Any]], columns: Sequence[str], output: str | None, fmt: str) -> str:
-    """The rows as text, or a line that says where they were written."""
-    from planner.present.export import write_csv, write_text
-    from planner.present.tables import render, to_csv, to_json
-
-    if output is not None and fmt in ("csv", "table"):
-        write_csv(output, done, columns)
-        return f"{output}: {len(done)} rows"
-    if fmt == "json":
-        text = to_json([{"id": i, **r} for i, r in enumerate(done)])
-    else:
-        text = to_csv(done, columns).rstrip("\n") if fmt in ("csv", "table") else render(done, fmt, columns)
-    if output is None:
-        return text
-    write_text(output, text)
-    return f"{output}: {len(done)} rows"
+def _code(done: Sequence[Mapping[str, Any]], *, strict: bool) -> int:
+    """1 where no row has an answer; when strict, where any has none or does not fit."""
+    bad = [bool(r["error"]) or (strict and r["fits"] in (False, "no")) for r in done]
+    return int(any(bad) if strict else all(bool(r["error"]) for r in done))

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from argparse import Namespace
+from collections.abc import Sequence
 
-import typer
+from planner.present.console import listed, looks, prose, put
+from planner.present.flags import HARDWARE_HELP, Parser, answer_flags
 
-from planner.present.console import HARDWARE_HELP, Dirs, Format, looks, put
+CHIPS = ("id", "memory_bytes", "bandwidth", "bf16_flops", "fp8_flops", "link", "power", "year", "vendor", "fp16_flops",
+         "default_system", "name")  # fmt: skip
+SYSTEMS = ("id", "accelerator", "devices_per_node", "scale_up_domain", "scale_up_bandwidth", "scale_out_bandwidth",
+           "scale_up", "scale_out", "name")  # fmt: skip
+FIGURES = ("figure", "value", "basis", "source")
+EXAMPLES = ("planner hardware", "planner hardware --systems", "planner hardware h100-sxm5-80gb")
 
 
-def hardware(
-    id: Annotated[str | None, typer.Argument(help=HARDWARE_HELP)] = None,
-    systems: Annotated[bool, typer.Option("--systems", help="list systems instead of accelerators")] = False,
-    fmt: Format = "table",
-    hardware_dir: Dirs = None,
-) -> None:
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("id", nargs="?", metavar="HARDWARE", help=HARDWARE_HELP)
+    parser.add_argument("--systems", action="store_true", help="list systems instead of accelerators")
+    answer_flags(parser)
+
+
+def hardware(args: Namespace) -> None:
     """List accelerators or systems, or show every figure of one with its source."""
-    dirs = hardware_dir or []
-    put(_listed(systems, fmt, dirs) if id is None else _shown(id, fmt, dirs))
-
-
-def _listed(systems: bool, fmt: str, dirs: Sequence[str]) -> str:
     from planner.present import catalogue
-    from planner.present.tables import render
+    from planner.present.output import put_list, text_format
 
-    rows = catalogue.system_rows(dirs) if systems else catalogue.accelerator_rows(dirs)
-    return render([_with_units(r) if fmt in ("table", "markdown") else r for r in rows], fmt, **looks(fmt))
-
-
-def _with_units(row: Mapping[str, Any]) -> dict[str, Any]:
-    from planner.units import format_quantity as q
-
-    out = dict(row)
-    for k, v in row.items():
-        if v is not None and (k.endswith("bandwidth") or k == "link"):
-            out[k] = q(float(v), "byte/s")
-        elif v is not None and k.endswith("_flops"):
-            out[k] = q(float(v), "FLOP/s", digits=4)
-        elif v is not None and k == "power":
-            out[k] = q(float(v), "W")
-    return {k: "" if v is None else v for k, v in out.items()}
+    if args.id is not None:
+        fmt = text_format(args.fmt, args.output)
+        put(_shown(args.id, fmt, args.hardware_dir), args.output)
+    elif args.systems:
+        put_list(catalogue.system_rows(args.hardware_dir), args.fmt, args.output, SYSTEMS)
+    else:
+        put_list(catalogue.accelerator_rows(args.hardware_dir), args.fmt, args.output, CHIPS)
 
 
 def _shown(id: str, fmt: str, dirs: Sequence[str]) -> str:
@@ -49,18 +43,18 @@ def _shown(id: str, fmt: str, dirs: Sequence[str]) -> str:
     from planner.present.tables import render, to_csv, to_json
 
     chip, system = resolve_hardware(id, dirs or None)
-    figures = catalogue.figure_rows(load_accelerator(chip.id, dirs or None))
-    joined = catalogue.system_figure_rows(system)
+    chip = load_accelerator(chip.id, dirs or None)
+    figures, joined = catalogue.figure_rows(chip), catalogue.system_figure_rows(system)
+    used = catalogue.efficiency_rows(chip, dirs)
     if fmt == "json":
         return to_json([{"id": chip.id, "name": chip.name, "aliases": chip.aliases, "device_is": chip.device_is,
-                         "figures": figures, "conflicts": chip.conflicts,
+                         "figures": figures, "efficiencies": used, "conflicts": chip.conflicts,
                          "system": {"id": system.id, "name": system.name, "figures": joined}}])  # fmt: skip
     if fmt == "csv":
-        return to_csv([{"of": chip.id, **r} for r in figures] + [{"of": system.id, **r} for r in joined])
-    columns = ["figure", "value", "basis", "source"]
-    parts = [f"{chip.name} ({chip.id}): a device is a {chip.device_is}; system {system.id} ({system.name}).",
-             render(figures, fmt, columns, **looks(fmt)),
-             render(joined, fmt, columns, **looks(fmt, system.id)) if joined else ""]  # fmt: skip
-    if chip.conflicts:
-        parts.append("Other values seen:\n" + "\n".join(f"  {c}" for c in chip.conflicts))
+        return to_csv([{"of": chip.id, **r} for r in (*figures, *used)] + [{"of": system.id, **r} for r in joined])
+    head = f"{chip.name} ({chip.id}): a device is a {chip.device_is}; system {system.id} ({system.name})."
+    parts = [prose(head), render(figures, fmt, FIGURES, **looks(fmt)),
+             render(used, fmt, FIGURES, **looks(fmt, "Efficiencies in use")),
+             render(joined, fmt, FIGURES, **looks(fmt, system.id)) if joined else "",
+             "\n".join(listed("Other values seen:", chip.conflicts))]  # fmt: skip
     return "\n\n".join(p for p in parts if p)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from argparse import Namespace
 
-import typer
+from planner.present.console import looks, prose, put
+from planner.present.flags import Parser, answer_flags
 
-from planner.present.console import Format, looks, put
+SHOWN = ("id", "parameters", "active", "layers", "hidden", "weight_dtype", "family", "published")
+SUPPORTED = ("id", "exact", "refused", "reference", "checked")
+EXAMPLES = ("planner models", "planner models llama-3.1-8b", "planner models --supported")
 
-SHOWN = ("id", "family", "layers", "hidden", "parameters", "active", "published", "weight_dtype")
+
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("id", nargs="?", metavar="MODEL", help="model id")
+    parser.add_argument("--supported", action="store_true", help="list model types and their classes instead")
+    answer_flags(parser, dirs=False)
 
 
-def models(
-    id: Annotated[str | None, typer.Argument(help="model id")] = None,
-    supported: Annotated[bool, typer.Option("--supported", help="list model types and their classes instead")] = False,
-    fmt: Format = "table",
-) -> None:
+def models(args: Namespace) -> None:
     """List the models, or show one with its published size beside the count."""
-    if supported:
+    from planner.present.output import put_list, text_format
+
+    if args.id is not None:
+        put(_shown(args.id, text_format(args.fmt, args.output)), args.output)
+    elif args.supported:
         from planner.catalogue.families.checked import supported_rows
-        from planner.present.tables import render
 
-        put(render(supported_rows(), fmt, ["id", "exact", "refused", "reference", "checked"], **looks(fmt)))
-        return
-    if id is not None:
-        put(_shown(id, fmt))
-        return
-    from planner.present.catalogue import model_rows
-    from planner.present.tables import render
+        put_list(supported_rows(), args.fmt, args.output, SUPPORTED)
+    else:
+        from planner.present.catalogue import model_rows
 
-    put(render(model_rows(), fmt, SHOWN, **looks(fmt)))
+        put_list(model_rows(), args.fmt, args.output, SHOWN)
 
 
 def _shown(id: str, fmt: str) -> str:
@@ -40,10 +43,10 @@ def _shown(id: str, fmt: str) -> str:
     m = load_model(id)
     row = model_row(m)
     if fmt in ("json", "csv"):
-        return render([row | {"assumed": list(m.assumed), "notes": list(m.notes)}], fmt)
+        return render([row | {"assumed": list(m.assumed), "notes": list(m.notes)}], fmt, **looks(fmt))
     ours, published = row["parameters"], row["published"]
     lines = [f"{m.name}: {ours:,} parameters, {row['active']:,} active a token."]
     if published:
         lines.append(f"Published: {published:,.0f} ({(ours - published) / published:+.2%}).")
     lines += [f"Source: {m.source}"] + [f"Assumed: {a}" for a in m.assumed] + [f"Note: {n}" for n in m.notes]
-    return "\n".join(lines)
+    return "\n".join(prose(line) for line in lines)

@@ -2,80 +2,60 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from planner.present.console import (
-    Dirs,
-    Format,
-    ModelArgument,
-    Output,
-    assumed_lines,
-    looks,
-    put,
-    say,
-    scenario_flags,
-)
+from planner.present.console import assumed_lines, looks, put, say
+from planner.present.flags import HARDWARE_HELP, MODEL_HELP, Parser, answer_flags, count, scenario_flags, scenario_of
 
 if TYPE_CHECKING:
     from planner.planning.size import Sizing
 
-Text = str | None
+EXAMPLES = (
+    "planner size llama-2-13b dgx-h100 mi300x-platform --tokens 2T --deadline 30d --budget 1.5M",
+    "planner size llama-3.1-8b rtx-4090-24gb --devices 2 --lora-rank 16",
+)
+WORDS = {  # what is asked beside the scenario, and its help
+    "tokens": "tokens to train on, as in 15T",
+    "steps": "steps of the largest batch instead, as in 500k",
+    "compute_optimal": "tokens by a scaling law: chinchilla-refit or chinchilla-20",
+    "deadline": "wall clock that the run may take, as in 60d",
+    "budget": "what it may cost, as in 5M [USD]",
+    "sure": "chance of the deadline that is asked for, as in 0.9",
+    "provider": "whose price",
+    "region": "price of which region",
+    "prices": "CSV of your own prices: hardware, usd, date, provider, kind, region",
+    "capex": "what a device costs to own with its share of node and network, as in 40k",
+    "years": "over which capex is written off (default: 5)",
+    "power_price": "of owned devices, as in '0.08 USD/kWh'",
+    "pue": "energy into the building over that into its nodes",
+    "grid": "country whose electricity is used (USA, FRA …), for tCO2e",
+    "spares": "part of the devices that is paid for as spares, as in 0.05",
+    "mtbf": "mean time between failures of a device, as in '50000 h'",
+    "recovery": "from a failure to the restart, as in '10 min'",
+    "storage": "bandwidth of a device into storage, as in '0.15 GB/s'",
+}
+COUNTS = {"max_global_batch": "most sequences a step; 4M tokens if not given",
+          "sequences_per_device": "a batch that grows with the devices instead"}  # fmt: skip
 
 
-@scenario_flags
-def size(
-    model: ModelArgument,
-    hardware: Annotated[list[str], typer.Argument(help="one or more system or accelerator ids")],
-    tokens: Annotated[Text, typer.Option("--tokens", help="tokens to train on, as in 15T")] = None,
-    steps: Annotated[Text, typer.Option("--steps", help="steps of the largest batch instead, as in 500k")] = None,
-    compute_optimal: Annotated[
-        Text, typer.Option("--compute-optimal", help="tokens by a scaling law: chinchilla-refit or chinchilla-20")
-    ] = None,
-    deadline: Annotated[Text, typer.Option("--deadline", help="wall clock that the run may take, as in 60d")] = None,
-    budget: Annotated[Text, typer.Option("--budget", help="what it may cost, as in 5M [USD]")] = None,
-    sure: Annotated[
-        float | None, typer.Option("--sure", min=0.01, max=0.999, help="chance of the deadline that is asked for")
-    ] = None,
-    max_global_batch: Annotated[
-        int | None, typer.Option("--max-global-batch", min=1, help="most sequences a step; 4M tokens if not given")
-    ] = None,
-    sequences_per_device: Annotated[
-        int | None, typer.Option("--sequences-per-device", min=1, help="a batch that grows with the devices instead")
-    ] = None,
-    price_kind: Annotated[
-        str, typer.Option("--price-kind", help="kind of observed price: on-demand, spot, reserved, marketplace")
-    ] = "on-demand",
-    provider: Annotated[str, typer.Option("--provider", help="whose price")] = "",
-    region: Annotated[str, typer.Option("--region", help="price of which region")] = "",
-    prices: Annotated[
-        Text, typer.Option("--prices", help="CSV of your own prices: hardware, usd, date, provider, kind, region")
-    ] = None,
-    capex: Annotated[
-        Text, typer.Option("--capex", help="what a device costs to own with its share of node and network, as in 40k")
-    ] = None,
-    years: Annotated[float, typer.Option("--years", min=0.1, help="over which capex is written off")] = 5.0,
-    power_price: Annotated[Text, typer.Option("--power-price", help="of owned devices, as in '0.08 USD/kWh'")] = None,
-    pue: Annotated[
-        float | None, typer.Option("--pue", min=1.0, help="energy into the building over its nodes'")
-    ] = None,
-    grid: Annotated[str, typer.Option("--grid", help="country whose electricity is used (USA, FRA …), for tCO2e")] = "",
-    spares: Annotated[float, typer.Option("--spares", min=0, max=1, help="part of devices paid for as spares")] = 0.0,
-    mtbf: Annotated[
-        Text, typer.Option("--mtbf", help="mean time between failures of a device, as in '50000 h'")
-    ] = None,
-    recovery: Annotated[Text, typer.Option("--recovery", help="from a failure to the restart, as in '10 min'")] = None,
-    storage: Annotated[
-        Text, typer.Option("--storage", help="bandwidth of a device into storage, as in '0.15 GB/s'")
-    ] = None,
-    figure: Annotated[Text, typer.Option("--figure", help="draw devices against days and USD to this file")] = None,
-    output: Output = None,
-    fmt: Format = "table",
-    hardware_dir: Dirs = None,
-    scenario: dict[str, Any] | None = None,
-) -> None:
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("hardware", nargs="+", metavar="HARDWARE", help=f"one or more: {HARDWARE_HELP}s")
+    parser.usage = "%(prog)s MODEL HARDWARE ... --tokens N [--KEY VALUE ...]"
+    answer_flags(parser)
+    parser.add_argument("--figure", metavar="FILE", help="draw devices against days and USD to this file")
+    group = parser.add_argument_group("sizing")
+    for name, text in WORDS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", help=text)
+    for name, text in COUNTS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="N", type=count(1, 10**7), help=text)
+    scenario_flags(parser)
+
+
+def size(args: Namespace) -> int:
     """How many devices train a model within a deadline and a budget, on each kind of hardware.
 
     Without any of --tokens, --steps, --compute-optimal, --deadline and --budget: what can be fine-tuned on so many
@@ -88,50 +68,43 @@ def size(
     from planner.planning.size import size_training
     from planner.present import sizing
     from planner.present.export import read_rows
+    from planner.present.output import text_format
 
-    given = {**(scenario or {}), "model": model}
-    if not any((tokens, steps, compute_optimal, deadline, budget)):
-        _fine_tune(given, hardware, output, fmt, tuple(hardware_dir or ()))
-        return
-    devices = given.pop("devices", None)
-    question = asked({
-        "tokens": tokens, "steps": steps, "compute_optimal": compute_optimal, "deadline": deadline, "budget": budget,
-        "sure": sure, "devices": devices, "max_global_batch": max_global_batch,
-        "sequences_per_device": sequences_per_device, "price_kind": price_kind, "provider": provider, "region": region,
-        "capex": capex, "years": years, "power_price": power_price, "pue": pue, "grid": grid, "spares": spares,
-        "prices": None if prices is None else read_rows(prices), "mtbf": mtbf, "recovery": recovery, "storage": storage,
-    })  # fmt: skip
+    given = {k: v for k, v in scenario_of(args).items() if k != "hardware"} | {"model": args.model}
+    fmt, dirs = text_format(args.fmt, args.output), tuple(args.hardware_dir)
+    words = {k: getattr(args, k) for k in (*WORDS, *COUNTS)}
+    if not any(words[k] for k in ("tokens", "steps", "compute_optimal", "deadline", "budget")):
+        return _fine_tune(given, args.hardware, args.output, fmt, dirs)
+    words["devices"] = given.pop("devices", None)
+    words["prices"] = None if args.prices is None else read_rows(args.prices)
+    question = asked(words)
     today = date.today()
     with trying() as report:
-        found = size_training(given, hardware, question, dirs=tuple(hardware_dir or ()), today=today, progress=report)
-    if figure is not None:
-        say(f"figure: {_draw(found, figure)}")
-    put(_text(found, fmt, today), output)
+        found = size_training(given, args.hardware, question, dirs=dirs, today=today, progress=report)
+    if args.figure is not None:
+        say(f"figure: {_draw(found, args.figure)}")
+    put(_text(found, fmt, today), args.output)
     if found.best is None:
         raise InfeasibleError(sizing.miss(found))
+    return 0
 
 
 class trying:
     """The count that is being tried on stderr, where that is a terminal."""
 
     def __enter__(self) -> Callable[[str, int], None] | None:
-        import sys
+        from planner.present.console import Counter
 
-        self.status: Any = None
-        if not sys.stderr.isatty():
+        self.counter = Counter()
+        if not self.counter.shown:
             return None
-        from rich.console import Console
-
-        self.status = Console(stderr=True).status("sizing")
-        self.status.start()
-        return lambda name, devices: self.status.update(f"sizing: {devices:,} devices of {name}")
+        return lambda name, devices: self.counter.tell(f"sizing: {devices:,} devices of {name}")
 
     def __exit__(self, *_: object) -> None:
-        if self.status is not None:
-            self.status.stop()
+        self.counter.tell("")
 
 
-def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, fmt: str, dirs: tuple[str, ...]) -> None:
+def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, fmt: str, dirs: tuple[str, ...]) -> int:
     """What fits on the devices there are, on each kind of hardware."""
     from datetime import date
 
@@ -149,6 +122,7 @@ def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, f
     put(render(rows, fmt) if fmt in ("csv", "json") else "\n".join(parts).rstrip(), output)
     if not any(r["micro_batch"] for r in rows):
         raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
+    return 0
 
 
 def _text(found: Sizing, fmt: str, today: Any) -> str:

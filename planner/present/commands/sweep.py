@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from argparse import Namespace
 
-import typer
+from planner.present.console import put, say
+from planner.present.flags import Parser, answer_flags, count
 
-from planner.present.console import Dirs, say
+EXAMPLES = ("planner sweep grid.yaml -o results --jobs 4",)
 
 
-def sweep(
-    file: Annotated[str, typer.Argument(help="YAML or JSON with grid or scenarios, base and answer")],
-    output: Annotated[str, typer.Option("-o", "--output", help="folder of the shards")],
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=256, help="processes that work side by side")] = 1,
-    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, max=10**7, help="rows of a shard")] = 100_000,
-    shards: Annotated[str | None, typer.Option("--shards", help="parquet (needs pyarrow) or csv.gz")] = None,
-    hardware_dir: Dirs = None,
-) -> None:
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    parser.add_argument("file", metavar="FILE", help="YAML or JSON with grid or scenarios, base and answer")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="folder of the shards")
+    parser.add_argument("--jobs", type=count(1, 256), default=1, metavar="N", help="processes that work side by side")
+    parser.add_argument("--shard-rows", type=count(1, 10**7), default=100_000, metavar="N", help="rows of a shard")
+    parser.add_argument("--shards", metavar="KIND", help="parquet (needs pyarrow) or csv.gz")
+    answer_flags(parser, output=False)
+
+
+def sweep(args: Namespace) -> int:
     """Estimates, plans or sizes of a grid of scenarios, into a folder; run again, it works out what is missing."""
     import time
     from datetime import date
     from pathlib import Path
 
     from planner.errors import unknown
-    from planner.present.console import put
     from planner.present.sweeps import read_sweep_file, run_sweep
 
-    if shards not in (None, "parquet", "csv.gz"):
-        raise unknown("shards", str(shards), ("parquet", "csv.gz"), where="--shards")
-    swept = read_sweep_file(file)
+    if args.shards not in (None, "parquet", "csv.gz"):
+        raise unknown("shards", str(args.shards), ("parquet", "csv.gz"), where="--shards")
+    swept = read_sweep_file(args.file)
     began = time.monotonic()
 
     def report(done: int, total: int) -> None:
         rate = done / max(time.monotonic() - began, 1e-9)
         say(f"{done:,} of {total:,} rows, {rate:,.0f} a second, {(total - done) / rate:,.0f} s left")
 
-    found = run_sweep(swept, output, folder=str(Path(file).resolve().parent), dirs=tuple(hardware_dir or ()),
-                      rows=shard_rows, jobs=jobs, kind=shards, today=date.today(), progress=report)  # fmt: skip
-    put(f"{output}: {found['rows']:,} rows in {len(found['shards']):,} shards, {found['errors']:,} with an error")
+    folder = str(Path(args.file).resolve().parent)
+    found = run_sweep(swept, args.output, folder=folder, dirs=tuple(args.hardware_dir), rows=args.shard_rows,
+                      jobs=args.jobs, kind=args.shards, today=date.today(), progress=report)  # fmt: skip
+    put(f"{args.output}: {found['rows']:,} rows in {len(found['shards']):,} shards, {found['errors']:,} with an error")
+    return 0

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from argparse import Namespace
 
-import typer
+from planner.present.console import looks, put, say
+from planner.present.flags import Parser, answer_flags
 
-from planner.present.console import Format, looks, put, say
+
+def flags(parser: Parser) -> None:
+    """What the verb takes."""
+    answer_flags(parser, dirs=False)
+    parser.add_argument("--task", choices=("train", "serve"), default="train",
+                        help="train (with static batches and memory), or serve; by default train")  # fmt: skip
+    parser.add_argument("--figure", metavar="FILE", help="draw predicted against measured to this .svg, .pdf or .png")
 
 
-def validate(
-    fmt: Format = "table",
-    figure: Annotated[str | None, typer.Option("--figure", help="draw predicted against measured to this file")] = None,
-) -> None:
+def validate(args: Namespace) -> None:
     """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
     from planner.present import validation
+    from planner.present.output import text_format
     from planner.validation.published import compare_all, compare_inference, compare_memory
 
+    fmt = text_format(args.fmt, args.output)
+    if args.task == "serve":
+        put(validation.served_text(fmt=fmt, looks=looks), args.output)
+        return
     compared = compare_all()
     for c in compared:
         if c.error:
             say(f"refused: {c.case.id} {c.case.name}: {c.error}")
-    if figure is not None:
-        say(f"figure: {validation.draw(compared, figure)}")
-    put(validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks))
+    if args.figure is not None:
+        say(f"figure: {validation.draw(compared, args.figure)}")
+    put(validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks), args.output)

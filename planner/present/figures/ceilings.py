@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -37,6 +37,10 @@ class Frame:
         """Whether a point lies on the chart."""
         return self.x0 < math.log10(p.intensity) < self.x1 and self.y0 < math.log10(p.achieved_flops) < self.y1
 
+    def within(self, width: float, height: float) -> Frame:
+        """The same limits on axes of a size [pt], whose decades are equally long in both directions."""
+        return replace(self, scale=min(width / (self.x1 - self.x0), height / (self.y1 - self.y0)))
+
     @property
     def size(self) -> tuple[float, float]:
         return (self.x1 - self.x0) * self.scale, (self.y1 - self.y0) * self.scale
@@ -51,7 +55,8 @@ def draw_roofs(axes: Axes, roofs: Sequence[Roof], frame: Frame, board: Board) ->
         ink, width = (INK, 1.7) if roof.main else (FAINT, 0.9)
         start = (roof.value / memory.value, roof.value)
         _line(axes, frame, board, start, (10**frame.x1, roof.value), ink=ink, width=width)
-        if roof.main and roof.achievable:
+    for roof in roofs:
+        if roof.kind == "compute" and roof.main and roof.achievable and math.log10(roof.value) > frame.y0:
             start = (roof.achievable / (memory.achievable or memory.value), roof.achievable)
             end = (10**frame.x1, roof.achievable)
             _line(axes, frame, board, start, end, ink=MUTED, width=1.0, dashed=True)

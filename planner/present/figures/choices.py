@@ -38,7 +38,9 @@ from planner.present.figures.style import (
 from planner.units import format_gib
 
 
-def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: str, subtitle: str = "") -> Figure:
+def heatmap_figure(
+    rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: str, subtitle: str = "", ax: Axes | None = None
+) -> Figure:
     """Best step time over two parallel sizes; a cell where nothing fits says how much memory it would take.
 
     Parameters
@@ -54,7 +56,7 @@ def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: 
     up = sorted({int(number(r, y)) for r in rows})
     cells = _best_cells(rows, x, y)
     wide, high = max(5.6, 1.5 + 0.86 * len(across)), 1.9 + 0.52 * len(up)
-    figure, axes = sheet(wide, high, title=title, subtitle=subtitle, left=0.8, bottom=0.95)
+    figure, axes = sheet(wide, high, title=title, subtitle=subtitle, left=0.8, bottom=0.95, ax=ax)
     times = [number(r, "step_time_s") for r in cells.values() if holds(r)]
     best = min(times, default=math.nan)
     norm: Normalize = LogNorm(best or 1.0, max(max(times, default=1.0), 1.01 * best)) if times else Normalize()
@@ -72,7 +74,7 @@ def heatmap_figure(rows: Sequence[Row], *, x: str = "pp", y: str = "tp", title: 
         Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=OKABE_ITO["vermillion"], linewidth=1.8, label="fastest"),
         Patch(facecolor="#f2f2f2", edgecolor="#cfcfcf", hatch="////", label="does not fit: least memory"),
     ]
-    legend_row(figure, handles if any(not holds(r) for r in cells.values()) else handles[:1])
+    legend_row(figure, handles if any(not holds(r) for r in cells.values()) else handles[:1], ax=ax)
     return figure
 
 
@@ -108,7 +110,9 @@ def _cell(axes: Axes, i: int, j: int, row: Row, *, best: float, norm: Normalize)
     axes.text(i, j - 0.2, beyond, fontsize=SMALL - 0.6, color=ink, **middle)
 
 
-def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle: str = "") -> Figure:
+def tornado_figure(
+    sensitivities: Sequence[Sensitivity], *, title: str, subtitle: str = "", ax: Axes | None = None
+) -> Figure:
     """What a change of each hardware figure does to the step time, the strongest on top.
 
     Parameters
@@ -121,7 +125,7 @@ def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle
     """
     ordered = sorted(sensitivities, key=lambda s: -s.swing)
     left = max((text_width(s.name, BODY) for s in ordered), default=60.0) / 72 + 0.35
-    figure, axes = sheet(8.6, 1.95 + 0.42 * len(ordered), title=title, subtitle=subtitle, left=left, bottom=1.05)
+    figure, axes = sheet(8.6, 1.95 + 0.42 * len(ordered), title=title, subtitle=subtitle, left=left, bottom=1.05, ax=ax)
     reach = max((s.swing for s in ordered), default=0.01) * 100 * 1.28 or 1.0
     change = ordered[0].change if ordered else 0.2
     looks = {
@@ -144,11 +148,11 @@ def tornado_figure(sensitivities: Sequence[Sensitivity], *, title: str, subtitle
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g} %".replace("-", "−") if v else "0"))
     base = seconds(ordered[0].base) if ordered else "n/a"
     axis_labels(axes, f"change of the step time, {base} as it is: faster ← → slower", "")
-    legend_row(figure, [Patch(facecolor=colour, label=name) for name, colour in looks.items()])
+    legend_row(figure, [Patch(facecolor=colour, label=name) for name, colour in looks.items()], ax=ax)
     return figure
 
 
-def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Figure:
+def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "", ax: Axes | None = None) -> Figure:
     """Throughput over the number of devices, beside what perfect scaling from the smallest would give.
 
     Parameters
@@ -162,7 +166,7 @@ def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Fi
     ordered = sorted(rows, key=lambda r: number(r, "devices"))
     devices = np.array([number(r, "devices") for r in ordered])
     rate = np.array([number(r, "tokens_per_s") for r in ordered])
-    figure, axes = sheet(8.6, 5.2, title=title, subtitle=subtitle, left=1.05, bottom=1.05)
+    figure, axes = sheet(8.6, 5.2, title=title, subtitle=subtitle, left=1.05, bottom=1.05, ax=ax)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ideal = rate[0] * devices / devices[0]
@@ -180,5 +184,5 @@ def scaling_figure(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Fi
     axis_labels(axes, "devices", "throughput [tokens/s]")
     mine = Line2D([], [], color=OKABE_ITO["blue"], marker="o", label="best layout, share of perfect scaling")
     perfect = Line2D([], [], color=FAINT, linestyle=(0, (4, 3)), label="perfect scaling")
-    legend_row(figure, [mine, perfect])
+    legend_row(figure, [mine, perfect], ax=ax)
     return figure

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from planner.cost.roofs import Roof
 from planner.errors import BadInputError
 from planner.present.figures.placement import spread
-from planner.present.figures.style import OKABE_ITO, floating, intensity_axes, sheet
+from planner.present.figures.style import OKABE_ITO, axes_size, floating, intensity_axes, sheet
 from planner.units import format_quantity
 
 WIDE, BESIDE = 5.2, 4.15  # inches of the chart, and of what stands beside it
 LINES = ("blue", "vermillion", "green", "purple", "orange", "sky", "black")
 
 
-def roofs_figure(devices: Mapping[str, Sequence[Roof]], *, title: str, subtitle: str = "") -> Figure:
+def roofs_figure(
+    devices: Mapping[str, Sequence[Roof]], *, title: str, subtitle: str = "", ax: Axes | None = None
+) -> Figure:
     """Memory slope and main compute roof of several devices, labelled at the end of each line.
 
     Parameters
@@ -34,8 +37,13 @@ def roofs_figure(devices: Mapping[str, Sequence[Roof]], *, title: str, subtitle:
     x0, x1, y0, y1 = _limits(pairs)
     scale = WIDE / (x1 - x0)
     width, high = WIDE + BESIDE, scale * (y1 - y0)
-    figure, axes = sheet(width, high + 1.6, title=title, subtitle=subtitle, left=1.12, bottom=0.75)
-    axes.set_position((1.12 / width, 0.75 / (high + 1.6), WIDE / width, high / (high + 1.6)))
+    figure, axes = sheet(width, high + 1.6, title=title, subtitle=subtitle, left=1.12, bottom=0.75, ax=ax)
+    if ax is None:
+        axes.set_position((1.12 / width, 0.75 / (high + 1.6), WIDE / width, high / (high + 1.6)))
+    else:
+        scale = min(axes_size(axes)[0] / (x1 - x0), axes_size(axes)[1] / (y1 - y0)) / 72
+        high = scale * (y1 - y0)
+    across = scale * (x1 - x0)
     intensity_axes(axes, (x0, x1, y0, y1))
     heights = [(math.log10(peak) - y0) * scale * 72 for peak, _, _ in pairs.values()]
     rows = zip(pairs.items(), LINES, heights, spread(heights, 24.0), strict=False)
@@ -45,8 +53,8 @@ def roofs_figure(devices: Mapping[str, Sequence[Roof]], *, title: str, subtitle:
         axes.plot(ends, [10**x0 * bandwidth, peak, peak], color=ink, linewidth=1.8, label=f"_{name}")
         axes.plot([ridge], [peak], marker="o", markersize=5, color=ink)
         offers = f"{dtype} {format_quantity(peak, 'FLOP/s', digits=4)}, {format_quantity(bandwidth, 'byte/s')}"
-        floating(axes, f"{name}\n{offers}, ridge {ridge:.0f}", (WIDE * 72 + 12, place), linespacing=1.25)
-        stub = [1.0, 1.0 + 10 / 72 / WIDE], [height / 72 / high, place / 72 / high]
+        floating(axes, f"{name}\n{offers}, ridge {ridge:.0f}", (across * 72 + 12, place), linespacing=1.25)
+        stub = [1.0, 1.0 + 10 / 72 / across], [height / 72 / high, place / 72 / high]
         axes.plot(*stub, color=ink, linewidth=1.2, transform=axes.transAxes, clip_on=False)
     return figure
 

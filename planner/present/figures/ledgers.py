@@ -19,6 +19,7 @@ from planner.present.figures.style import (
     OKABE_ITO,
     SMALL,
     WARNING,
+    axes_size,
     axis_labels,
     bare_rows,
     ink_on,
@@ -63,7 +64,12 @@ MERGED_SHARE = 0.01
 
 
 def memory_figure(
-    ledgers: Mapping[str, Mapping[str, float]], *, capacity: float, title: str, subtitle: str = ""
+    ledgers: Mapping[str, Mapping[str, float]],
+    *,
+    capacity: float,
+    title: str,
+    subtitle: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Memory ledgers as stacked bars beside the capacity of a device.
 
@@ -79,10 +85,10 @@ def memory_figure(
     """
     rows = len(ledgers)
     left = min(max((text_width(label, BODY) for label in ledgers), default=40.0) / 72 + 0.35, 3.2)
-    figure, axes = sheet(8.6, 1.95 + 0.46 * rows, title=title, subtitle=subtitle, left=left, bottom=1.0)
+    figure, axes = sheet(8.6, 1.95 + 0.46 * rows, title=title, subtitle=subtitle, left=left, bottom=1.0, ax=ax)
     totals = [sum(v.values()) for v in ledgers.values()]
     said = [f"{t / GIB:,.1f} GiB" + (f", {t / capacity:.2f} × capacity" if t > capacity else "") for t in totals]
-    wide = axes.get_position().width * 8.6 * 72
+    wide = axes_size(axes)[0]
     mark = f"capacity {capacity / GIB:.1f} GiB"
     limit = room_for([*totals, capacity], [*said, mark], width=wide) / GIB
     axes.set_xlim(0, limit)
@@ -97,7 +103,7 @@ def memory_figure(
     bare_rows(axes)
     axis_labels(axes, "memory of the fullest device [GiB]", "")
     present = [p for p in PART_COLOURS if any(ledger.get(p, 0.0) > 0 for ledger in ledgers.values())]
-    legend_row(figure, [Patch(facecolor=PART_COLOURS[p], label=p.replace("_", " ")) for p in present])
+    legend_row(figure, [Patch(facecolor=PART_COLOURS[p], label=p.replace("_", " ")) for p in present], ax=ax)
     return figure
 
 
@@ -122,7 +128,7 @@ def _stack(axes: Axes, ledger: Mapping[str, float], y: float, *, points_per_gib:
         start += size
 
 
-def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "") -> Figure:
+def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "", ax: Axes | None = None) -> Figure:
     """Step time as a waterfall of the terms of its ledger, ending in the total with its 90 % interval.
 
     Parameters
@@ -146,6 +152,7 @@ def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "")
         subtitle=subtitle or _layout(estimate),
         left=left,
         bottom=1.0,
+        ax=ax,
     )
     scale, unit = (1.0, "s") if total >= 1 else (1e3, "ms") if total >= 1e-3 else (1e6, "µs")
     low, high = total * estimate.interval.low, total * estimate.interval.high
@@ -153,7 +160,7 @@ def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "")
     basis = "assumed" if "assumed" in estimate.interval.basis else "90 %"
     whole = f"{seconds(total)}\n{basis}: {seconds(low)} to {seconds(high)}"
     ends = list(accumulate(v for _, v in terms))
-    wide = axes.get_position().width * 8.6 * 72
+    wide = axes_size(axes)[0]
     axes.set_xlim(0, room_for([*ends, max(high, total)], [*said, whole.split("\n")[1]], width=wide) * scale)
     axes.set_ylim(len(labels) - 0.45, -0.6)
     for y, ((name, value), end, text) in enumerate(zip(terms, ends, said, strict=True)):
@@ -170,7 +177,7 @@ def waterfall_figure(estimate: Estimate, *, title: str = "", subtitle: str = "")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis_labels(axes, f"time of a step [{unit}]", "")
     used = dict.fromkeys(_family(name) for name, _ in terms)
-    legend_row(figure, [Patch(facecolor=FAMILY_COLOURS[f], label=f) for f in FAMILY_COLOURS if f in used])
+    legend_row(figure, [Patch(facecolor=FAMILY_COLOURS[f], label=f) for f in FAMILY_COLOURS if f in used], ax=ax)
     return figure
 
 

@@ -52,6 +52,7 @@ def pareto_figure(
     y: str = "step_time_s",
     title: str,
     subtitle: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Layouts by two costs, both better when smaller, and the front that nothing beats in both.
 
@@ -69,7 +70,7 @@ def pareto_figure(
             raise unknown("figure axis", name, AXES)
     if not rows:
         raise BadInputError("a Pareto figure needs at least one layout; none given")
-    figure, axes = sheet(8.6, 5.6, title=title, subtitle=subtitle, left=1.0, bottom=1.05)
+    figure, axes = sheet(8.6, 5.6, title=title, subtitle=subtitle, left=1.0, bottom=1.05, ax=ax)
     fitting = [r for r in rows if holds(r)]
     others = [r for r in rows if not holds(r)]
     front = pareto_front(fitting, x, y)
@@ -90,7 +91,7 @@ def pareto_figure(
         Line2D([], [], color=OKABE_ITO["sky"], label="layout that fits", **dot),
         Line2D([], [], color="#cccccc", label="does not fit", **dot),
     ]
-    legend_row(figure, handles if others else handles[:2])
+    legend_row(figure, handles if others else handles[:2], ax=ax)
     return figure
 
 

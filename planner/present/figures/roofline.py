@@ -21,6 +21,7 @@ from planner.present.figures.style import (
     MUTED,
     SMALL,
     WARNING,
+    axes_size,
     floating,
     intensity_axes,
     legend_row,
@@ -40,7 +41,13 @@ _SHORT = {"forward": "", "decode": "", "backward": " bwd", "recompute": " recomp
 
 
 def roofline_figure(
-    points: Sequence[Point], roofs: Sequence[Roof], *, title: str, subtitle: str = "", warn: bool = True
+    points: Sequence[Point],
+    roofs: Sequence[Roof],
+    *,
+    title: str,
+    subtitle: str = "",
+    warn: bool = True,
+    ax: Axes | None = None,
 ) -> Figure:
     """Operators of a pass under the roofs of a device.
 
@@ -61,15 +68,19 @@ def roofline_figure(
     drawn = [p for p in computing if frame.holds(p) or p in flagged]
     wide, high = (s / 72 for s in frame.size)
     width, height = wide + LEFT + RIGHT, high + BOTTOM + TOP
-    figure, axes = sheet(width, height, title=title, subtitle=subtitle)
-    axes.set_position((LEFT / width, BOTTOM / height, wide / width, high / height))
+    figure, axes = sheet(width, height, title=title, subtitle=subtitle, ax=ax)
+    if ax is None:
+        axes.set_position((LEFT / width, BOTTOM / height, wide / width, high / height))
+    else:
+        frame = frame.within(*axes_size(axes))
     intensity_axes(axes, (frame.x0, frame.x1, frame.y0, frame.y1))
     board = Board(Box(2.0, 2.0, frame.size[0] - 2.0, frame.size[1] - 2.0))
     _draw_points(axes, drawn, flagged, frame, board)
     draw_roofs(axes, roofs, frame, board)
     _name_points(axes, [p for p in drawn if p.share >= NAMED_SHARE or p in flagged], flagged, frame, board)
-    _legend(figure, drawn)
-    _notes(figure, points, drawn, flagged)
+    _legend(figure, drawn, ax)
+    if ax is None:
+        _notes(figure, points, drawn, flagged)
     return figure
 
 
@@ -156,7 +167,7 @@ def _name(axes: Axes, bunch: Sequence[Point], frame: Frame, board: Board, *, ink
         axes.plot(*zip(*ends, strict=True), color=MUTED, linewidth=0.6, zorder=6)
 
 
-def _legend(figure: Figure, drawn: Sequence[Point]) -> None:
+def _legend(figure: Figure, drawn: Sequence[Point], ax: Axes | None) -> None:
     """One row under the chart: what the colours, the filling and the areas say."""
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=ink, markersize=6, label=f"{bound} bound")
@@ -190,7 +201,7 @@ def _legend(figure: Figure, drawn: Sequence[Point]) -> None:
         )
     )
     handles.append(Line2D([], [], color=MUTED, linewidth=1.0, linestyle=DASHES, label="dashed: what matmuls reach"))
-    legend_row(figure, handles, lift=0.27)
+    legend_row(figure, handles, lift=0.27, ax=ax)
 
 
 def _notes(figure: Figure, points: Sequence[Point], drawn: Sequence[Point], flagged: Sequence[Point]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from planner.present.figures.style import BODY, FAINT, MUTED, OKABE_ITO, SMALL, axis_labels, sheet
@@ -13,14 +14,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 COLOURS = tuple(OKABE_ITO[c] for c in ("blue", "vermillion", "green", "orange", "purple", "sky", "black"))
 
 
-def scatter_figure(points: Mapping[str, Sequence[tuple[float, float]]], *, title: str, subtitle: str = "") -> Figure:
+def scatter_figure(
+    points: Mapping[str, Sequence[tuple[float, float]]], *, title: str, subtitle: str = "", ax: Axes | None = None
+) -> Figure:
     """Dots of (measured, predicted) seconds by source, the diagonal, and the band of 30 % either way.
 
     Parameters
     ----------
     points : source -> pairs of (measured, predicted) [s]
     """
-    figure, axes = sheet(7.4, 6.2, title=title, subtitle=subtitle, left=0.85, bottom=0.75)
+    figure, axes = sheet(7.4, 6.2, title=title, subtitle=subtitle, left=0.85, bottom=0.75, ax=ax)
     every = np.array([p for pairs in points.values() for p in pairs])
     low, high = every.min() / 1.6, every.max() * 1.6
     line = np.array([low, high])

@@ -46,14 +46,26 @@ PNG_DPI = 144
 
 
 def sheet(
-    width: float, height: float, *, title: str, subtitle: str = "", left: float = 0.9, bottom: float = 0.62
+    width: float,
+    height: float,
+    *,
+    title: str,
+    subtitle: str = "",
+    left: float = 0.9,
+    bottom: float = 0.62,
+    ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """A figure of ``width`` x ``height`` inches with one pair of axes under a title flush left."""
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    inside = (left / width, bottom / height, 1 - (left + 0.25) / width, 1 - (bottom + 0.85) / height)
-    axes = figure.add_axes(inside)
-    headline(figure, title, subtitle)
+    """A figure of ``width`` x ``height`` inches with one pair of axes under a title flush left; or the figure of ``ax``
+    and ``ax`` itself, which then has the title."""
+    if ax is None:
+        figure = Figure(figsize=(width, height), facecolor="white")
+        FigureCanvasAgg(figure)
+        inside = (left / width, bottom / height, 1 - (left + 0.25) / width, 1 - (bottom + 0.85) / height)
+        axes = figure.add_axes(inside)
+        headline(figure, title, subtitle)
+    else:
+        axes, figure = ax, root_of(ax)
+        axes.set_title(title, loc="left", fontsize=BODY + 1, fontweight="bold", color=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -76,8 +88,26 @@ def text_width(text: str, size: float) -> float:
     return 1.04 * float(width)
 
 
-def legend_row(figure: Figure, handles: Sequence[Artist], *, lift: float = 0.16) -> None:
-    """A legend in one row along the foot of the figure, ``lift`` inches above its edge."""
+def root_of(axes: Axes) -> Figure:
+    """The whole figure that a pair of axes is in, a subfigure's too."""
+    figure = axes.figure
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
+def axes_size(axes: Axes) -> tuple[float, float]:
+    """Width and height of a pair of axes [pt]."""
+    spot = axes.get_position()
+    width, height = root_of(axes).get_size_inches()
+    return float(spot.width * width * 72), float(spot.height * height * 72)
+
+
+def legend_row(figure: Figure, handles: Sequence[Artist], *, lift: float = 0.16, ax: Axes | None = None) -> None:
+    """A legend in one row along the foot of the figure, ``lift`` inches above its edge; of ``ax`` in a corner of it."""
+    if ax is not None:
+        ax.legend(handles=list(handles), loc="best", fontsize=SMALL, labelcolor=INK, framealpha=0.8, edgecolor="none")
+        return
     width, height = figure.get_size_inches()
     figure.legend(
         handles=list(handles),

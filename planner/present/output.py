@@ -1,0 +1,97 @@
+"""Where tables of answers go, and as what: the end of a path says the format, ``-`` is stdin and stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from planner.errors import BadInputError, unknown
+from planner.present.console import looks, put, say
+from planner.present.tables import FORMATS, columns_of, plain, render, to_csv, to_json
+
+ENDS = {".csv": "csv", ".json": "json", ".md": "markdown", ".markdown": "markdown", ".parquet": "parquet",
+        ".txt": "table"}  # fmt: skip
+Rows = Sequence[Mapping[str, Any]]
+
+
+def format_of(fmt: str | None, output: str | None) -> str:
+    """The format of an answer: as told, else as the end of the path says, else a table; a strange end is refused."""
+    end = Path(output).suffix.lower() if output not in (None, "-") else ""
+    if end == ".parquet":
+        if fmt is not None:
+            raise BadInputError(f"--format {fmt}: {output} is Parquet; leave --format out, or end the path otherwise")
+        return "parquet"
+    if fmt is not None:
+        return fmt
+    if end and end not in ENDS:
+        raise unknown("end of a file", end, ENDS, where=f"-o {output}")
+    return ENDS.get(end, "table")
+
+
+def text_format(fmt: str | None, output: str | None) -> str:
+    """The format of an answer that is no table of rows alone, which Parquet cannot hold."""
+    found = format_of(fmt, output)
+    if found == "parquet":
+        raise BadInputError(f"-o {output}: Parquet holds a table of rows; .json, .csv and .md hold this answer")
+    return found
+
+
+def put_list(rows: Rows, fmt: str | None, output: str | None, shown: Sequence[str]) -> None:
+    """Rows as asked: files have every column in base units, tables the columns ``shown``."""
+    found = format_of(fmt, output)
+    if found == "parquet":
+        put_parquet(rows, columns_of(rows), str(output))
+    else:
+        put(render(rows, found, shown, **looks(found)), output)
+
+
+def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str], ids: bool = False) -> None:
+    """Rows of fixed columns in base units, to stdout or a file; a table for people is CSV here."""
+    if fmt == "parquet":
+        put_parquet(rows, columns, str(output))
+    elif fmt == "json":
+        numbered = [{**({"id": i} if ids and "id" not in r else {}), **{c: r.get(c) for c in columns}}
+                    for i, r in enumerate(rows)]  # fmt: skip
+        put(to_json(numbered), output)
+    elif fmt == "markdown":
+        put(render(rows, fmt, columns), output)
+    else:
+        put(to_csv(rows, columns), output)
+    if output not in (None, "-"):
+        say(f"{output}: {len(rows)} rows")
+
+
+def put_parquet(rows: Rows, columns: Sequence[str], output: str) -> None:
+    """Rows as a Parquet file, which takes pandas with pyarrow; fixed columns have fixed types."""
+    from planner.frames import of_one_type
+    from planner.planning.columns import FIXED, column_types
+    from planner.present.export import write_bytes
+
+    types = column_types() if set(FIXED) <= set(columns) else {}
+    data = io.BytesIO()
+    try:
+        table = of_one_type([{c: plain(r.get(c)) for c in columns} for r in rows], columns, types)
+        table.to_parquet(data, index=False)
+    except ImportError:
+        raise BadInputError(f"-o {output}: Parquet takes pyarrow: pip install 'roofline-planner[parquet]'") from None
+    write_bytes(output, data.getvalue())
+
+
+def scenario_rows(path: str) -> list[dict[str, Any]]:
+    """Rows of a file of scenarios, or of standard input (``-``): CSV, or YAML or JSON where it begins like them."""
+    from planner.present import export
+
+    if path != "-":
+        return export.read_scenarios(path)
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"--scenarios -: not readable as UTF-8 text: {error}") from None
+    listed = text.lstrip().startswith(("[", "{", "- ", "scenarios:"))
+    return (export.from_yaml if listed else export.from_csv)("-", text)
+
+
+__all__ = ["FORMATS", "format_of", "put_list", "put_parquet", "put_rows", "scenario_rows", "text_format"]
