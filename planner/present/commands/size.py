@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from planner.present.console import assumed_lines, looks, put, say
+from planner.present.console import assumed_lines, listed, looks, prose, put, say
 from planner.present.flags import HARDWARE_HELP, MODEL_HELP, Parser, answer_flags, count, scenario_flags, scenario_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, f
     for name in hardware:
         rooms = fine_tuning({**given, "hardware": name}, dirs=dirs, today=date.today())
         rows += tuning.room_rows(name, rooms)
-        parts += [tuning.answer(rooms), "", render(tuning.shown_rows(rooms), fmt, **looks(fmt, name)), "",
+        parts += [prose(tuning.answer(rooms)), "", render(tuning.shown_rows(rooms), fmt, **looks(fmt, name)), "",
                   *assumed_lines(tuning.assumed(rooms)), ""]  # fmt: skip
     put(render(rows, fmt) if fmt in ("csv", "json") else "\n".join(parts).rstrip(), output)
     if not any(r["micro_batch"] for r in rows):
@@ -133,7 +133,7 @@ def _text(found: Sizing, fmt: str, today: Any) -> str:
         return to_json(sizing.sizing_json(found, today))
     if fmt == "csv":
         return to_csv(sizing.pick_rows(found)).rstrip("\n")
-    parts = [sizing.lead(found), ""] if found.best is not None else []
+    parts = [prose(sizing.lead(found)), ""] if found.best is not None else []
     parts += [render(sizing.shown_rows(found), fmt, **looks(fmt, "Picks")), ""]
     first = sizing.lead_sized(found)
     if first is not None:
@@ -141,7 +141,7 @@ def _text(found: Sizing, fmt: str, today: Any) -> str:
         title = f"{first.hardware}: {scaling} scaling"
         parts += [render(sizing.curve_rows(first), fmt, **looks(fmt, title)), ""]
     for heading, lines in (("Binds:", sizing.binding(found)), ("Would change it:", sizing.changes(found, today))):
-        parts += [heading, *(f"  {line}" for line in lines), ""] if lines else []
+        parts += [*listed(heading, lines), ""] if lines else []
     return "\n".join([*parts, *assumed_lines(sizing.assumed(found))])
 
 

@@ -7,8 +7,6 @@ from argparse import Namespace
 from planner.present.console import put, say
 from planner.present.flags import Parser, answer_flags, count
 
-EXAMPLES = ("planner sweep grid.yaml -o results --jobs 4",)
-
 
 def flags(parser: Parser) -> None:
     """What the verb takes."""
