@@ -12,7 +12,6 @@ from planner.planning.outlook import DAY, Outlook
 from planner.planning.size import Limits, Sized, Sizing, best_of, nearest_miss
 from planner.present.plans import layout_text
 from planner.supply.cost import Tariff, cluster_price
-from planner.units import format_quantity
 
 Rows = list[dict[str, Any]]
 SURE = 0.9  # the chance that a line on what would change the answer asks for
@@ -34,7 +33,8 @@ def money(usd: float | None) -> str:
 
 def tokens_text(tokens: float) -> str:
     """A number of tokens for people: ``15.6 T tokens``."""
-    return f"{format_quantity(tokens, '')} tokens"
+    scale, prefix = next(((k, p) for k, p in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if tokens >= k), (1.0, ""))
+    return f"{tokens / scale:.3g} {prefix} tokens".replace("  ", " ")
 
 
 def span(o: Outlook) -> str:
