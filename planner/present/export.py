@@ -78,3 +78,21 @@ def from_yaml(path: str, text: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise BadInputError(f"{path}: a list of scenarios is due, each a mapping of keys")
     return rows
+
+
+def read_rows(path: str) -> list[dict[str, str]]:
+    """Rows of a CSV with a header."""
+    try:
+        return list(csv.DictReader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: not readable as a CSV: {error}") from error
+
+
+def read_yaml(path: str) -> Any:
+    """What a YAML or JSON file holds."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
