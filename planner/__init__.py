@@ -4,13 +4,14 @@
 >>> planner.estimate(model="llama-3.1-8b", hardware="dgx-h100", devices=8, tp=8, task="decode").row["tpot_s"]
 
 :func:`estimate` answers for one layout, :func:`estimates` for a table of scenarios, :func:`plan` searches,
-:func:`compare` searches on several kinds of hardware, :func:`roofline` gives the points and roofs of a figure, and
-``planner.figures`` draws. Everything else is imported when it is first used.
+:func:`compare` searches on several kinds of hardware, :func:`size` says how many devices a deadline takes,
+:func:`roofline` gives the points and roofs of a figure, and ``planner.figures`` draws. Everything else is imported when
+it is first used.
 """
 
 from __future__ import annotations
 
-from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, summary
+from planner.api import compare, estimate, estimates, hardware, models, plan, roofline, size, summary, sweep_frames
 from planner.errors import BadInputError, CatalogueError, InfeasibleError, PlannerError
 
 __version__ = "0.1.0"
@@ -27,5 +28,7 @@ __all__ = [
     "models",
     "plan",
     "roofline",
+    "size",
     "summary",
+    "sweep_frames",
 ]

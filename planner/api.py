@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from planner.frames import Frame
     from planner.planning.estimate import Estimate
     from planner.planning.plan import Plan
+    from planner.planning.size import Sizing
 
 Dirs = str | Path | Iterable[str | Path]
 Progress = Callable[[int, int], None]
@@ -134,6 +135,7 @@ def compare(
     scenario: object = None,
     /,
     *,
+    equal: str = "devices",
     hardware_dirs: Dirs = (),
     folder: str | Path | None = None,
     progress: Progress | None = None,
@@ -144,6 +146,7 @@ def compare(
     Parameters
     ----------
     hardware : ids of systems or accelerators
+    equal : ``devices``, or as many of each as cost (``usd``) or draw (``power``) what ``devices`` of the first do
     scenario, hardware_dirs, folder, progress, **keys : as for :func:`plan`
 
     Returns
@@ -154,11 +157,54 @@ def compare(
     from planner.frames import frame
     from planner.planning.columns import FIXED
     from planner.planning.compare import compare_hardware
+    from planner.planning.equal import equal_terms
     from planner.present.plans import comparison_rows
 
-    found = compare_hardware(_asked(scenario, keys), hardware, today=date.today(), progress=progress,
-                             **_where(hardware_dirs, folder))  # fmt: skip
+    asked, where, held = _asked(scenario, keys), _where(hardware_dirs, folder), None
+    if equal != "devices":
+        names = [hardware] if isinstance(hardware, str) else list(hardware)
+        held = equal_terms(asked, names, equal, today=date.today(), **where)
+    found = compare_hardware(asked, hardware, held=held, today=date.today(), progress=progress, **where)
     return frame(comparison_rows(found), ["id", "layout", "alike", *FIXED])
+
+
+def size(
+    model: str,
+    hardware: Sequence[str] | str,
+    *,
+    hardware_dirs: Dirs = (),
+    folder: str | Path | None = None,
+    **words: object,
+) -> Sizing:
+    """How many devices train a model: ``size("llama-2-13b", "dgx-h100", tokens="2T", deadline="30d", budget="1.5M")``.
+
+    Parameters
+    ----------
+    hardware : system or accelerator ids
+    **words : those of ``planner size`` with underscores (``tokens``, ``deadline``, ``devices="256..4096"`` …), and
+              scenario keys
+
+    Returns
+    -------
+    Sizing                          ``best`` (None where nothing keeps the limits); ``sized``, of every kind of
+                                    hardware ``curve``, ``fewest``, ``cheapest``, ``fastest``; ``tokens``
+    """
+    from planner.planning.asked import WORDS, asked
+    from planner.planning.size import size_training
+
+    question = asked({k: v for k, v in words.items() if k in WORDS})
+    scenario = {k: v for k, v in words.items() if k not in WORDS}
+    names = [hardware] if isinstance(hardware, str) else list(hardware)
+    return size_training({**scenario, "model": model}, names, question, today=date.today(),
+                         **_where(hardware_dirs, folder))  # fmt: skip
+
+
+def sweep_frames(folder: str | Path) -> Iterator[Frame]:
+    """Shards of a folder that ``planner sweep`` wrote, a DataFrame each, in order."""
+    from planner.frames import read_shard
+    from planner.present.sweeps import shard_paths
+
+    yield from map(read_shard, shard_paths(str(folder)))
 
 
 def roofline(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,3 +38,10 @@ def of_one_type(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], types
         elif kind == "text":
             table[name] = table[name].map(lambda v: None if v is None else str(v)).astype("string")
     return table
+
+
+def read_shard(path: Path) -> Frame:
+    """A shard of a sweep, Parquet or compressed CSV."""
+    from pandas import read_csv, read_parquet
+
+    return read_parquet(path) if path.suffix == ".parquet" else read_csv(path)

@@ -1,9 +1,9 @@
 """The only place that knows unit prefixes: quantity strings in, base SI floats out, and back for people.
 
-Base units: FLOP/s, byte/s, byte, second, W, USD/hour, Hz, and counts. Decimal prefixes are powers of 1000, binary ones
-(Ki, Mi, Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because PyYAML reads
-``989e12`` as text and ``3.35`` as a number, and neither says what it counts. A count is due no unit: ``15T`` tokens are
-15·10^12, and so is the number.
+Base units: FLOP/s, byte/s, byte, second, W, USD, USD/hour, USD/kWh, Hz, and counts. Decimal prefixes are powers of
+1000, binary ones (Ki, Mi, Gi) powers of 1024; bits become bytes. A bare number where a unit is due is refused, because
+PyYAML reads ``989e12`` as text and ``3.35`` as a number, and neither says what it counts. A count is due no unit:
+``15T`` tokens are 15·10^12, and so is the number; money is a count of USD.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from planner.errors import BadInputError, nearest
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
+_BILLION = {"B": 1e9}  # of money; of tokens it would read as bytes
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\u00b5": 1e-6, "\u03bc": 1e-6, "n": 1e-9}  # the micro sign, and a Greek mu
 
 _SCALES: dict[str, dict[str, float]] = {
@@ -28,6 +29,8 @@ _SCALES: dict[str, dict[str, float]] = {
     | dict.fromkeys(("d", "day", "days"), 86400.0),
     "W": {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3},
     "USD/hour": {"USD/hour": 1.0, "USD/h": 1.0},
+    "USD": {f"{p}{w}".strip(): s for p, s in (_PREFIX | _BILLION).items() for w in ("", " USD")},
+    "USD/kWh": {"USD/kWh": 1.0},
     "Hz": {f"{p}Hz": s for p, s in _PREFIX.items()},
     "count": {f"{p}{w}".strip(): s for p, s in (_PREFIX | _BINARY).items() for w in ("", " tokens")},
 }
@@ -38,6 +41,8 @@ _USUAL = {
     "s": "ns, us, ms, s, min, h, d",
     "W": "W, kW, MW",
     "USD/hour": "USD/hour, USD/h",
+    "USD": "k, M, B, as in 5M or 5M USD",
+    "USD/kWh": "USD/kWh",
     "Hz": "Hz, MHz, GHz",
     "count": "k, M, G, T, Ki, Mi, Gi",
 }
@@ -52,7 +57,7 @@ def parse_quantity(text: object, unit: str) -> float:
     text : str
         A number and a unit. Anything else is refused, but for a bare number where a count is due.
     unit : str
-        The base unit that is due: one of FLOP/s, byte/s, byte, s, W, USD/hour, Hz, count.
+        The base unit that is due: one of FLOP/s, byte/s, byte, s, W, USD, USD/hour, USD/kWh, Hz, count.
 
     Raises
     ------

@@ -9,7 +9,15 @@ from conftest import Cli
 
 import planner
 from planner.errors import BadInputError
+from planner.planning.asked import asked
 from planner.planning.compare import compare_hardware
+from planner.planning.equal import equal_terms
+from planner.planning.size import size_training
+from planner.scenario.names import cluster_of
+from planner.supply.cost import cluster_price
+from planner.supply.power import mean_draw
+
+TODAY = date(2026, 11, 1)
 
 ASKED = {"model": "llama-3.1-8b", "devices": 1, "task": "decode", "batch": 4}
 NAMES = ("h100-sxm5-80gb", "nobodys-chip", "t4-16gb")  # one that does, one that is none, one that cannot hold it
@@ -80,3 +88,52 @@ def test_one_name_is_a_list_of_one_and_none_is_refused() -> None:
     assert list(planner.compare(NAMES[0], **ASKED)["id"]) == [NAMES[0]]
     with pytest.raises(BadInputError, match="hardware"):
         planner.compare([], **ASKED)
+
+
+# Equal terms
+
+TRAIN = {"model": "llama-3.1-8b", "vpp": 1, "cp": 1, "recompute": "selective", "global_batch": 256, "seq_len": 4096}
+KINDS = ("dgx-h100", "dgx-b200", "mi300x-platform", "tpu-v6e-pod")
+
+
+def test_equal_rent_and_power_are_as_many_devices_as_cost_and_draw_no_more() -> None:
+    given = {**TRAIN, "devices": 64}
+    rent = equal_terms(given, KINDS, "usd", today=TODAY)
+    draw = equal_terms(given, KINDS, "power", today=TODAY)
+    for held, each in ((rent, lambda c: cluster_price(c, today=TODAY).observation.usd_per_hour),  # type: ignore[union-attr]
+                       (draw, lambda c: mean_draw(c, "train").watts)):  # fmt: skip
+        assert held["dgx-h100"] == {"devices": 64} and isinstance(held["tpu-v6e-pod"], BadInputError)
+        most = 64 * each(cluster_of("dgx-h100", 1))
+        for name in KINDS[1:3]:
+            n = held[name]["devices"]  # type: ignore[index]
+            assert n % 8 == 0 and n * each(cluster_of(name, 1)) <= most < (n + 8) * each(cluster_of(name, 1))
+
+
+def test_equal_deadline_is_the_fewest_that_meet_it() -> None:
+    asked_for = asked({"tokens": "1T", "deadline": "20d"})
+    free = {k: v for k, v in TRAIN.items() if k != "global_batch"}
+    held = equal_terms(free, KINDS[:2], "deadline", question=asked_for, today=TODAY)
+    sized = size_training(free, KINDS[:2], asked_for, today=TODAY).sized
+    assert [held[s.hardware]["devices"] for s in sized] == [s.fewest.devices for s in sized]  # type: ignore[index, union-attr]
+    found = compare_hardware(free, KINDS[:2], held=held, today=TODAY)
+    for c, s in zip(found, sized, strict=True):
+        assert c.plan is not None and c.plan.best is not None and s.fewest is not None
+        assert c.plan.best.results == s.fewest.estimate.results
+
+
+@pytest.mark.parametrize(
+    ("terms", "given", "said"),
+    [("watts", {"devices": 8}, "power"), ("usd", {}, "devices"), ("deadline", {"devices": 8}, "tokens"),
+     ("usd", {"devices": 8, "hardware": "tpu-v6e-pod"}, "no on-demand price")],
+)  # fmt: skip
+def test_terms_that_lack_something_say_what(terms: str, given: dict[str, object], said: str) -> None:
+    names = [str(given.get("hardware", "dgx-h100"))]
+    with pytest.raises(BadInputError, match=said):
+        equal_terms({**TRAIN, **given}, names, terms, today=TODAY)
+
+
+def test_the_verb_compares_on_equal_terms(cli: Cli) -> None:
+    flags = ("--vpp", "1", "--cp", "1", "--recompute", "selective", "--global-batch", "256", "--devices", "64")
+    ran = cli("compare", "llama-3.1-8b", *KINDS, *flags, "--equal", "usd", "--format", "markdown")
+    assert ran.code == 0 and "| dgx-b200 | 32 |" in ran.out and "no on-demand price is known" in ran.out
+    assert cli("compare", "llama-3.1-8b", *KINDS, *flags, "--equal", "watts").code == 2

@@ -203,7 +203,8 @@ def test_the_kv_room_is_what_the_engine_manages_less_what_is_there() -> None:
     less, more = (estimate(**common, engine="vllm", memory_fraction=f) for f in (0.8, 0.9))
     token = 2 * LLAMA.layers * LLAMA.key_value / 2  # bytes a token on a rank of two
     assert more.row["kv_cache_tokens"] - less.row["kv_cache_tokens"] == pytest.approx(2 * 0.1 * 64 * GIB / token)
-    assert more.time["engine"] == pytest.approx(250e-6)
+    operators = 1 + 9 * LLAMA.layers + 3  # the table of tokens; nine a layer; last norm, head, sampling
+    assert more.time["engine"] == pytest.approx(250e-6 + 1.6e-6 * operators)
 
 
 def test_dualpipe_holds_a_stage_of_either_direction() -> None:

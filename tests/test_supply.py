@@ -261,7 +261,7 @@ def test_no_overflow_at_a_million_devices_and_ten_trillion_parameters(devices: f
 def test_every_class_says_where_its_figures_come_from() -> None:
     for name in class_ids():
         loaded = load_class(name)
-        assert set(loaded.kernels) == set(KERNELS)
+        assert set(KERNELS) - {"grouped_matmul_training"} <= set(loaded.kernels) <= set(KERNELS)
         for table in loaded.kernels.values():
             assert "default" in table
             for entry in table.values():

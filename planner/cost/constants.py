@@ -33,3 +33,7 @@ HIDDEN_EXCHANGE_SHARE = 20.0 / 132.0
 RECOMPUTE = ("none", "selective", "full")
 # What is run.
 TASKS = ("train", "prefill", "decode", "serve", "forward")
+# What may live in host memory: optimizer state; weights, gradients and optimizer state (``parameters``), or those on
+# disks (``nvme``); activations beside any of them.
+OFFLOADS = ("none", "optimizer", "activations", "parameters", "nvme", "optimizer+activations", "parameters+activations",
+            "nvme+activations")  # fmt: skip

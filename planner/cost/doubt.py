@@ -7,6 +7,7 @@ that ratio is taken as normal between neighbouring quantiles, and beyond the out
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import erf, sqrt
 
 import numpy as np
@@ -32,14 +33,29 @@ def quantiles(run: TrainingRun | InferenceRun) -> dict[str, float]:
 
 def fit_chance(run: TrainingRun | InferenceRun, memory: Array, capacity: float) -> Array:
     """Chance that layouts of a predicted peak fit, same shape as ``memory`` [byte]; ``capacity`` [byte]."""
-    at = np.log([quantiles(run)[k] for k in SCORES])
+    return chance_below(np.log(capacity / np.maximum(memory, 1.0)), quantiles(run))
+
+
+def chance_below(room: Array, factors: Mapping[str, float]) -> Array:
+    """Chance that measured over predicted is at most exp(``room``), same shape.
+
+    Parameters
+    ----------
+    room : logarithm of what there is over what is predicted
+    factors : measured over predicted at quantiles of :data:`SCORES`, or at some of them
+
+    Notes
+    -----
+    The logarithm is normal between neighbouring quantiles, and beyond the outer ones.
+    """
+    at = np.log(list(factors.values()))
     at = np.maximum.accumulate(at + np.arange(len(at)) * 1e-9)
-    scores = np.array(list(SCORES.values()))
-    room = np.log(capacity / np.maximum(memory, 1.0))
+    scores = np.array([SCORES[k] for k in factors])
     score = np.interp(room, at, scores)
     score = score + np.minimum(room - at[0], 0.0) * (scores[1] - scores[0]) / (at[1] - at[0])
     score = score + np.maximum(room - at[-1], 0.0) * (scores[-1] - scores[-2]) / (at[-1] - at[-2])
-    return np.asarray(np.vectorize(lambda z: 0.5 * (1.0 + erf(z / sqrt(2.0))), otypes=[float])(score))
+    normal = [0.5 * (1.0 + erf(z / sqrt(2.0))) for z in np.ravel(score).tolist()]
+    return np.array(normal).reshape(np.shape(score))
 
 
 def fitting(cluster: Cluster, run: TrainingRun | InferenceRun, memory: Array) -> NDArray[np.bool_]:

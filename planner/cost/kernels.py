@@ -154,7 +154,8 @@ def rates(
     wide = attention_dtype(precision, cluster)
     eager = attention == "eager"
     cores = {"forward": "attention_prefill", "backward": "attention_backward", "decode": "attention_decode"}
-    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else "grouped_matmul",
+    grouped = "grouped_matmul_training" if training else "grouped_matmul"
+    names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else grouped,
              "vector": "vector", "scan": "vector", "lookup": "vector",
              "attention": "matmul" if eager else cores[direction]}  # fmt: skip
     rows = []

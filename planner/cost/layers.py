@@ -186,13 +186,13 @@ def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
     return Held(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
-        adapter=zero + _adapter_parameters(s.table, run, w),
+        adapter=zero + adapter_parameters(s.table, run) / w.tp,
         frozen=stored_bytes(s.table, tp=w.tp, ep=w.ep, etp=w.etp, width=precision.bytes_of("weight")),
     )
 
 
-def _adapter_parameters(table: OpTable, run: TrainingRun, w: Work) -> Array | float:
-    """Parameters of low-rank adapters beside the matmuls of a layer, rank·(k + n), over tp, shape (n,).
+def adapter_parameters(table: OpTable, run: TrainingRun) -> float:
+    """Parameters of low-rank adapters beside the matmuls of a layer, rank·(k + n).
 
     Hu et al. 2021, https://arxiv.org/abs/2106.09685
     """
@@ -200,7 +200,7 @@ def _adapter_parameters(table: OpTable, run: TrainingRun, w: Work) -> Array | fl
     if own is None:
         return 0.0
     widths = float((adapted(table, own) * (table.columns["k"] + table.columns["n"])).sum())
-    return np.asarray(run.lora_rank * widths / w.tp)
+    return run.lora_rank * widths
 
 
 def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:

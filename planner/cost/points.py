@@ -202,8 +202,9 @@ def _served_points(job: Job, run: InferenceRun) -> Iterator[Point]:
     replicas, scale = float(job.layout.dp[0]), float(found.scale[0])
     step = _inference_points(job, run, "decode", batch=float(found.stepping[0]) * replicas)
     yield from (replace(p, count=p.count * scale) for p in step)
-    one = inference_pass(job.demand, job.cluster, job.layout, run, phase="prefill", batch=replicas).total_time[0]
-    prompts = max(float((found.served.tpot - found.decode.total_time)[0] / one), 0.0)
+    one = inference_pass(job.demand, job.cluster, job.layout, run, phase="prefill", batch=replicas)
+    kernels = (one.total_time - one.time["engine"])[0]
+    prompts = max(float((found.served.tpot - found.decode.total_time)[0] / kernels), 0.0)
     if 0.0 < prompts < np.inf:
         read = _inference_points(job, run, "prefill", batch=replicas)
         yield from (replace(p, count=p.count * prompts) for p in read)

@@ -17,10 +17,6 @@ from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
-# What may live in host memory: optimizer state; weights, gradients and optimizer state (``parameters``), or those on
-# disks (``nvme``); activations beside any of them.
-OFFLOADS = ("none", "optimizer", "activations", "parameters", "nvme", "optimizer+activations", "parameters+activations",
-            "nvme+activations")  # fmt: skip
 ONCE_A_RANK = Dispatcher("deepep", "DeepEP")  # as planned where nobody says
 HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 

@@ -46,6 +46,8 @@ RESULT_COLUMNS = (
     Column("tpot_low_s", "s", "lower end of its 90 % interval (serve)"),
     Column("tpot_high_s", "s", "upper end of its 90 % interval (serve)"),
     Column("tpot_p95_s", "s", "time per output token that 95 % of the requests keep within (serve)"),
+    Column("request_time_s", "s", "from the prompt to the last token: the first, and a step at the mean context for "
+           "each other"),
     Column("requests_per_s", "request/s", "requests served, all replicas"),
     Column("requests_per_s_most", "request/s", "requests that could be served with every slot taken, all replicas"),
     Column("output_tokens_per_s", "token/s", "tokens generated, all sequences"),

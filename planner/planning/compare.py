@@ -25,6 +25,7 @@ def compare_hardware(
     given: Mapping[str, object],
     names: Sequence[str],
     *,
+    held: Mapping[str, Mapping[str, int] | PlannerError] | None = None,
     dirs: HardwareDirs = (),
     folder: str | None = None,
     today: date,
@@ -36,20 +37,26 @@ def compare_hardware(
     ----------
     given : mapping of scenario keys      without ``hardware``
     names : system or accelerator ids     one by itself is a list of one
+    held : keys of each of them           as :func:`planner.planning.equal.equal_terms` gives them, or their faults
     dirs, folder, today                   as for :func:`planner.planning.plan.make_plan`
     """
     each = [names] if isinstance(names, str) else list(names)
     if not each:
         raise BadInputError("hardware: no system or accelerator to compare is given; one or more ids are due")
-    return [_one({**given, "hardware": name}, name, dirs, folder, today, progress) for name in each]
+    own = held or {}
+    return [_one({**given, "hardware": n}, n, own.get(n, {}), dirs, folder, today, progress) for n in each]
 
 
 def _one(
-    given: Mapping[str, object], name: str, dirs: HardwareDirs, folder: str | None, today: date,
-    progress: Progress | None,
+    given: Mapping[str, object], name: str, held: Mapping[str, int] | PlannerError, dirs: HardwareDirs,
+    folder: str | None, today: date, progress: Progress | None,
 ) -> Compared:  # fmt: skip
+    if isinstance(held, PlannerError):
+        return Compared(name, None, held)
     try:
-        return Compared(name, make_plan(given, top=1, dirs=dirs, folder=folder, today=today, progress=progress))
+        return Compared(
+            name, make_plan({**given, **held}, top=1, dirs=dirs, folder=folder, today=today, progress=progress)
+        )
     except Exception as error:
         return Compared(name, None, internal(error))
 

@@ -226,6 +226,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "tokens_per_s": tokens, "tokens_per_s_per_device": tokens / cluster.devices, "model_flops_per_step": flops,
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
+        "request_time_s": None if tpot is None else ttft + (run.output_len - 1) * tpot,
         **_cache_room(x, run, shown.held), "bound": bound(time, Job(d, cluster, x, run)),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)

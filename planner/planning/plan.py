@@ -260,9 +260,9 @@ def _conclude(
     rows: list[Estimate] = []
     if compress:
         for c in fitting[:top]:
-            rows.append(_full(c, c.found.best[0][2], today))
+            rows.append(full_estimate(c.resolved, c.found.best[0][2], today))
     elif fitting:
-        rows = [_full(fitting[0], b[2], today) for b in fitting[0].found.best[:top]]
+        rows = [full_estimate(fitting[0].resolved, b[2], today) for b in fitting[0].found.best[:top]]
     refused: dict[str, int] = {}
     for c in choices:
         for k, v in c.found.refused.items():
@@ -272,7 +272,7 @@ def _conclude(
     if not fitting and missing:
         near = min(missing, key=lambda c: c.memory)
         assert near.found.miss is not None
-        miss = _full(near, near.found.miss[1], today)
+        miss = full_estimate(near.resolved, near.found.miss[1], today)
     if not compress and fitting:
         notes = [*notes, *_preference(fitting[0])]
     assumed = [*notes, *(rows[0].assumed if rows else original.assumed)]
@@ -309,14 +309,31 @@ def _alternatives(fitting: Sequence[Choice], rows: Sequence[Estimate], today: da
         return []
     winner = int(rows[0].layout.tp[0])
     ranked = sorted((v for tp, v in fitting[0].found.by_tp.items() if tp != winner), key=lambda v: v[0])
-    return [_full(fitting[0], columns, today) for _, _, columns in ranked[:4]]
+    return [full_estimate(fitting[0].resolved, columns, today) for _, _, columns in ranked[:4]]
 
 
-def _full(choice: Choice, columns: Mapping[str, int], today: date) -> Estimate:
-    """The whole estimate, ledgers included, of one layout the search kept."""
+def full_estimate(resolved: Resolved, columns: Mapping[str, int], today: date) -> Estimate:
+    """The whole estimate, ledgers included, of one layout that a search kept."""
     x = layouts(**columns)
-    settled = settle(choice.resolved, x)
+    settled = settle(resolved, x)
     return estimate_resolved(with_notes(settled, layout_notes(settled, x)), x, today=today)
+
+
+def best_plan(
+    scenario: Mapping[str, Value], *, dirs: HardwareDirs = (), folder: str | None = None, today: date
+) -> tuple[Estimate | None, Found]:
+    """What :func:`make_plan` puts first of a parsed scenario, and what the search came to; nothing is said of others.
+
+    Raises
+    ------
+    BadInputError
+        What cannot be understood, or where one law refuses every layout.
+    """
+    resolved = resolve_run(scenario, dirs=dirs, folder=folder)
+    found = search(resolved, scenario, keep=1)
+    if found.refusal:
+        raise BadInputError(found.refusal)
+    return (full_estimate(resolved, found.best[0][2], today) if found.best else None), found
 
 
 def remedies(scenario: Held, choice: Choice, original: Resolved, dirs: HardwareDirs, folder: str | None) -> list[str]:

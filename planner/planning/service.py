@@ -40,6 +40,7 @@ def service(resolved: Resolved, x: Layouts, run: InferenceRun) -> Service:
     results: dict[str, object] = {
         **_spanned("ttft", ttft, spans["ttft"]), "ttft_p95_s": _known(float(s.ttft_quantiles[0, P95])),
         **_spanned("tpot", tpot, spans["tpot"]), "tpot_p95_s": _known(float(s.tpot_quantiles[0, P95])),
+        "request_time_s": _known(ttft + (run.output_len - 1) * tpot),
         "requests_per_s": float(s.rate[0]) * replicas, "requests_per_s_most": float(found.most_requests[0]),
         "output_tokens_per_s": rate,
         "output_tokens_per_s_low": rate * spans["rate"].low, "output_tokens_per_s_high": rate * spans["rate"].high,

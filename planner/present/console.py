@@ -70,9 +70,9 @@ class Counter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write("")
+        self.tell("")
 
-    def _write(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         if self.shown:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
@@ -80,10 +80,10 @@ class Counter:
     @property
     def searching(self) -> Callable[[int, int], None] | None:
         """What a search tells how many layouts it has seen, and how many fit."""
-        return (lambda n, fit: self._write(f"searching: {n:,} layouts, {fit:,} fit")) if self.shown else None
+        return (lambda n, fit: self.tell(f"searching: {n:,} layouts, {fit:,} fit")) if self.shown else None
 
     def rows(self, rows: Iterable[Any], total: int) -> Iterator[Any]:
         """Pass rows on and count them."""
         for i, row in enumerate(rows, start=1):
-            self._write(f"{i:,} of {total:,}")
+            self.tell(f"{i:,} of {total:,}")
             yield row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,21 @@ def read_scenarios(path: str) -> list[Row]:
     if suffix in (".yaml", ".yml"):
         return _listed(yaml_values(read_text(path, most=LARGEST, where=where), path)[0], path)
     return _from_csv(read_text(path, most=LARGEST_TABLE, where=where), path)
+
+
+def read_tree(path: str) -> Any:
+    """What a YAML or JSON file holds."""
+    text = read_text(path)
+    return json_values(text, path) if Path(path).suffix.lower() == ".json" else yaml_values(text, path)[0]
+
+
+def read_rows(path: str, known: Collection[str]) -> list[dict[str, str]]:
+    """Rows of a CSV by its header, some of whose names are ``known``; one of another length is refused."""
+    header, rows = csv_rows(read_text(path, most=LARGEST_TABLE), path, known)
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise BadInputError(f"{path}:{line}: {len(cells)} cells, but the header has {len(header)}")
+    return [dict(zip(header, cells, strict=True)) for _, cells in rows]
 
 
 def _from_stdin() -> list[Row]:

@@ -66,13 +66,13 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None, *, safe: b
     names = list(columns or columns_of(rows))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
-    writer.writerow({k: _cell(k, safe) for k in names})
+    writer.writerow({k: csv_cell(k, safe) for k in names})
     for r in rows:
-        writer.writerow({k: _cell(plain(r.get(k)), safe) for k in names})
+        writer.writerow({k: csv_cell(plain(r.get(k)), safe) for k in names})
     return out.getvalue()
 
 
-def _cell(value: Any, safe: bool) -> Any:
+def csv_cell(value: Any, safe: bool) -> Any:
     """A cell of a CSV. Spreadsheets take text that begins so for a formula
     (https://owasp.org/www-community/attacks/CSV_Injection)."""
     if safe and isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from planner.cost.constants import RECOMPUTE, TASKS
-from planner.cost.runs import OFFLOADS
+from planner.cost.constants import OFFLOADS, RECOMPUTE, TASKS
 from planner.cost.schedules import SCHEDULES
 from planner.demand.optimizer import OPTIMIZERS
 from planner.errors import BadInputError, unknown

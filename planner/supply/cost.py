@@ -19,6 +19,8 @@ from planner.supply.roofline import Floats
 
 ON_DEMAND = "on-demand"
 GIVEN = "given"  # the kind of a price that nobody observed
+OWNED = "owned"
+HOURS_PER_YEAR = 365.25 * 24
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,43 @@ class ChosenPrice:
     def basis(self) -> str:
         """Whose price it is, and how old."""
         o = self.observation
+        if o.kind == OWNED:
+            return "owned: capex over its years, and power"
         return GIVEN if o.kind == GIVEN else f"{o.provider}, {o.kind}, {o.date} ({self.stale_days} days old)"
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Devices that are bought: ``capex`` a device with its share of node and network [USD], written off over ``years``,
+    ``power_price`` [USD/kWh] and ``pue``."""
+
+    capex: float
+    years: float
+    power_price: float
+    pue: float
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """Which price is asked for: its kind, a provider and a region where one is named, or what owning costs.
+
+    Without a kind it is the scenario's, or on demand; without a provider that of the system. ``own`` prices, of systems
+    and accelerators by id, come before those of the catalogue.
+    """
+
+    kind: str = ""
+    provider: str = ""
+    region: str = ""
+    owned: Owned | None = None
+    own: tuple[tuple[str, Price], ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What is asked for, as in ``spot, aws, us-east-1``."""
+        return ", ".join(w for w in (self.kind or ON_DEMAND, self.provider, self.region) if w)
+
+
+LISTED = Tariff()
 
 
 def choose_price(
@@ -62,6 +100,14 @@ def choose_price(
     return ChosenPrice(chosen, len(ranked), (today - _day(chosen)).days)
 
 
+def owned_usd_per_hour(owned: Owned, watts: float) -> float:
+    """What a device that is owned costs while it runs [USD/hour]: capex/(years·8,766 h) + PUE·P·price.
+
+    ``watts`` is the power of a device with its share of the node [W]. It is taken to be busy all the years: assumption.
+    """
+    return owned.capex / (owned.years * HOURS_PER_YEAR) + owned.pue * watts / 1e3 * owned.power_price
+
+
 def _day(price: Price) -> date:
     try:
         return date.fromisoformat(price.date)
@@ -69,15 +115,31 @@ def _day(price: Price) -> date:
         raise BadInputError(f"price of {price.provider}: date {price.date!r} is not YYYY-MM-DD") from error
 
 
-def cluster_price(cluster: Cluster, *, today: date) -> ChosenPrice | None:
-    """Price of one device of the cluster: what is given, else the system's own observations, else the accelerator's; of
-    a cloud's instance those of its provider alone."""
+def cluster_price(
+    cluster: Cluster, *, today: date, tariff: Tariff = LISTED, watts: float | None = None
+) -> ChosenPrice | None:
+    """Price of one device of the cluster: what is given, else what owning it costs, else the system's own observations,
+    else the accelerator's; of a cloud's instance those of its provider alone.
+
+    ``watts`` of a device at work are needed for one that is owned.
+    """
     if cluster.price is not None:
         return ChosenPrice(Price(cluster.price, GIVEN, GIVEN, "", today.isoformat(), GIVEN), 1, 0)
-    kind, provider = cluster.price_kind or ON_DEMAND, cluster.system.provider
-    seen = [p for p in cluster.accelerator.prices if not provider or p.provider == provider]
-    own = choose_price(cluster.system.prices, today=today, kind=kind)
-    return own or choose_price(seen, today=today, kind=kind)
+    if tariff.owned is not None:
+        if watts is None:
+            return None
+        each = owned_usd_per_hour(tariff.owned, watts)
+        return ChosenPrice(Price(each, OWNED, OWNED, "", today.isoformat(), GIVEN), 1, 0)
+    kind = tariff.kind or cluster.price_kind or ON_DEMAND
+    provider = tariff.provider or cluster.system.provider
+    system, chip = cluster.system, cluster.accelerator
+    own = ([p for name, p in tariff.own if name == i] for i in (system.id, chip.id))
+    seen = [p for p in chip.prices if not provider or p.provider.lower() == provider.lower()]
+    for prices in (*own, system.prices, seen):
+        local = [p for p in prices if not tariff.region or p.region.lower() == tariff.region.lower()]
+        if (found := choose_price(local, today=today, kind=kind)) is not None:
+            return found
+    return None
 
 
 def usd_per_hour(price: ChosenPrice | None, devices: ArrayLike) -> Floats:

@@ -20,13 +20,19 @@ from planner.supply.roofline import Floats
 KERNELS = (
     "matmul",
     "grouped_matmul",
+    "grouped_matmul_training",
     "attention_prefill",
     "attention_backward",
     "attention_decode",
     "vector",
     "optimizer",
 )
-_SIMILAR = {"grouped_matmul": "matmul", "attention_backward": "attention_prefill", "optimizer": "vector"}
+_SIMILAR = {
+    "grouped_matmul_training": "grouped_matmul",
+    "grouped_matmul": "matmul",
+    "attention_backward": "attention_prefill",
+    "optimizer": "vector",
+}
 _SAME_RATE = {"fp16": "bf16", "bf16": "fp16", "mxfp8": "fp8", "mxfp4": "nvfp4"}
 
 GLOBAL_DEFAULT = KernelEfficiency(
@@ -58,11 +64,15 @@ def kernel_efficiency(
     -----
     Order: accelerator, then class; in each the very dtype, its twin of equal rate (bf16/fp16, fp8/mxfp8,
     nvfp4/mxfp4), then ``default``. A kernel found nowhere falls back on the one most like it (grouped matmul
-    on matmul, attention backward on prefill, optimizer on vector), then on the global assumption.
+    of training frameworks on those of engines, these on matmul, attention backward on prefill, optimizer on vector),
+    then on the global assumption.
     """
     if kernel not in KERNELS:
         raise unknown("kernel", kernel, KERNELS)
-    for name in (kernel, _SIMILAR.get(kernel, kernel)):
+    names = [kernel]
+    while names[-1] in _SIMILAR:
+        names.append(_SIMILAR[names[-1]])
+    for name in names:
         for table in (accelerator.kernels, defaults.kernels):
             for found in _by_dtype(table.get(name, {}), dtype):
                 return found

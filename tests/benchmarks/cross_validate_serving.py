@@ -4,7 +4,8 @@
 
 Every row of ``planner/validation/serving.csv`` is priced twice, so that its replica is linear in what an operator takes
 in an engine's step; then ``operator``, ``request_overhead`` and ``slowdown`` of ``engines.yaml`` are chosen by least
-absolute error of the logs of tpot and, at a quarter of the weight, ttft, without each model and each engine's version
+absolute error of the logs of tpot and, at a quarter of the weight and where it is known how many requests were sent,
+ttft, without each model and each engine's version
 in turn, and what was left out is predicted. A group of rows (engine, model, chip, format) weighs as the root of its
 rows.
 
@@ -106,7 +107,8 @@ def predicted(t: Table, constants: Constants) -> Served:
 def loss(t: Table, constants: Constants, weight: Array) -> float:
     """Weighted mean absolute error of the logs."""
     s = predicted(t, constants)
-    off = np.abs(np.log(s.tpot / t.tpot)) + TTFT_WEIGHT * np.minimum(np.abs(np.log(s.ttft / t.ttft)), 1.0)
+    first = np.minimum(np.abs(np.log(s.ttft / t.ttft)), 1.0) * np.isfinite(t.rounds)
+    off = np.abs(np.log(s.tpot / t.tpot)) + TTFT_WEIGHT * first
     return float((weight * off).sum() / weight.sum())
 
 

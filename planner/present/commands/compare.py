@@ -7,7 +7,7 @@ from argparse import Namespace
 from planner.present.console import Counter, assumed_lines, listed, looks, prose, put
 from planner.present.flags import HARDWARE_HELP, MODEL_HELP, Parser, answer_flags, scenario_flags, scenario_of
 
-SHOWN = ("id", "step_time_s", "interval_s", "layout", "usd_per_million_tokens", "ttft_s", "tokens_per_s",
+SHOWN = ("id", "devices", "step_time_s", "interval_s", "layout", "usd_per_million_tokens", "ttft_s", "tokens_per_s",
          "usd_per_hour", "memory_peak_bytes", "bound", "mfu", "error")  # fmt: skip
 EXAMPLES = ("planner compare llama-3.1-8b dgx-h100 mi300x-platform --devices 8 --task decode --batch 64",)
 
@@ -18,6 +18,10 @@ def flags(parser: Parser) -> None:
     parser.add_argument("hardware", nargs="+", metavar="HARDWARE", help=f"two or more: {HARDWARE_HELP}s")
     parser.usage = "%(prog)s MODEL HARDWARE HARDWARE ... [--KEY VALUE ...]"
     answer_flags(parser)
+    parser.add_argument("--equal", default="devices", metavar="TERMS",
+                        help="devices, usd or power (what --devices of the first take), or deadline")  # fmt: skip
+    parser.add_argument("--tokens", metavar="N", help="with --equal deadline: tokens to train on, as in 2T")
+    parser.add_argument("--deadline", metavar="TIME", help="with --equal deadline: wall clock, as in 30d")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where any of them has no answer")
     scenario_flags(parser)
 
@@ -27,17 +31,23 @@ def compare(args: Namespace) -> int:
     from datetime import date
 
     from planner.errors import InfeasibleError
+    from planner.planning.asked import asked
     from planner.planning.columns import FIXED
     from planner.planning.compare import compare_hardware, told_apart
+    from planner.planning.equal import equal_terms
     from planner.present import plans
     from planner.present.output import format_of, put_rows
     from planner.present.tables import render
 
     fmt = format_of(args.fmt, args.output)
     given = {k: v for k, v in scenario_of(args).items() if k != "hardware"}
+    dirs, today, held = tuple(args.hardware_dir), date.today(), None
+    if args.equal != "devices":
+        question = asked({"tokens": args.tokens, "deadline": args.deadline}) if args.tokens and args.deadline else None
+        held = equal_terms(given, args.hardware, args.equal, question=question, dirs=dirs, today=today)
+        given.pop("devices", None)
     with Counter() as counter:
-        found = compare_hardware(given, args.hardware, dirs=tuple(args.hardware_dir), today=date.today(),
-                                 progress=counter.searching)  # fmt: skip
+        found = compare_hardware(given, args.hardware, held=held, dirs=dirs, today=today, progress=counter.searching)
     faults = [c.fault for c in found if c.fault is not None]
     if len(faults) == len(found):
         raise faults[0]

@@ -5,6 +5,7 @@ from planner.present.figures.compared import roofs_figure
 from planner.present.figures.ledgers import memory_figure, waterfall_figure
 from planner.present.figures.pareto import pareto_figure
 from planner.present.figures.roofline import roofline_figure
+from planner.present.figures.sizing import size_figure
 from planner.present.figures.style import save
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "roofs_figure",
     "save",
     "scaling_figure",
+    "size_figure",
     "tornado_figure",
     "waterfall_figure",
 ]
