@@ -175,7 +175,7 @@ def test_a_profile_without_any_one_field_is_refused_or_read(tmp_path: Path) -> N
 
 def test_every_assumed_efficiency_is_listed(cli: Cli) -> None:
     shown = cli("estimate", "mixtral-8x7b", "dgx-h100", "--devices", "16", "--tp", "8").out
-    due = ("attention_backward reaches 45% of peak FLOP/s, 65% of bandwidth", "grouped_matmul reaches",
+    due = ("attention_backward reaches 45% of peak FLOP/s, 65% of bandwidth", "grouped_matmul_training reaches",
            "optimizer reaches", "collectives over scale_out links reach of the bandwidth: all_gather 80%")  # fmt: skip
     assert all(words in shown for words in due)
     assert "matmul reaches 75%" not in shown.replace("grouped_matmul", "")  # bf16 matmuls were measured
