@@ -18,7 +18,7 @@ from planner.supply.collectives import collective_time
 
 
 def data_parallel_time(
-    cluster: Cluster, x: Layouts, run: TrainingRun, held: Parameters, trained: Parameters, forward: Array,
+    cluster: Cluster, x: Layouts, run: TrainingRun, parameters: Parameters, trained: Parameters, forward: Array,
     backward: Array, m: Array,
 ) -> Terms:  # fmt: skip
     """Exposed gradient and parameter exchange of the stage that has most, (n,) a term [s].
@@ -29,7 +29,7 @@ def data_parallel_time(
 
     Parameters
     ----------
-    held, trained : (n, kind) parameters;  forward, backward : (n, kind) a micro-batch's pass on a stage [s]
+    parameters, trained : (n, kind) parameters;  forward, backward : (n, kind) a micro-batch's pass on a stage [s]
     m : (n,) micro-batches
     """
     grad_width = exchanged_gradient_bytes(run)
@@ -37,12 +37,12 @@ def data_parallel_time(
     zero = held_zero_stage(x, run)[:, None]
     reduce = _exchange("all_reduce", trained, grad_width, x, run, cluster)
     scatter = _exchange("reduce_scatter", trained, grad_width, x, run, cluster)
-    gather = _exchange("all_gather", held, weight_width, x, run, cluster)
-    updated = gather if trained is held else _exchange("all_gather", trained, weight_width, x, run, cluster)
+    gather = _exchange("all_gather", parameters, weight_width, x, run, cluster)
+    updated = gather if trained is parameters else _exchange("all_gather", trained, weight_width, x, run, cluster)
     grad_times = np.where(zero >= 2, m[:, None], 1.0)
     weight_times = np.where(zero >= 3, m[:, None], 1.0)
     gradients = np.where(zero == 0, reduce, scatter) * grad_times
-    parameters = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * weight_times, updated))
+    gathers = np.where(zero == 0, 0.0, np.where(zero >= 3, 2.0 * gather * weight_times, updated))
     if run.overlap_dp:
         once = run.schedule.exchange_window(Pipeline(pp=x.pp, vpp=x.vpp, micro_batches=m))[:, None]
         behind_backward, behind_forward = (
@@ -50,13 +50,13 @@ def data_parallel_time(
             forward * np.maximum(weight_times, once),
         )
         both = np.where(zero >= 3, behind_backward + behind_forward, behind_forward)
-        spare = np.maximum(both - parameters, 0.0)
+        spare = np.maximum(both - gathers, 0.0)
         group = gradient_group(x, copies=run.schedule.weight_copies)
         column = Group(group.ranks[:, None], group.stride[:, None])
         part = contention(column, cluster, inside=constants.CONTENTION)
         gradients = hidden_behind(gradients, np.where(zero >= 3, spare, behind_backward), contention=part)
-        parameters = hidden_behind(parameters, both, contention=part)
-    return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": parameters.max(axis=1)}
+        gathers = hidden_behind(gathers, both, contention=part)
+    return {"comm.dp.gradients": gradients.max(axis=1), "comm.dp.parameters": gathers.max(axis=1)}
 
 
 def _exchange(

@@ -59,24 +59,24 @@ class Deployment:
 
 def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> Deployment:
     """How every layout serves: ``run.batch`` clients of a closed loop, or ``run.rate`` requests a second."""
-    held = inference_pass(d, cluster, x, run, phase="decode")
-    r = replica(d, cluster, x, run, _slots(x, run, held))
+    decode = inference_pass(d, cluster, x, run, phase="decode")
+    r = replica(d, cluster, x, run, _slots(x, run, decode))
     if run.rate:
         served = open_loop(r, run.rate / x.dp)
     else:
         served = closed_loop(r, np.maximum(run.batch / x.dp, 1.0), rounds=run.requests / run.batch or np.inf)
     if run.rate:
-        held = inference_pass(d, cluster, x, run, phase="decode", batch=np.ceil(served.in_flight) * x.dp)
+        decode = inference_pass(d, cluster, x, run, phase="decode", batch=np.ceil(served.in_flight) * x.dp)
     batch = np.maximum(np.minimum(np.ceil(served.batch), r.slots), 1.0)
     stepping = np.ceil(batch / x.pp)
     w = inference_work(x, run, phase="decode", sequences=stepping)
     shown = pass_time(d, cluster, x, run, w, phase="decode")
     scale = decode_time(r, served.batch) / np.maximum(total(shown), 1e-30)
-    step = replace(held, time={k: v * scale for k, v in shown.items()})
+    step = replace(decode, time={k: v * scale for k, v in shown.items()})
     return Deployment(step, stepping, scale, r, served, x.dp)
 
 
-def _slots(x: Layouts, run: InferenceRun, held: Pass) -> Array:
+def _slots(x: Layouts, run: InferenceRun, decode: Pass) -> Array:
     """Requests that a replica holds at most, (n,): by the room of its cache, and as many as the engine takes.
 
     An engine that lets requests in with room for the tokens they have holds as many as there is room for in the mean,
@@ -84,8 +84,8 @@ def _slots(x: Layouts, run: InferenceRun, held: Pass) -> Array:
     """
     whole = run.input_len + run.output_len
     length = run.input_len + run.output_len / 2.0 if run.engine.steps.reserves == "grows" else whole
-    room = held.held.sequences * run.longest / length
-    room = np.where(held.held.starts & (room <= 0), np.inf, room)  # nothing is cached
+    room = decode.serving.sequences * run.longest / length
+    room = np.where(decode.serving.starts & (room <= 0), np.inf, room)  # nothing is cached
     most = float(run.request_slots or np.inf)
     asked = np.inf if run.rate else np.ceil(run.batch / x.dp)
     return np.maximum(np.minimum(np.minimum(np.floor(room), most), np.maximum(asked, 1.0)), 1.0)

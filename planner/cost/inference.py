@@ -29,12 +29,12 @@ class Pass:
     """Ledgers of one pass: ``time`` maps a term to an array of shape (n,) [s]; ``held`` is what a device holds."""
 
     time: Terms
-    held: Serving
+    serving: Serving
 
     @property
     def memory(self) -> Terms:
         """The memory ledger, (n,) a term [byte]."""
-        return self.held.terms
+        return self.serving.terms
 
     @property
     def total_time(self) -> Array:

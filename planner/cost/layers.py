@@ -17,7 +17,7 @@ from planner.cost.frameworks import adapters, gathered_bytes, logit_bytes
 from planner.cost.kernels import weight_gradient_time
 from planner.cost.layouts import Layouts
 from planner.cost.passes import TrainingKernels, section_precision, training_kernels, training_work
-from planner.cost.recompute import kept_bytes, last_matmul_time, selective_time
+from planner.cost.recompute import activation_bytes, last_matmul_time, selective_time
 from planner.cost.records import over
 from planner.cost.runs import Terms, TrainingRun
 from planner.demand.costs import local_weights, stored_bytes
@@ -29,7 +29,7 @@ from planner.supply.cluster import Cluster
 
 
 @dataclass(frozen=True)
-class Held:
+class LayerParameters:
     """What a layer's weights come to on one device, shape (n, section).
 
     Attributes
@@ -74,7 +74,7 @@ class LayerTerms:
     exchange : by axis (tp, cp, ep, etp), what compute does not hide
     last : forward time of the last matmul and of the exchange after it
     selective : forward time that selective recomputation repeats
-    saved, held
+    saved, parameters
     """
 
     forward: Terms
@@ -85,7 +85,7 @@ class LayerTerms:
     last: Array
     selective: Array
     saved: Saved
-    held: Held
+    parameters: LayerParameters
 
 
 def unique_rows(*columns: Array) -> tuple[Array, Array]:
@@ -109,22 +109,22 @@ def layer_terms(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, de
     running = {k.forward.piece.index: k for k in training_kernels(d, cluster, u, run)}
     sections = []
     for i, s in enumerate(d.sections):
-        held = _held(s, w, run, section_precision(s, run.precision, cluster))
-        sections.append(_running(d, running[i], u, cluster, run, groups, held) if i in running else
-                        _idle(np.zeros(len(u)), groups, held))  # fmt: skip
+        parameters = _parameters(s, w, run, section_precision(s, run.precision, cluster))
+        sections.append(_running(d, running[i], u, cluster, run, groups, parameters) if i in running else
+                        _idle(np.zeros(len(u)), groups, parameters))  # fmt: skip
     return over(lambda *columns: np.stack(columns, axis=1)[inverse], *sections)
 
 
-def _idle(zero: Array, groups: tuple[str, ...], held: Held) -> LayerTerms:
+def _idle(zero: Array, groups: tuple[str, ...], parameters: LayerParameters) -> LayerTerms:
     """A section that is held but not run."""
     none = dict.fromkeys(groups, zero)
     exchange = dict.fromkeys(EXCHANGED, Exchange(zero, zero, zero))
-    return LayerTerms(none, none, zero, zero, exchange, zero, zero, Saved(zero, zero, zero, zero), held)
+    return LayerTerms(none, none, zero, zero, exchange, zero, zero, Saved(zero, zero, zero, zero), parameters)
 
 
 def _running(
     d: Demand, kernels: TrainingKernels, x: Layouts, cluster: Cluster, run: TrainingRun, groups: tuple[str, ...],
-    held: Held,
+    parameters: LayerParameters,
 ) -> LayerTerms:  # fmt: skip
     piece, precision = kernels.forward.piece, kernels.forward.precision
     run = replace(run, precision=precision)
@@ -152,7 +152,7 @@ def _running(
             table, forward, exchange["ep"].forward + exchange["etp"].forward, exchange["cp"].forward, run
         ),
         saved=_saved(piece.section, piece.work, run, width, hidden=d.model.stacks[piece.section.stack].hidden),
-        held=held,
+        parameters=parameters,
     )
 
 
@@ -177,13 +177,13 @@ def _launch_time(table: OpTable, run: TrainingRun) -> float:
     return launches * constants.LAUNCH_TIME
 
 
-def _held(s: Section, w: Work, run: TrainingRun, precision: Precision) -> Held:
+def _parameters(s: Section, w: Work, run: TrainingRun, precision: Precision) -> LayerParameters:
     zero = np.zeros(len(w.tp))
     if not s.table.ops:
-        return Held(zero, zero, zero, zero)
+        return LayerParameters(zero, zero, zero, zero)
     local = local_weights(s.table, tp=w.tp, ep=w.ep, etp=w.etp)
     expert = _of_kernels(s.table, "grouped_matmul")
-    return Held(
+    return LayerParameters(
         dense=(local * ~expert).sum(axis=1),
         expert=(local * expert).sum(axis=1),
         adapter=zero + adapter_parameters(s.table, run) / w.tp,
@@ -212,7 +212,7 @@ def _grouped(table: OpTable, times: Array, groups: tuple[str, ...]) -> Terms:
 
 
 def _saved(s: Section, w: Work, run: TrainingRun, width: float, *, hidden: int) -> Saved:
-    everything, selective = kept_bytes(s.table, w, run, hidden=hidden)
+    everything, selective = activation_bytes(s.table, w, run, hidden=hidden)
     if s.role != "layer":  # embedding and head run once
         selective = everything
     whole_div = np.where(w.sequence_parallel > 0, w.tp, 1.0)

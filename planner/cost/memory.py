@@ -9,7 +9,7 @@ import numpy as np
 from planner.cost.constants import RECOMPUTE
 from planner.cost.frameworks import copied_weight_bytes, held_zero_stage
 from planner.cost.groups import shares_experts_apart
-from planner.cost.layers import Held
+from planner.cost.layers import LayerParameters
 from planner.cost.layouts import Layouts
 from planner.cost.runs import InferenceRun, Terms, TrainingRun
 from planner.cost.schedules import Pipeline
@@ -41,7 +41,7 @@ class StageMemory:
 
     Attributes
     ----------
-    held, trained : Parameters      trained are the adapters' where the weights are frozen
+    parameters, trained : Parameters      trained are the adapters' where the weights are frozen
     frozen : [byte] of weights that are held and not trained
     saved : [byte] of activations that a micro-batch keeps on the stage
     rebuilt : (n,) [byte] of the largest layer's activations, which full recomputation rebuilds
@@ -50,7 +50,7 @@ class StageMemory:
     loss : [byte] of logits, their copies and gradients
     """
 
-    held: Parameters
+    parameters: Parameters
     trained: Parameters
     frozen: Array
     saved: Array
@@ -111,8 +111,8 @@ def _training_state(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory) ->
         state["weights"] = np.where(zero >= 3, shards, state["weights"])
         state["optimizer"] = state["optimizer"] - np.where(zero >= 3, shards, 0.0)
     if run.lora_rank:
-        share = at.held.dense / np.maximum(ranks, 1.0) + at.held.expert / np.maximum(expert_ranks, 1.0)
-        share = share / np.maximum(at.held.dense + at.held.expert, 1.0)
+        share = at.parameters.dense / np.maximum(ranks, 1.0) + at.parameters.expert / np.maximum(expert_ranks, 1.0)
+        share = share / np.maximum(at.parameters.dense + at.parameters.expert, 1.0)
         state["weights"] = state["weights"] + at.frozen * np.where(zero >= 3, share, 1.0)
     state["weights"] = state["weights"] + (at.trained.dense + at.trained.expert) * copied_weight_bytes(run)
     width = run.precision.bytes_of("activation")
@@ -129,7 +129,7 @@ def _gathered_width(d: Demand, run: TrainingRun, at: StageMemory) -> Array:
     """Bytes of a parameter that ZeRO 3 gathers, (n, kind): as trained, or as frozen weights are stored."""
     if not run.lora_rank:
         return np.full_like(at.frozen, run_state(d, run).weight)
-    return np.asarray(at.frozen / np.maximum(at.held.dense + at.held.expert, 1.0))
+    return np.asarray(at.frozen / np.maximum(at.parameters.dense + at.parameters.expert, 1.0))
 
 
 def _cached(d: Demand, x: Layouts, run: TrainingRun, at: StageMemory, freed: Array, alive: Array) -> Array:
@@ -181,16 +181,16 @@ def _in_flight(x: Layouts, run: TrainingRun, stages: Stages, micro_batches: Arra
     """Micro-batches whose activations each kind of stage holds at its peak, (n, kind)."""
     m = micro_batches[:, None]
     pipeline = Pipeline(pp=x.pp[:, None], vpp=x.vpp[:, None], micro_batches=m)
-    held = run.schedule.in_flight(stages.first[None, :].astype(np.float64), pipeline)
+    in_flight = run.schedule.in_flight(stages.first[None, :].astype(np.float64), pipeline)
     if run.overlap_ep and not run.schedule.merges_passes:
-        held = np.minimum(held + 1.0, m)  # the next one runs forward while this one runs back
-    return held
+        in_flight = np.minimum(in_flight + 1.0, m)  # the next one runs forward while this one runs back
+    return in_flight
 
 
-def gathered_parameters(d: Demand, held: Held, run: TrainingRun) -> Array:
+def gathered_parameters(d: Demand, layer: LayerParameters, run: TrainingRun) -> Array:
     """Parameters that ZeRO 3 gathers at a time, shape (n,): a layer, or a matrix where a compiler schedules them."""
     layers = [i for i, s in enumerate(d.sections) if s.role == "layer"]
-    whole = held.dense + held.expert
+    whole = layer.dense + layer.expert
     if run.framework.static_buffers:
         largest = [max((o.parameters for o in d.sections[i].table.ops), default=0.0) for i in layers]
         totals = [max(sum(o.parameters for o in d.sections[i].table.ops), 1.0) for i in layers]

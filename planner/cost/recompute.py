@@ -26,7 +26,7 @@ class Module:
     Each is a tuple of name prefixes.
     """
 
-    again: tuple[str, ...]
+    repeated: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
@@ -52,7 +52,7 @@ def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
 def repeated_share(op: Op, run: TrainingRun) -> float:
     """Part of a forward operator that selective recomputation repeats, 0 to 1."""
     if repeats_modules(run):
-        return float(any(_is_in(op, MODULES[m].again) for m in run.recompute_modules))
+        return float(any(_is_in(op, MODULES[m].repeated) for m in run.recompute_modules))
     if op.kernel in ("matmul", "grouped_matmul"):
         return 0.0 if _spared(op, run) else 1.0 - saved_share(op, run)
     return float(op.kernel != "attention")
@@ -70,9 +70,9 @@ def selective_time(table: OpTable, times: Array, experts: Array, context: Array,
     the attention core (Transformer Engine's ``DotProductAttention`` sends keys and values itself,
     https://github.com/NVIDIA/TransformerEngine), which are repeated with them.
     """
-    again = times @ np.array([repeated_share(op, run) for op in table.ops])
+    repeated = times @ np.array([repeated_share(op, run) for op in table.ops])
     named = run.recompute_modules if repeats_modules(run) else ()
-    return np.asarray(again + experts * ("moe" in named) + context * ("core_attn" in named))
+    return np.asarray(repeated + experts * ("moe" in named) + context * ("core_attn" in named))
 
 
 def last_matmul_time(table: OpTable, times: Array) -> Array:
@@ -81,7 +81,7 @@ def last_matmul_time(table: OpTable, times: Array) -> Array:
     return times[:, matmuls[-1]] if matmuls else np.zeros(len(times))
 
 
-def kept_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tuple[Array, Array]:
+def activation_bytes(table: OpTable, w: Work, run: TrainingRun, *, hidden: int) -> tuple[Array, Array]:
     """Activation bytes a layer keeps with nothing recomputed and under selective recomputation, shape (n,) each."""
     width = run.precision.bytes_of("activation")
     saved = saved_bytes(table, w, width=width, attention=run.attention) * _saved_width(table, run)

@@ -106,22 +106,23 @@ def training_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, *, 
 
 def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms) -> Step:
     """Ledgers of the rows that share a pipeline: the slowest stage leads."""
-    held, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
+    parameters, trained, forward, backward, slow = _timed_kinds(d, cluster, x, run, kinds, terms)
     at, m = (np.arange(len(x)), slow), x.micro_batches.astype(np.float64)
     saved = kinds.of(saved_bytes(x, terms))
     time = _stage_ledger(forward, backward, at, m)
     time["comm.pp"] = _exposed_sends(d, cluster, x, run)
     if run.offloads_activations or run.offloads_parameters:
-        there, back = _offloaded(x, run, saved, held, trained)
+        there, back = _offloaded(x, run, saved, parameters, trained)
         time["offload"] = m * _offload_time(cluster, there, back, forward.time, backward.time)[at]
     time["pipeline.bubble"] = _bubble_time(x, run, kinds, terms, forward, backward)
-    time |= data_parallel_time(cluster, x, run, held, trained, forward.time, backward.time, m)
+    time |= data_parallel_time(cluster, x, run, parameters, trained, forward.time, backward.time, m)
     time["optimizer"] = optimizer_time(d, cluster, x, run, trained)
     layers = _layers(d)
     memory = StageMemory(
-        held=held, trained=trained, frozen=run.schedule.weight_copies * kinds.of(terms.held.frozen), saved=saved,
-        rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.held, run),
-        head=kinds.of(terms.held.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
+        parameters=parameters, trained=trained, saved=saved,
+        frozen=run.schedule.weight_copies * kinds.of(terms.parameters.frozen),
+        rebuilt=np.max(terms.saved.everything * layers, axis=1), gathered=gathered_parameters(d, terms.parameters, run),
+        head=kinds.of(terms.parameters.dense * _head(d)), loss=terms.saved.loss @ (kinds.layers > 0).T,
     )  # fmt: skip
     return Step(time, memory_ledger(d, x, run, kinds, memory, m), kinds.first[slow].astype(np.float64))
 
@@ -129,10 +130,10 @@ def _pipeline_step(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, ki
 def _timed_kinds(
     d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, kinds: Stages, terms: LayerTerms
 ) -> tuple[Parameters, Parameters, StagePass, StagePass, NDArray[np.intp]]:
-    """Parameters held and trained on each kind of stage, its passes forward and back, and the slowest kind, (n,)."""
-    held, trained = _parameters(run, kinds, terms)
+    """Parameters, and those trained, on each kind of stage, its passes forward and back, and the slowest kind, (n,)."""
+    parameters, trained = _parameters(run, kinds, terms)
     forward, backward = stage_passes(d, cluster, x, run, kinds, terms, accumulation_time(cluster, run, trained))
-    return held, trained, forward, backward, np.argmax(forward.time + backward.time, axis=1)
+    return parameters, trained, forward, backward, np.argmax(forward.time + backward.time, axis=1)
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,12 @@ def timed_stage(d: Demand, cluster: Cluster, x: Layouts, run: TrainingRun, stage
 
 
 def _parameters(run: TrainingRun, kinds: Stages, terms: LayerTerms) -> tuple[Parameters, Parameters]:
-    """Parameters held and parameters trained on each kind of stage: all of them, or the adapters'."""
+    """Parameters, and those that are trained, on each kind of stage: all of them, or the adapters'."""
     copies = run.schedule.weight_copies
-    held = Parameters(copies * kinds.of(terms.held.dense), copies * kinds.of(terms.held.expert))
+    parameters = Parameters(copies * kinds.of(terms.parameters.dense), copies * kinds.of(terms.parameters.expert))
     if not run.lora_rank:
-        return held, held
-    return held, Parameters(copies * kinds.of(terms.held.adapter), 0.0 * held.expert)
+        return parameters, parameters
+    return parameters, Parameters(copies * kinds.of(terms.parameters.adapter), 0.0 * parameters.expert)
 
 
 def _layers(d: Demand) -> Array:
@@ -207,9 +208,9 @@ def recompute_time(d: Demand, x: Layouts, terms: LayerTerms, run: TrainingRun) -
     exchange = terms.exchange
     whole = forward + exchange["tp"].forward + exchange["ep"].forward + exchange["cp"].forward + exchange["etp"].forward
     whole = whole - terms.last * run.framework.stops_early
-    again = np.where(mode == RECOMPUTE.index("full"), whole,
+    repeated = np.where(mode == RECOMPUTE.index("full"), whole,
                      np.where(mode == RECOMPUTE.index("selective"), terms.selective, 0.0))  # fmt: skip
-    return np.asarray(again * _layers(d))
+    return np.asarray(repeated * _layers(d))
 
 
 def saved_bytes(x: Layouts, terms: LayerTerms) -> Array:
@@ -305,12 +306,12 @@ def accumulation_time(cluster: Cluster, run: TrainingRun, trained: Parameters) -
 
 
 def _offloaded(
-    x: Layouts, run: TrainingRun, saved: Array, held: Parameters, trained: Parameters
+    x: Layouts, run: TrainingRun, saved: Array, parameters: Parameters, trained: Parameters
 ) -> tuple[Array, Array]:
     """Bytes between a device and its host in the forward and the backward pass of a micro-batch, (n, kind) each:
     activations out and back, its shard of the weights in both, its shard of the gradients out."""
     ranks, expert_ranks = replicas(x, run)
-    shards = [(p.dense / ranks + p.expert / expert_ranks) * run.offloads_parameters for p in (held, trained)]
+    shards = [(p.dense / ranks + p.expert / expert_ranks) * run.offloads_parameters for p in (parameters, trained)]
     weights = shards[0] * max(run.precision.bytes_of("weight"), 2.0)
     there = saved * run.offloads_activations + weights
     return there, there + shards[1] * run.precision.bytes_of("grad")

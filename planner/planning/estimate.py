@@ -227,7 +227,7 @@ def _infer(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "mfu": flops / available, "hfu": flops / available,
         "ttft_s": None if resolved.task == "forward" else ttft, "tpot_s": tpot, "output_tokens_per_s": output_rate,
         "request_time_s": None if tpot is None else ttft + (run.output_len - 1) * tpot,
-        **_cache_room(x, run, shown.held), "bound": bound(time, Job(d, cluster, x, run)),
+        **_cache_room(x, run, shown.serving), "bound": bound(time, Job(d, cluster, x, run)),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, spread, tokens, today)
 
@@ -249,7 +249,7 @@ def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         "step_time_high_s": s.results["tpot_high_s"],
         "tokens_per_s": rate, "tokens_per_s_per_device": rate / resolved.cluster.devices,
         "model_flops_per_step": used * tpot if np.isfinite(tpot) else None, "mfu": mfu, "hfu": mfu, **s.results,
-        **_cache_room(x, run, shown.held), "bound": bound(time, Job(resolved.demand, resolved.cluster, x, run)),
+        **_cache_room(x, run, shown.serving), "bound": bound(time, Job(resolved.demand, resolved.cluster, x, run)),
         "joules_per_million_tokens": _known(watts / rate * 1e6),
     }  # fmt: skip
     return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes)

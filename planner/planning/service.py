@@ -35,7 +35,7 @@ def service(resolved: Resolved, x: Layouts, run: InferenceRun) -> Service:
     s, replicas = found.served, float(x.dp[0])
     spans = {name: figure_interval(resolved, run, name) for name in ("ttft", "tpot", "rate")}
     ttft, tpot, rate = float(s.ttft[0]), float(s.tpot[0]), float(found.output_rate[0])
-    held = float(found.decode.held.sequences[0]) * run.longest
+    held = float(found.decode.serving.sequences[0]) * run.longest
     used = float(s.in_flight[0]) * (run.mean_context)
     results: dict[str, object] = {
         **_spanned("ttft", ttft, spans["ttft"]), "ttft_p95_s": _known(float(s.ttft_quantiles[0, P95])),
