@@ -334,3 +334,9 @@ def test_the_figure_shows_every_count_and_rings_the_answer() -> None:
     assert said == {"deadline 10 days", "budget 20 k"}
     with pytest.raises(BadInputError, match="kinds of hardware"):
         size_figure({}, picked={}, title="t")
+
+
+@pytest.mark.parametrize("word", [("--mtbf", "1e-300 h"), ("--storage", "1e-300 GB/s"), ("--recovery", "1e300 h")])
+def test_what_fails_faster_than_it_recovers_is_no_answer(cli: Cli, word: tuple[str, str]) -> None:
+    ran = cli("size", "gpt2", "dgx-h100", "--tokens", "10G", "--devices", "8", *word)
+    assert ran.code == 1 and "fails faster than it recovers" in ran.err

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 
 from planner.catalogue.hardware import System
 from planner.catalogue.loader import resolve_hardware
@@ -362,7 +362,11 @@ class _Tries:
         if best is None:
             self.refused[devices] = "nothing fits the memory" if found.miss is not None else "no layout is lawful"
             return
-        self.known[devices] = outlook(best, self.tokens, self.question.terms, today=self.today)
+        found_out = outlook(best, self.tokens, self.question.terms, today=self.today)
+        if not 0 < found_out.days < inf or found_out.tokens_per_s <= 0:
+            self.refused[devices] = "it fails faster than it recovers"
+            return
+        self.known[devices] = found_out
 
     def _batch(self, devices: int) -> int:
         """Sequences of a step on so many devices."""
