@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
-from planner.errors import PlannerError, unknown
+from planner.errors import PlannerError, internal, unknown
 from planner.present.console import put, say
 from planner.present.verbs import overview, parser_of, verbs
 
 
-def main() -> None:
-    """Run the command line; every error a user can cause is one clear line on stderr and an exit code."""
-    raise SystemExit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code: 0 ok, 1 infeasible, 2 bad input."""
+    """Run one command and return its exit code: 0 ok, 1 infeasible, 2 bad input, 3 a fault of the planner itself."""
     try:
         return _run(arguments)
     except PlannerError as error:
@@ -31,8 +27,16 @@ def run(arguments: list[str]) -> int:
         say("planner: interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        with suppress(OSError, ValueError):  # so that what is left of the output is not tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        say(f"planner: {error.filename or 'output'}: {error.strerror}")
+        return 2
+    except Exception as error:
+        fault = internal(error)
+        say(f"planner: {fault}")
+        return fault.exit_code
 
 
 def _run(arguments: list[str]) -> int:

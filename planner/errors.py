@@ -6,11 +6,31 @@ import difflib
 import re
 from collections.abc import Iterable
 
+LONGEST = 1000  # characters of an error; what was given may be longer
+LONGEST_NAME = 100  # characters of a name that are compared with those that are known
+MOST_FAULTS = 40  # of a file that are told together
+
+
+def legible(text: str, *, most: int = 0) -> str:
+    """Text as one can show it: what is no printable character is escaped, and the middle of a long one left out.
+
+    Escape sequences, line ends, marks of direction and halves of surrogates come from names of files and from fields of
+    profiles and configurations; a terminal and an SVG would obey or refuse them.
+    """
+    if most and len(text) > most:
+        text = f"{text[: most * 7 // 10]} … {text[-most // 5 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class PlannerError(Exception):
     """Base of every error a user can cause or meet; ``exit_code`` is what the command line returns."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(legible(message, most=LONGEST))
 
 
 class BadInputError(PlannerError):
@@ -34,8 +54,10 @@ class CatalogueError(BadInputError):
     """Faults of catalogue files, told together; each fault is one line starting with ``file:line``."""
 
     def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(self.faults))
+        self.faults = tuple(legible(f, most=LONGEST) for f in faults)
+        shown = self.faults[:MOST_FAULTS]
+        more = len(self.faults) - len(shown)
+        Exception.__init__(self, "\n".join([*shown, *([f"and {more} more faults"] if more else [])]))
 
 
 class InfeasibleError(PlannerError):
@@ -44,10 +66,30 @@ class InfeasibleError(PlannerError):
     exit_code = 1
 
 
+class InternalError(PlannerError):
+    """A fault of the planner itself, with the inputs that made it; no result is printed in its place."""
+
+    exit_code = 3
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"internal error: {message}; please report this")
+
+
+def internal(error: Exception) -> PlannerError:
+    """An exception that nobody meant, as the planner's own: what it says and where in the planner it was raised."""
+    if isinstance(error, PlannerError):
+        return error
+    import traceback  # seldom needed
+
+    own = [f for f in traceback.extract_tb(error.__traceback__) if "planner" in f.filename]
+    place = f" at {own[-1].filename.rpartition('planner/')[2]}:{own[-1].lineno}" if own else ""
+    return InternalError(f"{type(error).__name__}{place}: {error}")
+
+
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
     """The ``count`` known names most like ``name``, best first; names that contain it come first."""
     names = sorted(set(known))
-    key = name.lower()
+    key = name.lower()[:LONGEST_NAME]
     by_fold = {n.lower(): n for n in names}
     close = [by_fold[n] for n in difflib.get_close_matches(key, by_fold, n=count, cutoff=0.5)]
     inside = [n for n in names if key and key in n.lower() and n not in close]

@@ -14,13 +14,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import planner
-from planner.catalogue.loader import accelerator_ids
+from planner.catalogue.loader import accelerator_ids, resolve_hardware
 from planner.errors import PlannerError
 from planner.planning.estimate import COLUMNS, Estimate, estimate_rows, estimate_scenario
 from planner.planning.plan import make_plan
 from planner.present.tables import to_csv
 from planner.scenario.keys import KEYS, TASKS
-from planner.scenario.names import hardware
 
 TODAY = date(2026, 11, 1)
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,7 +116,7 @@ def test_what_says_nothing_is_left_empty() -> None:
 @pytest.mark.parametrize("name", accelerator_ids())
 def test_the_name_of_the_hardware_finds_it_again(name: str) -> None:
     e = estimate_scenario({"task": "forward", "model": "gpt2", "hardware": name}, today=TODAY)
-    assert hardware(str(e.inputs["hardware"])) == hardware(name)
+    assert resolve_hardware(str(e.inputs["hardware"])) == resolve_hardware(name)
 
 
 @pytest.mark.parametrize("compression", ["none", "depth:0.5", "student:gpt2", f"student:{SMALL}"])

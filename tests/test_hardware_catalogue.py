@@ -384,7 +384,7 @@ def test_check_finds_two_files_with_one_name(tmp_path: Path) -> None:
 
 def test_check_refuses_an_efficiency_that_is_no_fraction(tmp_path: Path) -> None:
     (tmp_path / "mine-1gb.yaml").write_text(MINE.replace("compute: 0.8", "compute: 80"), encoding="utf-8")
-    assert any("matmul.bf16: compute 80 is not a fraction" in f for f in check_hardware([tmp_path]))
+    assert any("matmul.bf16.compute: 80 is outside 0.001 … 2" in f for f in check_hardware([tmp_path]))
 
 
 def test_missing_folder_is_refused() -> None:

@@ -71,7 +71,7 @@ def test_the_block_is_one_that_a_profile_reads(measured: Path, tmp_path: Path) -
         ("gpu,dtype,m,n,k,time_us\n", ["no rows"]),
         ("gpu,dtype,m,n,k,time_us\nx,bf16,1,two,3,4\n", ["mine.csv:2", "n 'two'", "positive"]),
         ("gpu,dtype,m,n,k,time_us\nx,bf16,1,2,3,-4\n", ["mine.csv:2", "time_us '-4'"]),
-        ("gpu,dtype,m,n,k,time_us\nx,bf16,1,2,3\n", ["mine.csv:2", "time_us ''"]),
+        ("gpu,dtype,m,n,k,time_us\nx,bf16,1,2,3\n", ["mine.csv:2", "5 cells", "6"]),
         ("gpu,dtype,m,n,k,time_us\nh101-sxm5-80gb,bf16,1,2,3,4\n", ["h101-sxm5-80gb", "nearest", "h100-sxm5-80gb"]),
         (f"gpu,dtype,m,n,k,time_us\n{CHIP},bf16,1,2,3,4\n", ["1 rows", "at least 10"]),
     ],

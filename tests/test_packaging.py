@@ -83,7 +83,7 @@ def test_the_wheel_works_where_it_is_unpacked(unpacked: Path, tmp_path: Path) ->
 
 def test_the_command_is_declared(unpacked: Path) -> None:
     entry = (unpacked / "roofline_planner-0.1.0.dist-info" / "entry_points.txt").read_text()
-    assert "planner = planner.cli:main" in entry
+    assert "planner = planner.__main__:main" in entry
     assert (unpacked / "roofline_planner-0.1.0.dist-info" / "licenses" / "LICENSE").is_file()
 
 
@@ -127,7 +127,7 @@ BARE = (
     "    def find_spec(self, name, path=None, target=None):\n"
     f"        if name.split('.')[0] in {EXTRAS}: raise ModuleNotFoundError(name, name=name)\n"
     "sys.meta_path.insert(0, Absent())\n"
-    "from planner.cli import main\n"
+    "from planner.__main__ import main\n"
     "main()\n"
 )
 

@@ -12,6 +12,7 @@ from conftest import Cli
 
 import planner
 from planner.catalogue.economics import scaling_law
+from planner.catalogue.loader import resolve_hardware
 from planner.errors import BadInputError
 from planner.planning.asked import WORDS, asked
 from planner.planning.counts import batch_for, counts_between, octave_steps, parse_counts, possible
@@ -20,7 +21,6 @@ from planner.planning.search import RANK_ERROR
 from planner.planning.size import Sizing, cheapest_of, size_training, stops_paying
 from planner.planning.work import optimal_tokens
 from planner.scenario.keys import KEYS
-from planner.scenario.names import hardware
 from planner.supply.cost import Owned, Tariff, owned_usd_per_hour
 
 TODAY = date(2026, 11, 1)
@@ -46,7 +46,7 @@ def test_counts_are_read() -> None:
 
 
 def test_counts_are_whole_nodes_or_parts_that_divide_one() -> None:
-    dgx, pod, card = (hardware(n)[1] for n in ("dgx-h100", "tpu-v6e-pod", "rtx-4090-8x"))
+    dgx, pod, card = (resolve_hardware(n)[1] for n in ("dgx-h100", "tpu-v6e-pod", "rtx-4090-8x"))
     assert [n for n in range(1, 20) if possible(dgx, n)] == [1, 2, 4, 8, 16]
     assert possible(pod, 64) and not possible(pod, 96) and possible(pod, 512) and not possible(pod, 384)
     assert not possible(card, 3) and (card.scale_out is not None or not possible(card, 16))
@@ -125,7 +125,7 @@ def check_against_brute_force(seed: int) -> bool:
     system, scenario, words = problem(random.Random(seed))
     s = sized(system, scenario, **words).sized[0]
     question = asked(words)
-    counts = counts_between(hardware(system)[1], question.counts.low, question.counts.high)
+    counts = counts_between(resolve_hardware(system)[1], question.counts.low, question.counts.high)
     every = []
     for n in counts:
         given = {**scenario, "hardware": system, "devices": n, "global_batch": batch_for(n, words["max_global_batch"])}

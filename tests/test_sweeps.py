@@ -128,7 +128,7 @@ def test_a_folder_is_resumed_and_another_sweep_refused(tmp_path: Path) -> None:
 def test_a_killed_run_resumed_is_the_same_bytes(tmp_path: Path) -> None:
     file = tmp_path / "sweep.json"
     file.write_text(json.dumps(GRID))
-    command = [sys.executable, "-c", "from planner.cli import main; main()", "sweep", str(file), "--shard-rows", "40",
+    command = [sys.executable, "-m", "planner", "sweep", str(file), "--shard-rows", "40",
                "--shards", "csv.gz"]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, "-o", str(whole)], check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,12 @@ def system_faults(values: Values, path: Path) -> list[str]:
     up = values["scale_up"]
     if up and up["topology"] == "torus" and not up["axes"]:
         faults.append("scale_up: a torus needs axes")
+    if up and up["axes"] and math.prod(up["axes"]) != up["domain"]:
+        faults.append(f"scale_up.axes multiply to {math.prod(up['axes'])}, domain is {up['domain']}")
+    for name in ("scale_up", "scale_out"):
+        fabric = values[name]
+        if fabric and fabric["per_peer"] and fabric["per_peer"].value > fabric["bandwidth"].value:
+            faults.append(f"{name}.per_peer exceeds the whole bandwidth")
     return faults
 
 

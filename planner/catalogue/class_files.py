@@ -9,10 +9,11 @@ from typing import Any
 
 from planner.catalogue import build
 from planner.catalogue.classes import EfficiencyClass, Execution, MatmulEnergy
-from planner.catalogue.fields import CLASSES, ID, KERNELS, NAME, SOURCES
+from planner.catalogue.fields import CLASSES, HIGHEST_FRACTION, ID, KERNELS, NAME, SHARPNESS, SOURCES
 from planner.catalogue.hardware import CollectiveEfficiency, Provenance
 from planner.catalogue.loader import Dirs, entries, find
 from planner.catalogue.reader import BASES, Field, read_file
+from planner.files import Stamp, stamp
 
 FABRIC_KINDS = ("scale_up", "scale_out", "pcie")
 OPERATIONS = (
@@ -35,11 +36,18 @@ COLLECTIVE = Field(
     "",
     "section",
     fields=(
-        Field("bandwidth", "number", "fraction of the one-way link", required=True),
+        Field("bandwidth", "number", "fraction of the one-way link", required=True, most=HIGHEST_FRACTION),
         Field("latency", "quantity", "fixed part", unit="s", required=True),
         Field("latency_per_rank", "quantity", "added a rank", unit="s", required=True),
-        Field("sharpness", "number", "exponent r of the soft maximum", required=True),
-        Field("own_share", "number", "cost of what stays on a rank, over that of sending it", default=0.0),
+        SHARPNESS,
+        Field(
+            "own_share",
+            "number",
+            "cost of what stays on a rank, over that of sending it",
+            default=0.0,
+            least=0,
+            most=10,
+        ),
         *_CITED,
     ),
 )
@@ -61,7 +69,13 @@ CLASS_FIELDS = (
         "what a matmul FLOP with 16-bit operands costs in a long run, the board included",
         fields=(
             Field("picojoules_per_flop", "number", "", required=True),
-            Field("narrow_exponent", "number", "power of the operand width that the energy grows with", default=1.15),
+            Field(
+                "narrow_exponent",
+                "number",
+                "power of the operand width that the energy grows with",
+                default=1.15,
+                most=4,
+            ),
             *_CITED,
         ),
     ),
@@ -77,9 +91,15 @@ CLASS_FIELDS = (
             Field("flops_per_exponential", "number", "vector FLOP/s over exponentials a second", default=16.0),
             Field("pipelined_exchange", "flag", "tensor-parallel exchange runs beside its matmuls", default=False),
             Field("names_modules", "flag", "selective recomputation repeats named modules", default=False),
-            Field("ampere_kernels", "number", "reach of Ampere's attention over that on Ampere", default=1.0),
-            Field("flash_2_forward", "number", "most of the peak that FlashAttention-2 reaches", default=1.0),
-            Field("flash_2_backward", "number", "the same, backward", default=1.0),
+            Field(
+                "ampere_kernels",
+                "number",
+                "reach of Ampere's attention over that on Ampere",
+                default=1.0,
+                most=HIGHEST_FRACTION,
+            ),
+            Field("flash_2_forward", "number", "most of the peak that FlashAttention-2 reaches", default=1.0, most=1),
+            Field("flash_2_backward", "number", "the same, backward", default=1.0, most=1),
             Field("source", "source", "a key under `sources`", required=True),
             Field("note", "text", "", default=""),
         ),
@@ -99,11 +119,11 @@ def load_class(name: str, dirs: Dirs = None) -> EfficiencyClass:
     if name in CLASSES and name not in known:
         return EfficiencyClass(name)
     path = find(name, known, what="efficiency class").path
-    return _load(path, path.stat().st_mtime_ns)
+    return _load(path, stamp(path))
 
 
 @lru_cache(maxsize=64)
-def _load(path: Path, _changed: int) -> EfficiencyClass:
+def _load(path: Path, _changed: Stamp) -> EfficiencyClass:
     values = read_file(path, CLASS_FIELDS)
     energy = values["matmul_energy"]
     return EfficiencyClass(

@@ -6,13 +6,76 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
-import yaml
-
+from planner.catalogue.reader import Field, read_table
 from planner.errors import unknown
-from planner.units import parse_quantity
+
+FILE = Path(__file__).with_name("engines.yaml")
+
+
+def _size(name: str, text: str, *, required: bool = False) -> Field:
+    """A part of a device's memory, which may be nothing."""
+    return Field(name, "quantity", text, unit="byte", required=required, default=0.0, least=0, most=1e15)
+
+
+def _time(name: str, text: str) -> Field:
+    return Field(name, "quantity", text, unit="s", default=0.0)
+
+
+TIER_FIELDS = (
+    _size("at_least", "memory of the device"),
+    Field("but_not", "text", "beginning of the ids of devices that it is not for", default=""),
+    Field("token_budget", "integer", "most tokens a step", required=True),
+    Field("max_num_seqs", "integer", "most sequences a step", required=True),
+)
+RESERVE_FIELDS = tuple(
+    _size(name, "left out of the share", required=True) for name in ("base", "token", "sequence", "rank")
+)
+MEMORY_FIELDS = (
+    Field("share_of", "choice", "what the fraction is taken of", keys=("device", "free", "rest"), required=True),
+    Field("fraction", "number", "default share", default=1.0, least=0.01, most=1),
+    Field("reserve", "section", "what the memory is reduced by instead", fields=RESERVE_FIELDS),
+    Field("tiers", "sections", "defaults by device", fields=TIER_FIELDS, default=()),
+    Field("logit_bytes", "number", "held a logit", default=0.0, least=0),
+    Field("logits_of", "choice", "rows of logits", keys=("sequences", "tokens", "slots"), default="sequences"),
+    _size("workspace", "of libraries"),
+    _size("graphs", "captured graphs"),
+    Field("allocates", "choice", "how much cache", keys=("pool", "context", "need"), required=True),
+    Field("whole_prompts", "integer", "longest max_model_len at which a prompt is read in one step", default=0,
+          least=0, most=100_000_000),
+    Field("unties", "flag", "a head that is tied to the token table is a tensor of its own", default=False),
+    Field("charges_context", "flag", "the share pays for the driver's context", default=False),
+    Field("window_tokens", "integer", "read at once beside a window", default=0, least=0),
+    Field("source", "text", "where the facts were read", required=True),
+)  # fmt: skip
+STEP_FIELDS = (
+    Field("mixes", "flag", "prompts are read within decode steps", required=True),
+    Field("slowdown", "number", "time of prompts beside decoding over that of prompts alone", default=1.0, least=1,
+          most=100),
+    _time("request_overhead", "of a request outside of the steps"),
+    _time("operator", "of an operator beyond its kernel alone"),
+    _time("launch", "of the host for an operator without a graph"),
+    Field("captures", "choice", "steps that are replayed as graphs", keys=("decode", "none"), default="decode"),
+    Field("one_shot", "flag", "small all-reduces run in one exchange", default=True),
+    Field("unbounded", "flag", "as many requests run as the cache holds", default=False),
+    Field("reserves", "choice", "room that a request is let in with", keys=("whole", "grows"), default="whole"),
+    Field("source", "text", "where the facts were read", required=True),
+)  # fmt: skip
+ENGINE = Field(
+    "", "section",
+    fields=(
+        Field("name", "text", "for people", required=True),
+        Field("step_overhead", "quantity", "beyond the kernels of a step", unit="s", required=True),
+        Field("basis", "choice", "kind of the overhead", keys=("definition", "documented", "reported", "assumed"),
+              required=True),
+        Field("source", "text", "where the overhead was read", required=True),
+        Field("last_release", "release", "of this generation of the engine", default=""),
+        Field("memory", "section", "how a device's memory is divided", fields=MEMORY_FIELDS, required=True),
+        Field("steps", "section", "how it makes its steps", fields=STEP_FIELDS, required=True),
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,43 +193,27 @@ class Engine:
 @lru_cache(maxsize=1)
 def engines() -> Mapping[str, Engine]:
     """All engines by id."""
-    text = (resources.files("planner.catalogue") / "engines.yaml").read_text(encoding="utf-8")
+    return read_engines(FILE)
+
+
+def read_engines(path: Path) -> Mapping[str, Engine]:
+    """Engines of a file by id.
+
+    Raises
+    ------
+    CatalogueError
+        Every fault of the file, as ``file:line: message``.
+    """
     return {
-        id: Engine(id, e["name"], parse_quantity(e["step_overhead"], "s"), e["basis"], e["source"],
-                   _memory(e["memory"]), _steps(e["steps"]), _release(e.get("last_release", "")))
-        for id, e in yaml.safe_load(text).items()
+        id: Engine(id, e["name"], e["step_overhead"], e["basis"], e["source"], _memory(e["memory"]),
+                   EngineSteps(**e["steps"]), _release(e["last_release"]))
+        for id, e in read_table(path, ENGINE).items()
     }  # fmt: skip
 
 
 def _memory(m: Mapping[str, Any]) -> EngineMemory:
-    reserve = m.get("reserve")
-    return EngineMemory(
-        share_of=m["share_of"], fraction=float(m.get("fraction", 1.0)),
-        reserve=Reserve(**{k: _bytes(v) for k, v in reserve.items()}) if reserve else None,
-        tiers=tuple(Tier(_bytes(t.get("at_least", "0 GiB")), t.get("but_not", ""), t["token_budget"],
-                         t["max_num_seqs"]) for t in m.get("tiers", ())),
-        logit_bytes=float(m.get("logit_bytes", 0.0)), logits_of=m.get("logits_of", "sequences"),
-        workspace=_bytes(m.get("workspace", "0 GiB")), graphs=_bytes(m.get("graphs", "0 GiB")),
-        allocates=m["allocates"],
-        whole_prompts=int(m.get("whole_prompts", 0)), unties=bool(m.get("unties", False)),
-        charges_context=bool(m.get("charges_context", False)),
-        window_tokens=int(m.get("window_tokens", 0)), source=m["source"],
-    )  # fmt: skip
-
-
-def _steps(m: Mapping[str, Any]) -> EngineSteps:
-    return EngineSteps(
-        mixes=bool(m["mixes"]), slowdown=float(m.get("slowdown", 1.0)),
-        request_overhead=parse_quantity(m.get("request_overhead", "0 ms"), "s"),
-        operator=parse_quantity(m.get("operator", "0 us"), "s"),
-        launch=parse_quantity(m.get("launch", "0 us"), "s"), captures=m.get("captures", "decode"),
-        one_shot=bool(m.get("one_shot", True)), unbounded=bool(m.get("unbounded", False)),
-        reserves=m.get("reserves", "whole"), source=m["source"],
-    )  # fmt: skip
-
-
-def _bytes(text: str) -> float:
-    return parse_quantity(text, "byte")
+    tiers = tuple(Tier(**t) for t in m["tiers"])
+    return EngineMemory(**{**m, "tiers": tiers, "reserve": Reserve(**m["reserve"]) if m["reserve"] else None})
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -40,13 +40,17 @@ PRICE_FIELDS = (
 )
 PRICES = Field("prices", "sections", "dated observations", fields=PRICE_FIELDS, default=())
 
+# above 1 where a clock exceeds its sheet, or a cache carries what is counted as memory traffic
+HIGHEST_FRACTION = 2.0
+# 1 adds the two times, 100 takes the larger; below 0.1 a sum of two equal times is a thousand of them
+SHARPNESS = Field("sharpness", "number", "exponent r of the soft maximum", required=True, least=0.1, most=100)
 KERNEL = Field(
     "", "section",
     fields=(
-        Field("compute", "number", "fraction of peak FLOP/s", required=True),
-        Field("memory", "number", "fraction of peak bandwidth", required=True),
+        Field("compute", "number", "fraction of peak FLOP/s", required=True, most=HIGHEST_FRACTION),
+        Field("memory", "number", "fraction of peak bandwidth", required=True, most=HIGHEST_FRACTION),
         Field("overhead", "quantity", "launch term t_0", unit="s", required=True),
-        Field("sharpness", "number", "exponent r of the soft maximum", required=True),
+        SHARPNESS,
         Field("source", "source", "a key under `sources`", required=True),
         Field("basis", "choice", "measured or assumed, never mixed into the peak", keys=BASES, required=True),
         Field("note", "text", "conditions", default=""),
@@ -68,6 +72,7 @@ LINK_FIELDS = (
 MEMORY_FIELDS = (
     Field("name", "text", "HBM3, L2, ...", required=True),
     Field("kind", "choice", "the device memory comes first", keys=("device", "cache"), required=True),
+    Field("shared", "flag", "unified memory, of which the host keeps a part", default=False),
     Field("marketed", "figure", "capacity as printed", unit="byte", required=True),
     Field("capacity", "figure", "what a program can allocate; caches leave it out", unit="byte"),
     Field("bandwidth", "figure", "peak; required of the device memory", unit="byte/s"),
@@ -75,7 +80,7 @@ MEMORY_FIELDS = (
 VECTOR_UNIT_FIELDS = (
     Field("lanes", "integer", "fp32 lanes of the device", required=True),
     Field("clock", "figure", "clock of the printed vector peak", unit="Hz", required=True),
-    Field("flops_per_lane", "integer", "a clock; 2 for one fused multiply-add", default=2),
+    Field("flops_per_lane", "integer", "a clock; 2 for one fused multiply-add", default=2, most=64),
 )
 WAIVE_FIELDS = (
     Field("check", "text", "the name the check gives itself", required=True),
@@ -89,8 +94,8 @@ ACCELERATOR_FIELDS = (
     ALIASES,
     Field("efficiency_class", "choice", "asked for what nobody measured here", keys=CLASSES, required=True),
     Field("device_is", "choice", "what software sees", keys=("package", "die", "core"), required=True),
-    Field("devices_per_package", "integer", "devices of a package as sold; 1 unless stated", default=1),
-    Field("year", "integer", "first shipped"),
+    Field("devices_per_package", "integer", "devices of a package as sold; 1 unless stated", default=1, most=64),
+    Field("year", "integer", "first shipped", least=1990, most=2100),
     Field("status", "choice", "released unless stated", keys=("released", "announced"), default="released"),
     Field("default_system", "text", "the system meant where only the chip is named"),
     Field(
@@ -101,7 +106,7 @@ ACCELERATOR_FIELDS = (
     Field("vector_unit", "section", "for the check against `vector_flops`", fields=VECTOR_UNIT_FIELDS),
     Field(
         "sparse_factor", "table", "sparse peak over the dense one",
-        keys=DTYPE_NAMES, item=Field("", "number"), default={},
+        keys=DTYPE_NAMES, item=Field("", "number", least=1, most=16), default={},
     ),
     Field("memory", "sections", "device memory, then caches", fields=MEMORY_FIELDS, required=True),
     Field(
@@ -150,7 +155,7 @@ SYSTEM_FIELDS = (
 
 def markdown_table(fields: Iterable[Field]) -> str:
     """The fields as the Markdown table of ``hardware/README.md``."""
-    columns = ("field", "type", "unit", "required", "description")
+    columns = ("field", "type", "unit", "range", "required", "description")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in field_table(fields):
         cells = [f"`{row['field']}`", *(row[c].replace("|", "\\|") for c in columns[1:])]

@@ -9,10 +9,11 @@ accelerators stand under ``accelerators/`` (any depth), systems under ``systems/
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +22,13 @@ from planner.catalogue.fields import ACCELERATOR_FIELDS, SYSTEM_FIELDS
 from planner.catalogue.hardware import Accelerator, System
 from planner.catalogue.reader import read_file
 from planner.errors import BadInputError, unknown
+from planner.files import Stamp, is_folder, read_text, stamp
 
 Kind = Literal["accelerators", "systems", "classes"]
 Dirs = Sequence[Path | str] | None
 ENVIRONMENT = "PLANNER_HARDWARE"
+MARKS: dict[Kind, str] = {"accelerators": "peak_flops", "systems": "accelerator", "classes": "kernels"}
+_KEY = re.compile(r"^([a-z_]+):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Entry:
         return any(names.equal(names.words(n), given) for n in (self.id, *self.aliases))
 
 
+@cache
 def built_in() -> Path:
     """The catalogue that comes with the planner: the checkout's ``hardware/``, or the wheel's copy."""
     package = Path(__file__).resolve().parents[1]
@@ -57,11 +62,11 @@ def search_path(dirs: Dirs = None) -> tuple[Path, ...]:
     """Folders in order of precedence; one that was given and does not exist is refused."""
     given = [Path(d) for d in dirs or ()]
     for folder in given:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise BadInputError(f"hardware folder {str(folder)!r} does not exist")
     from_environment = [Path(p) for p in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if p]
     for folder in from_environment:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise BadInputError(f"${ENVIRONMENT}: folder {str(folder)!r} does not exist")
     return (*given, *from_environment, built_in())
 
@@ -69,36 +74,53 @@ def search_path(dirs: Dirs = None) -> tuple[Path, ...]:
 def _files(folder: Path, kind: Kind) -> Iterator[Path]:
     """Files of a kind; in a flat folder a key tells an accelerator from a system."""
     yield from sorted((folder / kind).rglob("*.yaml"))
-    mark = {"accelerators": "\npeak_flops:", "systems": "\naccelerator:", "classes": "\nkernels:"}[kind]
-    yield from (p for p in sorted(folder.glob("*.yaml")) if mark in p.read_text(encoding="utf-8"))
+    yield from (p for p in sorted(folder.glob("*.yaml")) if kind_of(p) == kind)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file of a flat folder describes, by a key that only its kind has; None where it has none of them."""
+    try:
+        keys = set(_KEY.findall(read_text(path)))
+    except BadInputError:
+        return None
+    return next((kind for kind, mark in MARKS.items() if mark in keys), None)
 
 
 def _aliases(path: Path) -> tuple[str, ...]:
     """The ``aliases: [...]`` line of a file, without parsing it."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("aliases:"):
-                return tuple(a.strip().strip("'\"") for a in line[8:].strip().strip("[]").split(",") if a.strip())
+    try:
+        text = read_text(path)
+    except BadInputError:
+        return ()
+    for line in text.splitlines():
+        if line.startswith("aliases:"):
+            return tuple(a.strip().strip("'\"") for a in line[8:].strip().strip("[]").split(",") if a.strip())
     return ()
 
 
 @lru_cache(maxsize=64)
-def _index(folder: Path, kind: Kind, _stamp: tuple[int, ...]) -> tuple[Entry, ...]:
+def _index(folder: Path, kind: Kind, _listed: tuple[Stamp, ...]) -> tuple[Entry, ...]:
     return tuple(Entry(p.stem, p) for p in _files(folder, kind))
 
 
-def _stamp(folder: Path, kind: Kind) -> tuple[int, ...]:
-    """Changes when a file comes or goes, so that an index is made once a process."""
-    inner = folder / kind
-    below = [p for p in inner.iterdir() if p.is_dir()] if inner.is_dir() else []
-    return tuple(p.stat().st_mtime_ns for p in (folder, inner, *below) if p.exists())
+def _listed(folder: Path) -> tuple[Stamp, ...]:
+    """Changes when a file of a folder comes, goes or changes; what ships with the planner is read once, as code is."""
+    if folder == built_in():
+        return ()
+    paths = [*folder.glob("*.yaml"), *(p for kind in MARKS for p in (folder / kind).rglob("*.yaml"))]
+    return tuple(stamp(p) for p in sorted(paths))
+
+
+def snapshot(dirs: Dirs = None) -> tuple[tuple[Path, tuple[Stamp, ...]], ...]:
+    """What every answer about hardware hangs on: the folders that are searched, and their files as they are now."""
+    return tuple((folder.absolute(), _listed(folder)) for folder in search_path(dirs))
 
 
 def entries(kind: Kind, dirs: Dirs = None) -> dict[str, Entry]:
     """Every file of a kind by id; the first folder that has an id wins."""
     found: dict[str, Entry] = {}
-    for folder in search_path(dirs):
-        for entry in _index(folder, kind, _stamp(folder, kind)):
+    for folder, listed in snapshot(dirs):
+        for entry in _index(folder, kind, listed):
             found.setdefault(entry.id, entry)
     return found
 
@@ -161,19 +183,19 @@ def _match(name: str, known: Mapping[str, Entry]) -> tuple[Entry | None, list[st
 
 
 @lru_cache(maxsize=256)
-def _accelerator(path: Path, _changed: int) -> Accelerator:
+def _accelerator(path: Path, _changed: Stamp) -> Accelerator:
     return build.accelerator(read_file(path, ACCELERATOR_FIELDS), path)
 
 
 @lru_cache(maxsize=256)
-def _system(path: Path, _changed: int) -> System:
+def _system(path: Path, _changed: Stamp) -> System:
     return build.system(read_file(path, SYSTEM_FIELDS), path)
 
 
 def load_accelerator(name: str, dirs: Dirs = None) -> Accelerator:
     """The accelerator of an id, an alias, or a name that only one id contains."""
     path = find(name, entries("accelerators", dirs), what="accelerator").path
-    return _accelerator(path, path.stat().st_mtime_ns)
+    return _accelerator(path, stamp(path))
 
 
 def load_system(name: str, dirs: Dirs = None) -> System:
@@ -187,7 +209,7 @@ def default_system(accelerator: Accelerator, dirs: Dirs = None) -> System:
     if accelerator.default_system is None:
         return build.generic_system(accelerator)
     path = find(accelerator.default_system, known, what="system").path
-    return _system(path, path.stat().st_mtime_ns)
+    return _system(path, stamp(path))
 
 
 def resolve_hardware(name: str, dirs: Dirs = None) -> tuple[Accelerator, System]:
@@ -201,7 +223,7 @@ def resolve_hardware(name: str, dirs: Dirs = None) -> tuple[Accelerator, System]
         return _of_system(whole, dirs)
     chip, rivals = _match(name, accelerators)
     if chip is not None:
-        accelerator = _accelerator(chip.path, chip.path.stat().st_mtime_ns)
+        accelerator = _accelerator(chip.path, stamp(chip.path))
         return accelerator, default_system(accelerator, dirs)
     node, more = _match(name, systems)
     if node is not None and not rivals:
@@ -235,7 +257,7 @@ def _whole(name: str, known: Mapping[str, Entry]) -> Entry | None:
 
 
 def _of_system(entry: Entry, dirs: Dirs) -> tuple[Accelerator, System]:
-    system = _system(entry.path, entry.path.stat().st_mtime_ns)
+    system = _system(entry.path, stamp(entry.path))
     return load_accelerator(system.accelerator, dirs), system
 
 

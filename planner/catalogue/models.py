@@ -7,23 +7,23 @@ with ``published_source``, ``notes``, and either ``config`` (Hugging Face keys) 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from planner.catalogue.copies import Copy, read_copy
+from planner.catalogue.documents import json_values, yaml_values
 from planner.catalogue.families.native import NATIVE_KEYS, model_from_native
 from planner.catalogue.formats import requantized
 from planner.catalogue.huggingface import model_from_config
 from planner.catalogue.quantization import SECTIONS
 from planner.catalogue.schema import Model
-from planner.errors import BadInputError, CatalogueError, nearest, unknown
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, legible, nearest, unknown
+from planner.files import Stamp, is_file, is_folder, is_missing, read_text, stamp
 
 FOLDER = Path(__file__).parent / "models"
 HEADER_KEYS = (
@@ -39,6 +39,7 @@ HEADER_KEYS = (
 _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 # Files that AutoGPTQ, AutoAWQ and ModelOpt write beside config.json.
 QUANTISERS_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+LONGEST_TEXT = 500  # characters of a name or a note that are shown
 _PATH_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -80,7 +81,7 @@ def _known(name: str) -> str | None:
     given = name.strip().lower()
     for form in (given, given.rpartition("/")[2]):
         key = form if form in model_aliases() else re.sub(r"[\s_]+", "-", form)
-        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and (FOLDER / f"{key}.yaml").is_file():
+        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", key) and is_file(FOLDER / f"{key}.yaml"):
             return key
         if key in model_aliases():
             return model_aliases()[key]
@@ -123,14 +124,25 @@ def known_as(name_or_path: str, relative_to: str | Path | None = None) -> str:
 def _path_of(name_or_path: str | Path, relative_to: str | Path | None) -> Path | None:
     """The path that is meant; None for a name of the catalogue, which a folder of the same name does not shadow."""
     text = str(name_or_path)
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):  # the home of a user that does not exist
+        path = path.expanduser()
     if relative_to is not None and not path.is_absolute():
         path = Path(relative_to) / path
     looks_like_path = (
         isinstance(name_or_path, Path) or text.endswith(_PATH_SUFFIXES) or text.startswith((".", "/", "~"))
     )
-    folder = _known(text) is None and (path / "config.json").is_file()
-    return path if looks_like_path or folder or ("/" in text and path.exists()) else None
+    folder = _known(text) is None and is_file(path / "config.json")
+    return path if looks_like_path or folder or ("/" in text and (is_file(path) or is_folder(path))) else None
+
+
+def model_files(name_or_path: str | Path, relative_to: str | Path | None = None) -> tuple[Stamp, ...]:
+    """The files that a model is read from, as they are now; none for a name of the catalogue, which ships."""
+    path = _path_of(name_or_path, relative_to)
+    if path is None:
+        return ()
+    path = path / "config.json" if is_folder(path) else path
+    return tuple(stamp(p) for p in (path, *(path.parent / beside for beside in QUANTISERS_FILES)))
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -144,9 +156,20 @@ def _catalogued(model_id: str, class_name: str | None) -> Model:
 
 
 def _from_path(path: Path, class_name: str | None) -> Model:
-    if path.is_dir():
+    """A model of a file of the user's, whose names can be shown whatever stands in them."""
+    m = _read_path(path, class_name)
+    return replace(m, id=_shown(m.id), name=_shown(m.name), source=_shown(m.source), notes=tuple(map(_shown, m.notes)),
+                   assumed=tuple(map(_shown, m.assumed)))  # fmt: skip
+
+
+def _shown(text: str) -> str:
+    return legible(text, most=LONGEST_TEXT)
+
+
+def _read_path(path: Path, class_name: str | None) -> Model:
+    if is_folder(path):
         path = path / "config.json"
-    if not path.is_file():
+    if is_missing(path):
         raise BadInputError(f"{path}: no such model file; a config.json, its folder, or a planner model YAML is due")
     if path.suffix == ".json":
         values = _with_quantization(path, _read(path)[0])
@@ -163,7 +186,7 @@ def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         return values
     for name in QUANTISERS_FILES:
         beside = path.with_name(name)
-        if path.name == "config.json" and beside.is_file():
+        if path.name == "config.json" and is_file(beside):
             found = _read(beside)[0]
             method = "gptq" if name == "quantize_config.json" else "awq" if name == "quant_config.json" else None
             return values | {"quantization_config": ({"quant_method": method} if method else {}) | found}
@@ -172,72 +195,24 @@ def _with_quantization(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A mapping and the line of each of its keys."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: cannot be read: {error}") from error
+    text = read_text(path)
+    lines: dict[str, int] = {}
     if path.suffix == ".json":
-        try:
-            values = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
-        except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", 1)
-            raise CatalogueError([f"{path}:{line}: not JSON: {error}"]) from error
-        lines: dict[str, int] = {}
+        values = json_values(text, path)
     else:
-        values, lines = _read_yaml(path, text)
+        values, lines = yaml_values(text, path)
     if not isinstance(values, dict):
         raise CatalogueError([f"{path}:1: a mapping of keys is due"])
     return values, lines
 
 
-def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    """A JSON object; a key that is given twice in it is refused."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(k for k, _ in pairs if sum(k == other for other, _ in pairs) > 1)
-        raise CatalogueError([f"{path}:1: the key {twice!r} is given twice"])
-    return found
-
-
-def _refuse_twice(node: yaml.Node, path: Path) -> None:
-    """Refuse a YAML mapping, at any depth, that gives a key twice."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise CatalogueError([f"{path}:{key.start_mark.line + 1}: the key {key.value!r} is given twice"])
-            seen.add(str(key.value))
-            _refuse_twice(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_twice(value, path)
-
-
-def _read_yaml(path: Path, text: str) -> tuple[Any, dict[str, int]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-    try:
-        node = loader.get_single_node()
-        lines = {}
-        if isinstance(node, yaml.MappingNode):
-            lines = {str(k.value): k.start_mark.line + 1 for k, _ in node.value}
-            _refuse_twice(node, path)
-        return (loader.construct_document(node) if node is not None else None), lines
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise CatalogueError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CatalogueError([f"{path}:1: not YAML: {error}"]) from error
-    finally:
-        loader.dispose()
-
-
 def _from_planner_file(path: Path, class_name: str | None) -> Model:
     values, lines = _read(path)
     allowed = HEADER_KEYS if "config" in values else (*HEADER_KEYS[:-1], *NATIVE_KEYS)
-    faults = []
+    faults: list[str] = []
     for key in values:
-        if key not in allowed:
-            close = nearest(str(key), allowed) or list(allowed)
+        if key not in allowed and len(faults) <= MOST_FAULTS:
+            close = nearest(str(key), allowed) or allowed[:12]
             faults.append(f"{path}:{lines.get(str(key), 1)}: unknown key {key!r}; nearest: {', '.join(close)}")
     faults += _header_faults(path, values, lines)
     if faults:

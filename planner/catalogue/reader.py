@@ -9,25 +9,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from planner.catalogue.documents import yaml_node
 from planner.catalogue.hardware import Provenance
-from planner.errors import BadInputError, CatalogueError, nearest
-from planner.units import parse_quantity
+from planner.errors import MOST_FAULTS, BadInputError, CatalogueError, legible, nearest
+from planner.files import read_text
+from planner.units import format_quantity, parse_quantity
 
+LONGEST_TEXT = 4000  # characters of a text of a profile
 BASES = ("measured", "datasheet", "derived", "assumed")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PATTERNS = {"date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "release": re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})*")}
 _DUE = {
     "integer": "an integer",
     "number": "a number",
     "flag": "true or false",
     "date": "a date YYYY-MM-DD",
+    "release": "a release: numbers with dots between them",
 }
 _TAG = "tag:yaml.org,2002:"
+
+
+# What a figure may be, by its unit, and a bare number, by its kind: three powers of ten and more beyond what exists, so
+# that a slip of a unit or of the keyboard is told and a chip of tomorrow is not refused (assumption).
+PLAUSIBLE = {
+    "FLOP/s": (1e9, 1e18),
+    "byte/s": (1e6, 1e16),
+    "byte": (1e3, 1e16),
+    "s": (0.0, 1.0),
+    "W": (0.1, 1e6),
+    "USD/hour": (1e-4, 1e5),
+    "Hz": (1e6, 1e11),
+    "number": (1e-3, 1e3),
+    "integer": (1, 1_048_576),
+    "integers": (1, 1_048_576),
+}
 
 
 @dataclass(frozen=True)
@@ -38,13 +58,15 @@ class Field:
     ----------
     kind : str
         ``text``, ``texts`` (a list), ``source`` (a key, read as its citation), ``integer``, ``integers``,
-        ``number``, ``flag``, ``date``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value,
+        ``number``, ``flag``, ``date``, ``release``, ``choice``, ``quantity`` (text with a unit), ``figure`` (value,
         source, basis, note), ``section`` (a mapping of ``fields``), ``sections`` (a list of them) or
         ``table`` (a mapping whose values are each ``item``).
     unit : str
         Base unit of a quantity or figure; a plain ``number`` has none.
     keys : tuple of str
         What a table's keys, or a choice, may be; empty for any.
+    least, most : float
+        Range of a number in base units, where it is not that of its unit (:data:`PLAUSIBLE`).
     """
 
     name: str
@@ -56,6 +78,15 @@ class Field:
     fields: tuple[Field, ...] = ()
     item: Field | None = None
     default: Any = None
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Least and most of a number, in base units: its own, else those of its unit; None where it is no number."""
+        low, high = PLAUSIBLE.get(self.unit or self.kind, (None, None))
+        low, high = low if self.least is None else self.least, high if self.most is None else self.most
+        return None if low is None or high is None else (low, high)
 
 
 @dataclass(frozen=True)
@@ -111,36 +142,56 @@ def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
     return values
 
 
+def read_table(path: Path, item: Field) -> dict[str, Any]:
+    """Read a file that is one table, whose keys are free and whose values are each an ``item``.
+
+    Raises
+    ------
+    CatalogueError
+        Every fault of the file, each as ``file:line: message``.
+    """
+    root, document = _opened(path)
+    values = {} if root is None else _table(root, Field("", "table", item=item), document, "")
+    if document.faults:
+        raise CatalogueError(document.faults)
+    return values
+
+
 def read_document(path: Path, fields: Iterable[Field]) -> tuple[dict[str, Any], Document]:
     """As :func:`read_file`, but the faults are returned with the document and not raised."""
-    document = Document(path)
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        document.faults.append(f"{path}:1: cannot be read: {error.strerror}")
-        return {}, document
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        document.faults.append(f"{path}:{line}: not YAML: {error.problem}")
-        return {}, document
-    if not isinstance(root, yaml.MappingNode):
-        document.faults.append(f"{path}:1: a mapping of fields is due")
+    root, document = _opened(path)
+    if root is None:
         return {}, document
     for key, value in root.value:
         if key.value == "sources" and isinstance(value, yaml.MappingNode):
-            document.sources = {k.value: str(v.value) for k, v in value.value}
+            document.sources = {str(k.value): str(v.value) for k, v in value.value}
     return _section(root, tuple(fields), document, ""), document
 
 
-def _pairs(node: yaml.MappingNode, document: Document) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """Keys of a mapping with their nodes; a duplicate key is a fault, never a silent overwrite."""
+def _opened(path: Path) -> tuple[yaml.MappingNode | None, Document]:
+    """The mapping that a file is, None where it is none, and the document with the faults of that."""
+    document = Document(path)
+    try:
+        root = yaml_node(read_text(path), path, document.faults)
+    except BadInputError as error:
+        document.faults += error.faults if isinstance(error, CatalogueError) else [_placed(str(error), path)]
+        return None, document
+    if isinstance(root, yaml.MappingNode):
+        return root, document
+    document.faults.append(f"{path}:1: a mapping of fields is due")
+    return None, document
+
+
+def _placed(message: str, path: Path) -> str:
+    """A fault of the file as a whole, on its first line."""
+    return f"{path}:1{message.removeprefix(str(path))}" if message.startswith(f"{path}: ") else message
+
+
+def _pairs(node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """Keys of a mapping with their nodes; one that is given twice was noted when the file was read."""
     found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for key, value in node.value:
-        if key.value in found:
-            first = found[key.value][0].start_mark.line + 1
-            document.fault(key, f"duplicate key {key.value!r}, first on line {first}")
-        else:
-            found[str(key.value)] = (key, value)
+        found.setdefault(str(key.value), (key, value))
     return found
 
 
@@ -151,11 +202,11 @@ def _section(node: yaml.Node, fields: tuple[Field, ...], document: Document, whe
         document.fault(node, f"{where or 'file'}: a mapping is due")
         return values
     known = {f.name: f for f in fields}
-    pairs = _pairs(node, document)
+    pairs = _pairs(node)
     for name, (key, value) in pairs.items():
         if name in known:
             values[name] = _read(value, known[name], document, f"{where}{name}")
-        else:
+        elif len(document.faults) <= MOST_FAULTS:
             close = nearest(name, known)
             hint = f"nearest: {', '.join(close)}" if close else f"allowed: {', '.join(known)}"
             document.fault(key, f"unknown key {where + name!r}; {hint}")
@@ -176,7 +227,7 @@ def _read(node: yaml.Node, spec: Field, document: Document, where: str) -> Any:
     if spec.kind == "table":
         return _table(node, spec, document, where)
     if spec.kind in ("texts", "integers"):
-        one = Field(spec.name, spec.kind[:-1])
+        one = replace(spec, kind=spec.kind[:-1])
         return tuple(_scalar(n, one, document, f"{where}[{i}]") for i, n in _items(node, document, where))
     return _scalar(node, spec, document, where)
 
@@ -195,7 +246,7 @@ def _table(node: yaml.Node, spec: Field, document: Document, where: str) -> dict
         document.fault(node, f"{where}: a mapping is due")
         return {}
     values = {}
-    for name, (key, value) in _pairs(node, document).items():
+    for name, (key, value) in _pairs(node).items():
         if spec.keys and name not in spec.keys:
             close = nearest(name, spec.keys) or list(spec.keys)
             document.fault(key, f"unknown key {where}.{name}; nearest: {', '.join(close)}")
@@ -209,7 +260,8 @@ def _figure(node: yaml.Node, spec: Field, document: Document, where: str) -> Fig
     if not isinstance(node, yaml.MappingNode):
         document.fault(node, f"{where}: a figure is due: {{value: <number and unit>, source: <key>}}")
         return None
-    values = _section(node, (Field("value", "quantity", unit=spec.unit, required=True), *FIGURE_FIELDS[1:]),
+    due = replace(spec, name="value", kind="quantity", required=True, default=None)
+    values = _section(node, (due, *FIGURE_FIELDS[1:]),
                       document, f"{where}.")  # fmt: skip
     if values["value"] is None or values["source"] is None:
         return None
@@ -226,21 +278,17 @@ def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any
         document.fault(node, f"{where}: {_due(spec)} is due")
         return None
     tag, text = node.tag.removeprefix(_TAG), str(node.value)
-    if spec.kind == "quantity":
-        try:
-            return parse_quantity(text if tag == "str" else float(text), spec.unit)
-        except (BadInputError, ValueError) as error:
-            document.fault(node, f"{where}: {error}")
-            return None
+    if spec.kind in ("quantity", "integer", "number"):
+        return _number(node, tag, text, spec, document, where)
+    if spec.kind in ("text", "source") and (len(text) > LONGEST_TEXT or not text.isprintable()):
+        document.fault(node, f"{where}: {legible(text, most=60)!r} is longer than {LONGEST_TEXT:,} characters or holds "
+                             "characters that cannot be printed")  # fmt: skip
+        return None
     if spec.kind in ("text", "source") and tag in ("str", "int", "float"):
         return text if spec.kind == "text" else document.source(text, node)
-    if spec.kind == "integer" and tag == "int":
-        return int(text)
-    if spec.kind == "number" and tag in ("int", "float"):
-        return float(text)
     if spec.kind == "flag" and tag == "bool":
         return text.lower() in ("true", "yes", "on")
-    if spec.kind == "date" and _DATE.fullmatch(text):
+    if spec.kind in _PATTERNS and _PATTERNS[spec.kind].fullmatch(text):
         return text
     if spec.kind == "choice" and text in spec.keys:
         return text
@@ -248,19 +296,45 @@ def _scalar(node: yaml.Node, spec: Field, document: Document, where: str) -> Any
     return None
 
 
+def _number(node: yaml.Node, tag: str, text: str, spec: Field, document: Document, where: str) -> Any:
+    """A quantity, a number or an integer within the range of its field; anything else is a fault and reads as None."""
+    try:
+        if spec.kind == "quantity":
+            value: float = parse_quantity(text if tag == "str" else float(text), spec.unit)
+        elif tag == "int" or (tag == "float" and spec.kind == "number"):
+            value = int(text) if spec.kind == "integer" else float(text)
+        else:
+            document.fault(node, f"{where}: {text!r} is not {_due(spec)}")
+            return None
+    except BadInputError as error:
+        document.fault(node, f"{where}: {error}")
+        return None
+    except ValueError:
+        document.fault(node, f"{where}: {text!r} is not {_due(spec)}")
+        return None
+    if spec.range is not None and not spec.range[0] <= value <= spec.range[1]:
+        document.fault(node, f"{where}: {text} is outside {range_text(spec)}")
+        return None
+    return value
+
+
+def range_text(spec: Field) -> str:
+    """The range of a field for people, in its unit; empty where it has none."""
+    if spec.range is None or spec.kind in ("section", "sections", "table", "text", "texts"):
+        return ""
+    if spec.unit:
+        return " … ".join(format_quantity(v, spec.unit) for v in spec.range)
+    return " … ".join(f"{v:,.0f}" if v >= 1000 else f"{v:g}" for v in spec.range)
+
+
 def _due(spec: Field) -> str:
     if spec.kind == "choice":
         return f"one of {', '.join(spec.keys)}"
-    return {
-        "integer": "an integer",
-        "number": "a number",
-        "flag": "true or false",
-        "date": "a date YYYY-MM-DD",
-    }.get(spec.kind, "text")
+    return _DUE.get(spec.kind, "text")
 
 
 def field_table(fields: Iterable[Field], prefix: str = "") -> list[Mapping[str, str]]:
-    """The schema as rows (field, type, unit, required, description), nested fields with dotted names."""
+    """The schema as rows (field, type, unit, range, required, description), nested fields with dotted names."""
     rows: list[Mapping[str, str]] = []
     for spec in fields:
         inner = spec.item if spec.kind == "table" and spec.item is not None else spec
@@ -271,6 +345,7 @@ def field_table(fields: Iterable[Field], prefix: str = "") -> list[Mapping[str, 
             "field": name + key,
             "type": kind,
             "unit": inner.unit,
+            "range": range_text(inner),
             "required": "yes" if spec.required else "",
             "description": spec.description,
         })  # fmt: skip

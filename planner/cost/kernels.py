@@ -9,12 +9,14 @@ section 3.1; unfused attention's is twice. Vector operators move twice their for
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from planner.catalogue.classes import Execution
+from planner.catalogue.hardware import KernelEfficiency
 from planner.cost import constants
 from planner.cost.adapters import Adapters, adapter_bytes
 from planner.demand.costs import WIDE_BYTES, AttentionKind, Costs, input_width, stays_wide, weight_width
@@ -47,7 +49,8 @@ class Rates:
     ``peak`` [FLOP/s], ``compute``, ``memory`` fractions, ``overhead`` [s], ``sharpness``; ``bandwidth`` [byte/s];
     ``casts_apart`` whether narrowing an activation is a kernel of its own (training) or part of the matmul's;
     ``exponentials`` time of attention's exponentials over that of its matmuls, for heads of ``MEASURED_HEAD``; infinite
-    on a systolic array, where they run beside the matmuls (``head_width_factor``).
+    on a systolic array, where they run beside the matmuls (``head_width_factor``). ``assumed`` says what is taken for
+    each kernel class that nobody measured.
     """
 
     peak: Array
@@ -56,7 +59,7 @@ class Rates:
     overhead: Array
     sharpness: Array
     bandwidth: float
-    assumed: tuple[str, ...]
+    assumed: Mapping[str, str]
     casts_apart: bool = False
     exponentials: float = 0.0
 
@@ -155,7 +158,8 @@ def rates(
     names = {"matmul": "matmul", "grouped_matmul": "matmul" if plain_experts else grouped,
              "vector": "vector", "scan": "vector", "lookup": "vector",
              "attention": "matmul" if eager else cores[direction]}  # fmt: skip
-    rows, assumed = [], []
+    rows = []
+    assumed: dict[str, str] = {}
     unquantised = wide if DTYPES[precision.compute].bytes < WIDE_BYTES else precision.compute
     for kernel, own in [*((k, precision.compute) for k in KERNELS), *((k, unquantised) for k in WIDE)]:
         name = names[kernel]
@@ -177,13 +181,19 @@ def rates(
         if sustained:
             compute /= slowest_of(cluster.devices, defaults.execution)
         if found.provenance.basis == "assumed":
-            assumed.append(f"{name} efficiency {found.compute:.2f}/{found.memory:.2f} ({found.provenance.source})")
+            assumed.setdefault(kernel, efficiency_text(name, found))
         rows.append((peak, compute, memory, found.overhead, found.sharpness))
     table = np.array(rows).T
     return Rates(
-        table[0], table[1], table[2], table[3], table[4], chip.bandwidth, tuple(dict.fromkeys(assumed)), training,
+        table[0], table[1], table[2], table[3], table[4], chip.bandwidth, assumed, training,
         0.0 if eager else _exponentials(cluster, peak_flops(chip, wide), direction),
     )  # fmt: skip
+
+
+def efficiency_text(name: str, found: KernelEfficiency) -> str:
+    """A kernel's efficiencies in words, and what they are assumed from."""
+    why = found.provenance.note or found.provenance.source
+    return f"{name} reaches {found.compute:.0%} of peak FLOP/s, {found.memory:.0%} of bandwidth (assumed: {why})"
 
 
 def _exponentials(cluster: Cluster, peak: float, direction: str) -> float:

@@ -7,7 +7,6 @@ dtype or kernel that nothing here can place is skipped and said.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from planner.catalogue.documents import csv_rows
 from planner.catalogue.hardware import Accelerator
 from planner.catalogue.loader import load_accelerator
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, PlannerError, unknown
+from planner.files import LARGEST_TABLE, is_missing, read_text
 from planner.measure.fit import Fit, Link, fit_link, fit_work, matmul_work
 from planner.precision import dtype as look_up_dtype
 from planner.supply.accelerator import peak_flops
@@ -98,6 +99,8 @@ def _place(
     found: Calibration, chip: Accelerator, kernel: str, dtype: str, rows: Sequence[Row], path: str, faults: list[str]
 ) -> None:
     """Check the rows of one chip, kernel and dtype against the roof, and fit them."""
+    if kernel not in SHAPES:
+        raise unknown("kernel", kernel, SHAPES)
     if len(rows) < FEWEST:
         raise BadInputError(f"{len(rows)} rows; a fit of four parameters needs at least {FEWEST}")
     sizes, seconds = np.array([r.sizes for r in rows]).T, np.array([r.seconds for r in rows])
@@ -146,30 +149,26 @@ def work(kernel: str, sizes: np.ndarray, dtype: str) -> tuple[np.ndarray, np.nda
 
 def read_kernels(path: str) -> list[Row]:
     """Rows of a CSV of measured kernels; sizes and times are positive numbers, each fault told by its line."""
-    source = Path(path)
-    if not source.is_file():
+    if is_missing(path):
         raise BadInputError(f"calibrate: file {path!r} does not exist")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"calibrate: {path}: not readable as UTF-8 text: {error}") from error
-    reader = csv.DictReader(text.splitlines())
-    header = reader.fieldnames or ()
+    text = read_text(path, most=LARGEST_TABLE, where=f"calibrate: {path}")
+    header, found = csv_rows(text, path, (*FIXED, "kernel", *ATTENTION, *SHAPES["matmul"]))
     due = FIXED if "kernel" in header else (*FIXED, *SHAPES["matmul"])
     missing = [c for c in due if c not in header]
     if missing:
         raise BadInputError(f"{path}:1: no column {', '.join(missing)}; due: {', '.join(due)}")
     rows, faults = list[Row](), list[str]()
-    for cells in reader:
-        line = reader.line_num
-        kernel = (cells.get("kernel") or "matmul").strip()
-        columns = SHAPES.get(kernel, ())
-        numbers = {c: _positive(cells.get(c) or "") for c in (*columns, "time_us")}
-        faults += [f"{path}:{line}: {c} {(cells.get(c) or '').strip()!r} is not a positive number"
+    for line, values in found:
+        cells = {name: cell.strip() for name, cell in zip(header, values, strict=False)}
+        if len(values) != len(header):
+            faults.append(f"{path}:{line}: {len(values)} cells, but the header has {len(header)}")
+            continue
+        kernel = cells.get("kernel") or "matmul"
+        numbers = {c: _positive(cells.get(c, "")) for c in (*SHAPES.get(kernel, ()), "time_us")}
+        faults += [f"{path}:{line}: {c} {cells.get(c, '')!r} is not a positive number"
                    for c, v in numbers.items() if v is None]  # fmt: skip
         sizes = tuple(v or 0.0 for c, v in numbers.items() if c != "time_us")
-        rows.append(Row(line, (cells["gpu"] or "").strip(), (cells["dtype"] or "").strip(), kernel, sizes,
-                        (numbers["time_us"] or 0.0) * 1e-6))  # fmt: skip
+        rows.append(Row(line, cells["gpu"], cells["dtype"], kernel, sizes, (numbers["time_us"] or 0.0) * 1e-6))
     if faults:
         raise BadInputError("; ".join(faults[:MOST_FAULTS]) + _more(len(faults)))
     if not rows:

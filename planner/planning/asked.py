@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import cast
 
 from planner.catalogue.economics import grid_intensity, power, scaling_law
 from planner.catalogue.hardware import Price
+from planner.catalogue.loader import resolve_hardware
 from planner.errors import BadInputError, unknown
 from planner.planning.counts import parse_counts
 from planner.planning.goodput import failure_model
 from planner.planning.outlook import Terms
 from planner.planning.size import Limits, Question
 from planner.planning.work import Amount
-from planner.scenario.names import hardware
 from planner.supply.cost import Owned, Tariff
 from planner.units import parse_quantity
 
@@ -87,12 +88,14 @@ def _own_prices(rows: object) -> tuple[tuple[str, Price], ...]:
         lacks = [k for k in ("hardware", "usd", "date") if not row.get(k)]
         if lacks:
             raise BadInputError(f"prices: row {n} has no {lacks[0]}; each has hardware, usd (as in 2.5 USD/hour), date")
-        chip, system = hardware(row["hardware"])
+        chip, system = resolve_hardware(row["hardware"])
         name = row["hardware"].strip().lower()
         try:
             usd, day = parse_quantity(row["usd"], "USD/hour"), date.fromisoformat(str(row["date"]))
         except (BadInputError, ValueError) as error:
             raise BadInputError(f"prices: row {n}: {error}") from None
+        if not 0 < usd < math.inf:
+            raise BadInputError(f"prices: row {n}: usd {row['usd']!r} is no price")
         seen = Price(usd, row.get("provider") or "own", row.get("kind") or "on-demand", row.get("region") or "",
                      day.isoformat(), "prices")  # fmt: skip
         out.append((chip.id if name == chip.id else system.id, seen))

@@ -81,6 +81,9 @@ LAST = (
     Column("assumed", "", "what was not given and had to be chosen, sentences joined by `; `"),
 )
 COLUMNS = tuple(c.name for c in RESULT_COLUMNS)
+# What every answer has more than nothing of; other figures may be zero.
+POSITIVE = ("mfu", "hfu", "memory_peak_bytes",
+            *(c.name for c in RESULT_COLUMNS if c.unit in ("s", "token/s", "request/s", "FLOP")))  # fmt: skip
 FIXED = (*KEYS, *(c.name for c in BESIDE), *(c for c in COLUMNS if c != "error"), *(c.name for c in LAST), "error")
 
 

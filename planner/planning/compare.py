@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from planner.errors import BadInputError, PlannerError
+from planner.errors import BadInputError, PlannerError, internal
 from planner.planning.plan import Plan, make_plan
 from planner.planning.search import Progress
 from planner.scenario.names import HardwareDirs
@@ -57,8 +57,8 @@ def _one(
         return Compared(
             name, make_plan({**given, **held}, top=1, dirs=dirs, folder=folder, today=today, progress=progress)
         )
-    except PlannerError as error:
-        return Compared(name, None, error)
+    except Exception as error:
+        return Compared(name, None, internal(error))
 
 
 def alike(compared: Sequence[Compared]) -> dict[str, tuple[str, ...]]:

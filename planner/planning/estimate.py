@@ -18,14 +18,16 @@ from planner.cost.runs import InferenceRun, Job, Terms, TrainingRun
 from planner.cost.serving_memory import Serving
 from planner.cost.training import training_step
 from planner.demand.counts import forward_flops
-from planner.errors import BadInputError, PlannerError, nearest
-from planner.planning.columns import COLUMNS, FIXED, MEMORY_PARTS
+from planner.errors import BadInputError, internal, nearest
+from planner.planning.assumptions import assumed_efficiencies
+from planner.planning.columns import COLUMNS, FIXED, MEMORY_PARTS, POSITIVE
+from planner.planning.sanity import refuse_impossible
 from planner.planning.service import service
 from planner.planning.shown import cell, html_table
 from planner.planning.uncertainty import Interval, interval
 from planner.scenario.echo import Said, inputs
-from planner.scenario.keys import KEYS, LABELS, UNREADABLE, is_missing, parse_scenario
-from planner.scenario.names import HardwareDirs
+from planner.scenario.keys import ECHOED, KEYS, LABELS, UNREADABLE, is_missing, parse_scenario
+from planner.scenario.names import HardwareDirs, refuse_other_chip
 from planner.scenario.resolve import Resolved, resolve
 from planner.supply.accelerator import peak_flops
 from planner.supply.cost import ON_DEMAND, ChosenPrice, cluster_price, rated_watts, usd_per_hour, usd_per_million_tokens
@@ -116,6 +118,7 @@ def estimate_scenario(
     """
     scenario = parse_scenario(given, where=where)
     resolved, x = resolve(scenario, dirs=dirs, folder=folder)
+    refuse_other_chip(given, resolved.cluster.accelerator.id, dirs)
     return estimate_resolved(resolved, x, today=today)
 
 
@@ -138,20 +141,22 @@ def estimate_rows(
 ) -> Iterable[dict[str, object]]:
     """Estimate scenarios one after another; a bad one becomes its inputs and an ``error``, the others are unharmed.
 
-    Columns that are no keys go through untouched, before those of :data:`FIXED`; ``progress`` is told how many rows
-    are done and how many of them have an answer.
+    So does one that the planner itself fails at, whatever way; its error begins with ``internal error``. Columns that
+    are no keys go through untouched, before those of :data:`FIXED`; ``progress`` is told how many rows are done and how
+    many of them have an answer.
     """
     good = 0
     for done, row in enumerate(rows, start=1):
         try:
             if UNREADABLE in row:
                 raise BadInputError(str(row[UNREADABLE]))
-            keys = {k: v for k, v in row.items() if k in KEYS}
+            keys = {k: v for k, v in row.items() if k in KEYS or k in ECHOED}
             out = estimate_scenario(keys, dirs=dirs, folder=folder, today=today).answer(row)
             good += 1
-        except PlannerError as error:
+        except Exception as error:
             given = {k: row.get(k) for k in KEYS}
-            out = own_columns(row) | dict.fromkeys(FIXED) | given | {"error": " ".join(str(error).split())}
+            told = " ".join(str(internal(error)).split())
+            out = own_columns(row) | dict.fromkeys(FIXED) | given | {"error": told}
         yield out
         if progress is not None:
             progress(done, good)
@@ -232,8 +237,9 @@ def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
     shown, rate = s.deployment.decode, float(s.deployment.output_rate[0])
     time = {k: float(v[0]) for k, v in shown.time.items() if float(v[0]) > 0}
     tpot = float(s.deployment.served.tpot[0])
-    if np.isfinite(tpot):
-        time["prefill of arriving requests"] = max(tpot - sum(time.values()), 0.0)
+    arriving = tpot - sum(time.values())
+    if np.isfinite(arriving) and arriving > 0:
+        time["prefill of arriving requests"] = arriving
     memory = {k: float(v[0]) for k, v in shown.memory.items()}
     used = float(str(s.results["requests_per_s"])) * s.request_flops
     mfu = used / (resolved.cluster.devices * matmul_peak(resolved))
@@ -296,7 +302,7 @@ def _finish(
         "watts": _known(float(rated_watts(cluster, cluster.devices))),
     }
     ordered = {c: results.get(c) for c in COLUMNS if c != "error"}
-    assumed = list(resolved.assumed)
+    assumed = [*resolved.assumed, *assumed_efficiencies(resolved, time)]
     if price is not None:
         assumed.append(f"price {price.observation.usd_per_hour:.2f} USD/h a device: {price.basis}")
     elif cluster.price_kind is not None or cluster.system.provider:
@@ -305,7 +311,18 @@ def _finish(
         assumed.append(f"price: no {kind} price{whose} is listed; price or price_kind gives one")
     assumed += notes or (spread.basis,)
     said = inputs(resolved.task, resolved.keys, x.row(0), cluster.accelerator.id)
+    _refuse_impossible(said, results, time, memory)
     return Estimate(said, ordered, time, memory, tuple(dict.fromkeys(assumed)), spread, resolved, x, price)
+
+
+def _refuse_impossible(
+    said: Said, results: Mapping[str, object], time: Mapping[str, float], memory: Mapping[str, float]
+) -> None:
+    """No time, size or rate of an answer is anything but a positive number."""
+    whole = {k: v for k, v in results.items() if k in POSITIVE and isinstance(v, float | int)}
+    refuse_impossible(whole, said)
+    shown = {k: v for k, v in results.items() if k not in POSITIVE and isinstance(v, float)}
+    refuse_impossible({**shown, **time, **{f"memory.{k}": v for k, v in memory.items()}}, said, parts=True)
 
 
 def _known(value: float) -> float | None:

@@ -15,7 +15,8 @@ from math import prod
 from pathlib import Path
 
 from planner.catalogue.loader import search_path
-from planner.errors import BadInputError, PlannerError, unknown
+from planner.errors import BadInputError, internal, unknown
+from planner.files import is_file
 from planner.planning.asked import WORDS, asked
 from planner.planning.columns import COLUMNS
 from planner.planning.estimate import Estimate, estimate_scenario
@@ -30,6 +31,7 @@ ANSWERS = ("estimate", "plan", "size")
 PARTS = ("answer", "base", "grid", "scenarios")
 SHARD = 100_000  # rows of a shard
 MOST_ROWS = 10**9
+MOST_NUMBER = 1e300  # of a column of numbers
 ANSWERED = tuple(c for c in COLUMNS if c != "error")
 SIZED = ("devices", "days", "days_low", "days_high", "healthy_days", "chance", "usd", "mwh", "tco2e", "goodput")
 Row = dict[str, object]
@@ -67,7 +69,7 @@ class Sweep:
     def numbers(self) -> frozenset[str]:
         """Columns that hold numbers in every shard: results and sizes that are no words, and keys given as numbers."""
         given = {k: [*self.grid.get(k, ()), *(d[k] for d in (self.base, *self.scenarios) if k in d)] for k in self.keys}
-        words = {k for k, v in given.items() if not all(isinstance(x, int | float) for x in v)}
+        words = {k for k, v in given.items() if not all(isinstance(x, int | float) and abs(x) < MOST_NUMBER for x in v)}
         return frozenset(self.columns) - words - {"fits", "bound", "recompute", "error"}
 
     def cells(self, first: int, last: int) -> Iterator[Row]:
@@ -107,9 +109,13 @@ def parse_sweep(data: object, *, where: str) -> Sweep:
     axes = {str(k): list(v) if isinstance(v, list | tuple) else [v] for k, v in grid.items()}
     if not all(isinstance(s, Mapping) for s in scenarios):
         raise BadInputError(f"{where}: scenarios: each is a mapping of keys")
-    swept = Sweep(answer, dict(base), axes, tuple(dict(s) for s in scenarios))
+    swept = Sweep(answer, _named(base), axes, tuple(_named(s) for s in scenarios))
     _refuse(swept, where)
     return swept
+
+
+def _named(keys: Mapping[object, object]) -> Row:
+    return {str(k): v for k, v in keys.items()}
 
 
 def _refuse(swept: Sweep, where: str) -> None:
@@ -129,7 +135,7 @@ def catalogue_hash(dirs: HardwareDirs = ()) -> str:
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for folder in (*search_path(dirs or None), package / "catalogue", package / "validation"):
-        for path in sorted(p for p in Path(folder).rglob("*") if p.suffix in (".yaml", ".json", ".csv")):
+        for path in sorted(p for p in Path(folder).rglob("*") if p.suffix in (".yaml", ".json", ".csv") and is_file(p)):
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -168,8 +174,8 @@ def _answer(answer: str, cell: Mapping[str, object], dirs: HardwareDirs, folder:
         if answer == "estimate":
             return _columns(estimate_scenario(cell, dirs=dirs, folder=folder, today=today))
         return (_plan if answer == "plan" else _size)(cell, dirs, folder, today)
-    except PlannerError as error:
-        return {"error": " ".join(str(error).split())}
+    except Exception as error:
+        return {"error": " ".join(str(internal(error)).split())}
 
 
 def _plan(cell: Mapping[str, object], dirs: HardwareDirs, folder: str | None, today: date) -> Row:

@@ -19,6 +19,7 @@ from planner.cost.rules import ONE_TOKEN, RULES, Bools, Case, chunks_allowed, di
 from planner.cost.runs import TrainingRun
 from planner.cost.training import training_step
 from planner.demand.ops import Array
+from planner.planning.sanity import refuse_impossible
 from planner.scenario.complete import runs, told
 from planner.scenario.defaults import default_framework
 from planner.scenario.keys import Value
@@ -180,7 +181,13 @@ def _said_before(x: Layouts, resolved: Resolved, given: Held) -> Bools:
 
 
 def evaluate(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
-    """Seconds and peak bytes of every layout, each of shape (n,)."""
+    """Seconds and peak bytes of every layout, each of shape (n,); one that cannot be stops the search."""
+    seconds, memory = _evaluated(resolved, x)
+    refuse_impossible({"seconds": seconds, "memory": memory}, resolved.keys)
+    return seconds, memory
+
+
+def _evaluated(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
     if isinstance(resolved.run, TrainingRun):
         seconds, memory = np.zeros(len(x)), np.zeros(len(x))
         for rows, run in runs(resolved.run, resolved.cluster.efficiency.execution, resolved.named, x):

@@ -13,6 +13,7 @@ from itertools import pairwise
 from math import ceil, exp, log
 
 from planner.catalogue.hardware import System
+from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.counts import forward_flops
 from planner.errors import BadInputError, PlannerError
@@ -23,7 +24,7 @@ from planner.planning.plan import best_plan
 from planner.planning.search import RANK_ERROR
 from planner.planning.work import DEFAULT_BATCH_TOKENS, Amount, tokens_of
 from planner.scenario.keys import Value, parse_scenario
-from planner.scenario.names import HardwareDirs, hardware
+from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, resolve_run
 
 MOST_DEVICES = (
@@ -239,7 +240,7 @@ class _Tries:
     def answer(self) -> Sized:
         """Try the counts that decide, and pick."""
         try:
-            system = hardware(self.name, self.dirs)[1]
+            system = resolve_hardware(self.name, self.dirs or None)[1]
             counts = self._counts(system)
             for n in self._first(counts):
                 self._try(n)

@@ -9,10 +9,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from planner.errors import legible
+
 
 def say(text: str) -> None:
-    """Talk, to stderr."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
+    """Talk, to stderr; what a user's names hold that no terminal should obey is escaped."""
+    sys.stderr.write("\n".join(legible(line) for line in text.rstrip("\n").split("\n")) + "\n")
 
 
 def put(text: str, output: str | None = None) -> None:
@@ -53,8 +55,8 @@ def assumed_lines(notes: Sequence[str]) -> list[str]:
 def listed(heading: str, notes: Sequence[str]) -> list[str]:
     """Sentences under a heading, folded to the page."""
     width = page_width() or 10**6
-    folded = [line for n in notes for line in textwrap.wrap(n, width, initial_indent="  ", subsequent_indent="    ",
-                                                            break_on_hyphens=False)]  # fmt: skip
+    folded = [line for n in map(legible, notes) for line in textwrap.wrap(
+        n, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)]  # fmt: skip
     return [heading, *folded] if notes else []
 
 

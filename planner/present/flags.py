@@ -16,6 +16,7 @@ from planner.present.tables import FORMATS
 MODEL_HELP, HARDWARE_HELP = "model id, config.json or YAML", "system or accelerator id"
 DIR_HELP = "folder of your own hardware profiles; may be given again"
 FORMAT_HELP = f"{', '.join(FORMATS)} (default: by the end of -o, else table)"
+SAFE_HELP = "in CSV, an apostrophe before text that a spreadsheet would run as a formula"
 OUTPUT_HELP = "write here, as .csv, .json, .md or .parquet say; - is stdout"
 
 # Scenario keys by what they are about, in the order of the help; a key that is in none comes last.
@@ -92,6 +93,7 @@ def answer_flags(parser: Parser, *, output: bool = True, dirs: bool = True) -> N
     """The flags that say where an answer goes and how it looks."""
     group = parser.add_argument_group("answer")
     group.add_argument("--format", dest="fmt", type=_format, metavar="NAME", help=FORMAT_HELP)
+    group.add_argument("--safe-csv", action="store_true", help=SAFE_HELP)
     if output:
         group.add_argument("-o", "--output", metavar="FILE", help=OUTPUT_HELP)
     if dirs:

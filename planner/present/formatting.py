@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from planner.errors import legible
 from planner.units import scale, significant
 
 # Base unit by the end of a column's name, the first that matches; "memory" has binary prefixes.
@@ -83,7 +84,7 @@ def _is_number(value: Any) -> bool:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else str(value)
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else legible(str(value))
 
 
 def _title(name: str, unit: str) -> str:
@@ -91,7 +92,7 @@ def _title(name: str, unit: str) -> str:
     for suffix in ("_bytes", "_s", "_flops") if unit else ():
         if name.endswith(suffix) and not name.endswith("per_s"):
             name = name.removesuffix(suffix)
-    return MONEY.get(unit, name.replace("_", " "))
+    return MONEY.get(unit, legible(name.replace("_", " ")))
 
 
 def _decimals(sizes: Sequence[float], unit: str, *, whole: bool) -> int:

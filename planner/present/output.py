@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.errors import BadInputError, unknown
+from planner.errors import BadInputError, InternalError, unknown
 from planner.present.console import looks, put, say
 from planner.present.tables import FORMATS, columns_of, plain, render, to_csv, to_json
 
@@ -39,17 +38,20 @@ def text_format(fmt: str | None, output: str | None) -> str:
     return found
 
 
-def put_list(rows: Rows, fmt: str | None, output: str | None, shown: Sequence[str]) -> None:
-    """Rows as asked: files have every column in base units, tables the columns ``shown``."""
+def put_list(rows: Rows, fmt: str | None, output: str | None, shown: Sequence[str], *, safe: bool = False) -> None:
+    """Rows as asked: files have every column in base units, tables the columns ``shown``; ``safe`` as for CSV."""
     found = format_of(fmt, output)
     if found == "parquet":
         put_parquet(rows, columns_of(rows), str(output))
     else:
-        put(render(rows, found, shown, **looks(found)), output)
+        put(render(rows, found, shown, safe=safe, **looks(found)), output)
 
 
-def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str], ids: bool = False) -> None:
-    """Rows of fixed columns in base units, to stdout or a file; a table for people is CSV here."""
+def put_rows(
+    rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str], ids: bool = False, safe: bool = False
+) -> None:
+    """Rows of fixed columns in base units, to stdout or a file; a table for people is CSV here, ``safe`` for
+    spreadsheets if asked."""
     if fmt == "parquet":
         put_parquet(rows, columns, str(output))
     elif fmt == "json":
@@ -59,7 +61,7 @@ def put_rows(rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str]
     elif fmt == "markdown":
         put(render(rows, fmt, columns), output)
     else:
-        put(to_csv(rows, columns), output)
+        put(to_csv(rows, columns, safe=safe), output)
     if output not in (None, "-"):
         say(f"{output}: {len(rows)} rows")
 
@@ -80,18 +82,19 @@ def put_parquet(rows: Rows, columns: Sequence[str], output: str) -> None:
     write_bytes(output, data.getvalue())
 
 
-def scenario_rows(path: str) -> list[dict[str, Any]]:
-    """Rows of a file of scenarios, or of standard input (``-``): CSV, or YAML or JSON where it begins like them."""
-    from planner.present import export
+def exit_code(rows: Rows, *, strict: bool) -> int:
+    """1 where no row has an answer; when strict, where any has none or does not fit.
 
-    if path != "-":
-        return export.read_scenarios(path)
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"--scenarios -: not readable as UTF-8 text: {error}") from None
-    listed = text.lstrip().startswith(("[", "{", "- ", "scenarios:"))
-    return (export.from_yaml if listed else export.from_csv)("-", text)
+    Raises
+    ------
+    InternalError
+        Where the planner itself failed at a row.
+    """
+    crashed = sum(str(r["error"]).startswith("internal error") for r in rows)
+    if crashed:
+        raise InternalError(f"in {crashed} rows")
+    bad = [bool(r["error"]) or (strict and r["fits"] in (False, "no")) for r in rows]
+    return int(any(bad) if strict else all(bad))
 
 
-__all__ = ["FORMATS", "format_of", "put_list", "put_parquet", "put_rows", "scenario_rows", "text_format"]
+__all__ = ["FORMATS", "exit_code", "format_of", "put_list", "put_parquet", "put_rows", "text_format"]

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from planner.catalogue.documents import json_values
 from planner.errors import BadInputError
+from planner.files import discard_unfinished, is_file, read_text, replacing
 from planner.planning.grids import SHARD, Sweep, catalogue_hash, parse_sweep, shards, sweep_hash, sweep_rows
-from planner.present.export import read_yaml
-from planner.present.tables import plain
+from planner.present.scenario_file import read_tree
+from planner.present.tables import csv_cell, plain
 
 MANIFEST, PART = "manifest.json", ".part"
+LARGEST_MANIFEST = 2**30  # bytes
 BLOCK = 20_000  # rows of a shard that are in memory at a time
 Report = Callable[[int, int], None]
 
@@ -41,16 +45,17 @@ class Task:
     dirs: tuple[str, ...]
     folder: str | None
     today: date
+    safe: bool
 
 
 def read_sweep_file(path: str) -> Sweep:
     """A sweep from a YAML or JSON file."""
-    return parse_sweep(read_yaml(path), where=path)
+    return parse_sweep(read_tree(path), where=path)
 
 
 def run_sweep(
     swept: Sweep, output: str, *, folder: str | None = None, dirs: tuple[str, ...] = (), rows: int = SHARD,
-    jobs: int = 1, kind: str | None = None, today: date, progress: Report | None = None,
+    jobs: int = 1, kind: str | None = None, safe: bool = False, today: date, progress: Report | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Work out what a folder lacks of a sweep.
 
@@ -60,10 +65,12 @@ def run_sweep(
     rows : of a shard
     jobs : processes that work side by side
     kind : parquet (with pyarrow) or csv.gz; the first where it can be
+    safe : in CSV, an apostrophe before text that a spreadsheet would run
 
     Returns
     -------
-    dict                            the manifest: version, catalogue, rows, errors, shards
+    dict                            the manifest: version, catalogue, rows, shards, errors; ``crashed``: errors of the
+                                    planner's own
 
     Raises
     ------
@@ -71,8 +78,8 @@ def run_sweep(
         The folder holds another sweep, or this one by another version or catalogue.
     """
     target = Path(output)
-    manifest = _manifest(swept, target, dirs, rows, kind)
-    todo = [Task(swept, name, first, last, output, manifest["kind"], dirs, folder, today)
+    manifest = _manifest(swept, target, dirs, rows, kind, safe)
+    todo = [Task(swept, name, first, last, output, manifest["kind"], dirs, folder, today, safe)
             for name, first, last in shards(swept, whole=manifest["sweep"], rows=manifest["shard_rows"])
             if not (target / f"{name}.{manifest['kind']}").exists()]  # fmt: skip
     for left in target.glob(f"*{PART}"):
@@ -82,13 +89,15 @@ def run_sweep(
         done += finished
         if progress is not None:
             progress(done, swept.rows)
-    counts = [json.loads((target / f"{n}.json").read_text(encoding="utf-8")) for n in manifest["shards"]]
-    whole = {**manifest, "errors": sum(c["errors"] for c in counts), "whole": True}
+    counts = [_told(target / f"{n}.json", "errors", "crashed") for n in manifest["shards"]]
+    whole = {**manifest, **{k: sum(c[k] for c in counts) for k in ("errors", "crashed")}, "whole": True}
     _write(target / MANIFEST, json.dumps(whole, indent=2).encode() + b"\n")
     return whole
 
 
-def _manifest(swept: Sweep, target: Path, dirs: tuple[str, ...], rows: int, kind: str | None) -> dict[str, Any]:
+def _manifest(
+    swept: Sweep, target: Path, dirs: tuple[str, ...], rows: int, kind: str | None, safe: bool
+) -> dict[str, Any]:  # fmt: skip
     """The folder's manifest, written where there is none; another sweep's is refused, with what differs."""
     from planner import __version__
 
@@ -98,11 +107,11 @@ def _manifest(swept: Sweep, target: Path, dirs: tuple[str, ...], rows: int, kind
     if kind == "parquet" and not parquet:
         raise BadInputError("--shards parquet: pyarrow is not installed; pip install 'roofline-planner[parquet]'")
     own = {"version": __version__, "catalogue": catalogue, "answer": swept.answer, "rows": swept.rows,
-           "shard_rows": rows, "kind": kind or ("parquet" if parquet else "csv.gz"), "sweep": whole,
+           "shard_rows": rows, "safe_csv": safe, "kind": kind or ("parquet" if parquet else "csv.gz"), "sweep": whole,
            "columns": swept.columns, "shards": [n for n, _, _ in shards(swept, whole=whole, rows=rows)]}  # fmt: skip
     path = target / MANIFEST
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = _told(path)
         if kind is None:
             own["kind"] = there.get("kind", own["kind"])
         differ = [k for k in own if there.get(k) != own[k]]
@@ -124,80 +133,95 @@ def _worked(todo: Sequence[Task], jobs: int) -> Iterator[int]:
     if jobs <= 1 or len(todo) <= 1:
         yield from map(work, todo)
         return
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed([pool.submit(work, t) for t in todo]):
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn"), initializer=_follow) as pool:
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,)) if hasattr(signal, "pthread_sigmask") else ()
+        tasks = [pool.submit(work, t) for t in todo]  # which starts the processes: interrupts stay blocked in them
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for finished in as_completed(tasks):
             yield finished.result()
+
+
+def _follow() -> None:
+    """Have a worker end when the process that started it is gone, without what it was writing."""
+
+    def wait() -> None:
+        started_by = parent_process()
+        if started_by is not None:
+            started_by.join()
+        discard_unfinished()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def work(task: Task) -> int:
     """Work one shard out and write it; returns its rows."""
     target = Path(task.output)
     encode = _parquet if task.kind == "parquet" else _csv_gz
-    data, errors = encode(_blocks(task), task.swept)
-    counts = {"rows": task.last - task.first, "errors": errors}
+    failed: list[str] = []
+    data = encode(_blocks(task, failed), task)
+    counts = {"rows": task.last - task.first, "errors": len(failed),
+              "crashed": sum(e.startswith("internal error") for e in failed)}  # fmt: skip
     _write(target / f"{task.name}.json", json.dumps(counts).encode())
     _write(target / f"{task.name}.{task.kind}", data)
     return task.last - task.first
 
 
-def _blocks(task: Task) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a shard, so many at a time as memory is spent on."""
+def _blocks(task: Task, failed: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a shard, so many at a time as memory is spent on; their errors are added to ``failed``."""
     for first in range(task.first, task.last, BLOCK):
         last = min(first + BLOCK, task.last)
-        yield list(sweep_rows(task.swept, first, last, dirs=task.dirs, folder=task.folder, today=task.today))
+        rows = list(sweep_rows(task.swept, first, last, dirs=task.dirs, folder=task.folder, today=task.today))
+        failed += [str(r["error"]) for r in rows if r["error"]]
+        yield rows
 
 
-def _failed(rows: Iterable[Mapping[str, Any]]) -> int:
-    return sum(bool(r["error"]) for r in rows)
-
-
-def _csv_gz(blocks: Iterable[Sequence[Mapping[str, Any]]], swept: Sweep) -> tuple[bytes, int]:
-    """Rows as a compressed CSV, and how many carry an error."""
-    text, errors = io.StringIO(), 0
-    writer = csv.DictWriter(text, swept.columns, extrasaction="ignore", lineterminator="\n")
+def _csv_gz(blocks: Iterable[Sequence[Mapping[str, Any]]], task: Task) -> bytes:
+    """Rows as a compressed CSV."""
+    text, columns = io.StringIO(), task.swept.columns
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for rows in blocks:
-        errors += _failed(rows)
         for row in rows:
-            writer.writerow({k: "" if (v := plain(row.get(k))) is None else v for k in swept.columns})
-    return gzip.compress(text.getvalue().encode(), mtime=0), errors
+            writer.writerow({k: csv_cell(plain(row.get(k)), task.safe) for k in columns})
+    return gzip.compress(text.getvalue().encode("utf-8", errors="backslashreplace"), mtime=0)
 
 
-def _parquet(blocks: Iterable[Sequence[Mapping[str, Any]]], swept: Sweep) -> tuple[bytes, int]:
-    """Rows as Parquet, a group a block, and how many carry an error."""
+def _parquet(blocks: Iterable[Sequence[Mapping[str, Any]]], task: Task) -> bytes:
+    """Rows as Parquet, a group a block."""
     pa: Any = import_module("pyarrow")
     pq: Any = import_module("pyarrow.parquet")
-    kinds = {c: (pa.float64(), float) if c in swept.numbers else (pa.string(), str) for c in swept.columns}
-    out, errors = io.BytesIO(), 0
+    kinds = {c: (pa.float64(), float) if c in task.swept.numbers else (pa.string(), str) for c in task.swept.columns}
+    out = io.BytesIO()
     schema = pa.schema([(c, kind) for c, (kind, _) in kinds.items()])
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
         for rows in blocks:
-            errors += _failed(rows)
             table = {c: [None if (v := r.get(c)) is None else read(v) for r in rows] for c, (_, read) in kinds.items()}
             writer.write_table(pa.table(table, schema=schema))
-    return out.getvalue(), errors
+    return out.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write beside and rename: a file is whole or absent."""
-    part = path.with_name(path.name + PART)
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise BadInputError(f"{path}: {error.strerror}") from error
+    with replacing(path) as file:
+        file.write(data)
+
+
+def _told(path: Path, *due: str) -> dict[str, Any]:
+    """A manifest or the counts of a shard, with the counts that are due."""
+    said = json_values(read_text(path, most=LARGEST_MANIFEST), path)
+    if not isinstance(said, dict) or not all(isinstance(said.get(k), int) for k in due):
+        raise BadInputError(f"{path}: is not as a sweep writes it; give another folder")
+    return said
 
 
 def shard_paths(folder: str) -> list[Path]:
     """Shards of a folder in order; those that are missing are left out."""
     path = Path(folder) / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         raise BadInputError(f"{folder}: has no {MANIFEST}; it is no folder of a sweep")
-    there = json.loads(path.read_text(encoding="utf-8"))
-    found = (Path(folder) / f"{n}.{there['kind']}" for n in there["shards"])
+    there = _told(path)
+    if not isinstance(there.get("shards"), list):
+        raise BadInputError(f"{path}: lists no shards")
+    found = (Path(folder) / f"{n}.{there.get('kind')}" for n in there["shards"])
     return [p for p in found if p.exists()]

@@ -60,15 +60,24 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(k for r in rows for k in r))
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
-    """Rows as CSV in base units, missing cells empty."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str] | None = None, *, safe: bool = False) -> str:
+    """Rows as CSV in base units, missing cells empty; ``safe`` puts an apostrophe before text that a spreadsheet would
+    run."""
     names = list(columns or columns_of(rows))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({k: csv_cell(k, safe) for k in names})
     for r in rows:
-        writer.writerow({k: "" if plain(r.get(k)) is None else plain(r[k]) for k in names})
+        writer.writerow({k: csv_cell(plain(r.get(k)), safe) for k in names})
     return out.getvalue()
+
+
+def csv_cell(value: Any, safe: bool) -> Any:
+    """A cell of a CSV. Spreadsheets take text that begins so for a formula
+    (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    if safe and isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def _texts(rows: Sequence[Row], names: Sequence[str]) -> list[Text]:
@@ -181,12 +190,12 @@ def _blocks(texts: Sequence[Text], room: int) -> list[str]:
 
 
 def render(rows: Sequence[Row], fmt: str, columns: Sequence[str] | None = None, *, title: str = "", width: int = 0,
-           color: bool = False) -> str:  # fmt: skip
-    """Rows in one of :data:`FORMATS`; CSV and JSON carry every column in base units."""
+           color: bool = False, safe: bool = False) -> str:  # fmt: skip
+    """Rows in one of :data:`FORMATS`; CSV, ``safe`` for spreadsheets, and JSON carry every column in base units."""
     if fmt == "json":
         return to_json([dict(r) for r in rows])
     if fmt == "csv":
-        return to_csv(rows).rstrip("\n")
+        return to_csv(rows, safe=safe).rstrip("\n")
     if fmt == "markdown":
         return to_markdown(rows, columns)
     return to_table(rows, columns, title=title, width=width, color=color)

@@ -55,6 +55,7 @@ def text(
     *,
     fmt: str,
     looks: Callable[[str, str], dict[str, Any]],
+    safe: bool = False,
 ) -> str:
     """The comparison in one of the formats; CSV has a row a run, the others a table a question.
 
@@ -65,7 +66,7 @@ def text(
     if fmt == "json":
         return to_json({"runs": len(compared), "refused": len(compared) - predicted, "fit": fit, **found})
     if fmt == "csv":
-        return to_csv([run_row(c) for c in compared]).rstrip("\n")
+        return to_csv([run_row(c) for c in compared], safe=safe).rstrip("\n")
     parts = [f"{predicted} of {len(compared)} published runs predicted; {fit} said to fit the memory they ran in."]
     for name, rows in found.items():
         shown = render([_percent(r) for r in rows], fmt, **looks(fmt, name))
@@ -73,12 +74,12 @@ def text(
     return "\n\n".join(parts)
 
 
-def served_text(*, fmt: str, looks: Callable[[str, str], dict[str, Any]]) -> str:
+def served_text(*, fmt: str, looks: Callable[[str, str], dict[str, Any]], safe: bool = False) -> str:
     """Served deployments beside their predictions; CSV has a row a deployment, the others a table a question."""
     found = deployments()
     if fmt == "csv":
         return to_csv([{**d.row, **{f"{k}_over_measured": math.exp(v) for k, v in d.ratios.items()}, "chip": d.chip,
-                        "error": d.error} for d in found]).rstrip("\n")  # fmt: skip
+                        "error": d.error} for d in found], safe=safe).rstrip("\n")  # fmt: skip
     shown, refused = deployment_tables(found), sum(bool(d.error) for d in found)
     if fmt == "json":
         return to_json({"deployments": len(found), "refused": refused, **shown})

@@ -257,27 +257,35 @@ def is_missing(value: object) -> bool:
 
 def _parse(key: Key, value: object) -> Value:
     if key.kind == "text":
-        return str(value).strip()
+        return _text(key, value)
     if key.kind == "bool":
         return _parse_bool(key, value)
     if key.kind in ("choice", "format"):
-        text = str(value).strip().lower()
+        text = _text(key, value).lower()
         if text not in key.allowed and key.kind == "format":
             from planner.catalogue.formats import find_format  # --help reads no catalogue
 
             return find_format(text, where=key.name, also=key.allowed).name
         if text not in key.allowed:
-            raise unknown(key.name, str(value), key.allowed)
+            raise unknown(key.name, _text(key, value), key.allowed)
         return text
     if key.kind == "quantity":
         return _parse_quantity(key, value)
     return _parse_number(key, value)
 
 
+def _text(key: Key, value: object) -> str:
+    """A value as it is written; Python refuses to write a number of thousands of digits."""
+    try:
+        return str(value).strip()
+    except ValueError:
+        raise BadInputError(f"{key.name}: a number of thousands of digits is no value of it") from None
+
+
 def _parse_bool(key: Key, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    text = str(value).strip().lower().removesuffix(".0")
+    text = _text(key, value).lower().removesuffix(".0")
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -287,7 +295,7 @@ def _parse_bool(key: Key, value: object) -> bool:
 
 def _parse_number(key: Key, value: object) -> int | float:
     try:
-        number = float(str(value).strip())
+        number = float(_text(key, value))
     except ValueError:
         raise BadInputError(f"{key.name}: {value!r} is not a number") from None
     if not math.isfinite(number):
@@ -301,6 +309,7 @@ def _parse_number(key: Key, value: object) -> int | float:
 
 def _parse_quantity(key: Key, value: object) -> str:
     """The quantity as it was written, so that it can be read again; one out of range is refused."""
+    _text(key, value)
     try:
         number = parse_quantity(value, key.unit)
     except BadInputError as error:

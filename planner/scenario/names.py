@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from planner.catalogue.class_files import load_class
-from planner.catalogue.hardware import Accelerator, System
-from planner.catalogue.loader import resolve_hardware, variants
-from planner.catalogue.models import known_as, load_model
+from planner.catalogue.loader import load_accelerator, resolve_hardware, snapshot, variants
+from planner.catalogue.models import known_as, load_model, model_files
 from planner.catalogue.schema import Model
 from planner.demand.compression import compress
-from planner.scenario.keys import Value
+from planner.errors import BadInputError
+from planner.scenario.keys import Value, is_missing
 from planner.scenario.stored import model_name
 from planner.supply.cluster import Cluster
 from planner.supply.overrides import Overrides, overridden
@@ -22,32 +22,39 @@ HardwareDirs = tuple[str, ...]
 AS_LISTED = Overrides()
 
 
-@lru_cache(maxsize=256)
-def hardware(name: str, dirs: HardwareDirs = ()) -> tuple[Accelerator, System]:
-    """Accelerator and system of a hardware name, cached."""
-    return resolve_hardware(name, dirs or None)
-
-
-@lru_cache(maxsize=256)
 def cluster_of(name: str, devices: int, dirs: HardwareDirs = (), given: Overrides = AS_LISTED) -> Cluster:
     """Devices of a hardware name as a cluster, with the efficiency defaults of its class and the figures ``given``."""
-    chip, system = hardware(name, dirs)
+    return _cluster(name, devices, dirs, given, snapshot(dirs or None))
+
+
+@lru_cache(maxsize=256)
+def _cluster(name: str, devices: int, dirs: HardwareDirs, given: Overrides, _files: Hashable) -> Cluster:
+    """As above; the files that it is read from are part of what is remembered."""
+    chip, system = resolve_hardware(name, dirs or None)
     one = Cluster(chip, system, 1, load_class(chip.efficiency_class, dirs or None))
     return replace(overridden(one, given), devices=devices)
 
 
-@lru_cache(maxsize=256)
 def variant_notes(name: str, chip: str, dirs: HardwareDirs = ()) -> tuple[str, ...]:
     """Words on a name that several variants of a chip go by, where an alias decided."""
+    return _variant_notes(name, chip, dirs, snapshot(dirs or None))
+
+
+@lru_cache(maxsize=256)
+def _variant_notes(name: str, chip: str, dirs: HardwareDirs, _files: Hashable) -> tuple[str, ...]:
     others = variants(name, dirs or None)
     return (f"hardware = {chip} ({name!r} could also be {', '.join(others)})",) if others else ()
 
 
-@lru_cache(maxsize=512)
 def model_of(name: str, folder: str | None, compression: str = "none") -> Model:
-    """A model by id or path, compressed as asked, cached."""
+    """A model by id or path, compressed as asked."""
     if compression.startswith("student:"):
         name, compression = compression.removeprefix("student:"), "none"
+    return _model(name, folder, compression, model_files(name, folder))
+
+
+@lru_cache(maxsize=512)
+def _model(name: str, folder: str | None, compression: str, _files: Hashable) -> Model:
     return compress(load_model(name, relative_to=Path(folder) if folder else None), compression)
 
 
@@ -57,3 +64,23 @@ def names_of(given: Mapping[str, Value], folder: str | None) -> dict[str, Value]
     if compression.startswith("student:"):
         compression = f"student:{known_as(compression.removeprefix('student:'), folder)}"
     return {"model": known_as(model_name(given), folder), "compression": compression}
+
+
+def refuse_other_chip(given: Mapping[str, object], chip: str, dirs: HardwareDirs) -> None:
+    """Refuse an ``accelerator`` beside the hardware that is another chip than the hardware's ``chip``; one that is the
+    name of none is a label.
+
+    Raises
+    ------
+    BadInputError
+        Two names of the hardware that mean different chips.
+    """
+    said = given.get("accelerator")
+    if is_missing(said) or str(said).strip().lower() == chip:
+        return
+    try:
+        other = load_accelerator(str(said), dirs or None).id
+    except BadInputError:
+        return
+    if other != chip:
+        raise BadInputError(f"accelerator: {other} given beside hardware {given['hardware']}, which is of {chip}")

@@ -64,5 +64,5 @@ def compare(args: Namespace) -> int:
         ]
         put("\n\n".join(p for p in [render(rows, fmt, SHOWN, **looks(fmt)), *parts] if p), args.output)
     else:
-        put_rows(rows, fmt, args.output, columns=("id", "layout", "alike", *FIXED))
+        put_rows(rows, fmt, args.output, columns=("id", "layout", "alike", *FIXED), safe=args.safe_csv)
     return 1 if args.strict and any(r["error"] for r in rows) else 0

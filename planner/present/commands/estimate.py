@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import BadInputError, InfeasibleError
@@ -70,7 +70,7 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
     if fmt == "json":
         put(to_json([{"id": e.inputs["model"], **estimate_json(e, given)}]), args.output)
     elif fmt in ("csv", "parquet"):
-        put_rows([e.answer(given)], fmt, args.output, columns=FIXED)
+        put_rows([e.answer(given)], fmt, args.output, columns=FIXED, safe=args.safe_csv)
     else:
         put(_text(e, fmt), args.output)
     fault = no_start(e)
@@ -110,22 +110,20 @@ def _file(args: Namespace, fmt: str) -> int:
 
     from planner.planning.columns import FIXED
     from planner.planning.estimate import own_columns, unknown_columns
-    from planner.present.export import check_writable
-    from planner.present.output import put_rows, scenario_rows
+    from planner.present.output import put_rows
+    from planner.present.scenario_file import read_scenarios
 
-    rows = scenario_rows(args.scenarios)
+    rows = read_scenarios(args.scenarios)
     strange = unknown_columns(rows)
     if strange:
         text = f"{args.scenarios}: {'; '.join(strange)}"
         if args.strict:
             raise BadInputError(text)
         say(f"warning: {text}; passed through untouched")
-    if args.output not in (None, "-"):
-        check_writable(args.output)
     done = _answers(args, rows, folder=str(Path("." if args.scenarios == "-" else args.scenarios).resolve().parent))
     own = list(dict.fromkeys(k for r in rows for k in own_columns(r)))
-    put_rows(done, fmt, args.output, columns=[*own, *FIXED], ids=True)
-    return _code(done, strict=args.strict)
+    put_rows(done, fmt, args.output, columns=[*own, *FIXED], ids=True, safe=args.safe_csv)
+    return _ended(args, done)
 
 
 def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) -> int:
@@ -140,24 +138,37 @@ def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) 
     if fmt in ("table", "markdown"):
         put(render(with_interval(done), fmt, [*moving(scenarios), *SWEPT], **looks(fmt)), args.output)
     else:
-        put_rows(done, fmt, args.output, columns=FIXED, ids=True)
-    return _code(done, strict=args.strict)
+        put_rows(done, fmt, args.output, columns=FIXED, ids=True, safe=args.safe_csv)
+    return _ended(args, done)
 
 
 def _answers(args: Namespace, rows: Sequence[Mapping[str, Any]], *, folder: str | None) -> list[dict[str, Any]]:
+    """The answer of every row; where they go to a file, those of a run that was cut short are taken up."""
     from datetime import date
 
+    from planner.files import is_replaced
     from planner.planning.estimate import estimate_rows
+    from planner.present.export import check_writable
+    from planner.present.resume import resumed
 
+    def estimated(some: Iterable[Mapping[str, object]]) -> Iterable[dict[str, object]]:
+        return estimate_rows(some, dirs=tuple(args.hardware_dir), folder=folder, today=date.today())
+
+    found = estimated(rows)
+    if args.output not in (None, "-") and is_replaced(check_writable(args.output)):
+        found = resumed(rows, args.output, estimated, dirs=args.hardware_dir, folder=folder or "")
     with Counter() as counter:
-        found = estimate_rows(rows, dirs=tuple(args.hardware_dir), folder=folder, today=date.today())
         done = list(counter.rows(found, len(rows)))
     failed = sum(bool(r["error"]) for r in done)
     say(f"{len(done) - failed} of {len(done)} scenarios estimated" + (f", {failed} with an error" if failed else ""))
     return done
 
 
-def _code(done: Sequence[Mapping[str, Any]], *, strict: bool) -> int:
-    """1 where no row has an answer; when strict, where any has none or does not fit."""
-    bad = [bool(r["error"]) or (strict and r["fits"] in (False, "no")) for r in done]
-    return int(any(bad) if strict else all(bool(r["error"]) for r in done))
+def _ended(args: Namespace, done: Sequence[Mapping[str, Any]]) -> int:
+    """The exit code of answers that are written, so that nothing of them need be kept apart."""
+    from planner.present.output import exit_code
+    from planner.present.resume import finished
+
+    if args.output not in (None, "-"):
+        finished(args.output)
+    return exit_code(done, strict=args.strict)

@@ -30,14 +30,14 @@ def hardware(args: Namespace) -> None:
 
     if args.id is not None:
         fmt = text_format(args.fmt, args.output)
-        put(_shown(args.id, fmt, args.hardware_dir), args.output)
+        put(_shown(args.id, fmt, args.hardware_dir, args.safe_csv), args.output)
     elif args.systems:
-        put_list(catalogue.system_rows(args.hardware_dir), args.fmt, args.output, SYSTEMS)
+        put_list(catalogue.system_rows(args.hardware_dir), args.fmt, args.output, SYSTEMS, safe=args.safe_csv)
     else:
-        put_list(catalogue.accelerator_rows(args.hardware_dir), args.fmt, args.output, CHIPS)
+        put_list(catalogue.accelerator_rows(args.hardware_dir), args.fmt, args.output, CHIPS, safe=args.safe_csv)
 
 
-def _shown(id: str, fmt: str, dirs: Sequence[str]) -> str:
+def _shown(id: str, fmt: str, dirs: Sequence[str], safe: bool) -> str:
     from planner.catalogue.loader import load_accelerator, resolve_hardware
     from planner.present import catalogue
     from planner.present.tables import render, to_csv, to_json
@@ -51,7 +51,8 @@ def _shown(id: str, fmt: str, dirs: Sequence[str]) -> str:
                          "figures": figures, "efficiencies": used, "conflicts": chip.conflicts,
                          "system": {"id": system.id, "name": system.name, "figures": joined}}])  # fmt: skip
     if fmt == "csv":
-        return to_csv([{"of": chip.id, **r} for r in (*figures, *used)] + [{"of": system.id, **r} for r in joined])
+        rows = [{"of": chip.id, **r} for r in (*figures, *used)] + [{"of": system.id, **r} for r in joined]
+        return to_csv(rows, safe=safe)
     head = f"{chip.name} ({chip.id}): a device is a {chip.device_is}; system {system.id} ({system.name})."
     parts = [prose(head), render(figures, fmt, FIGURES, **looks(fmt)),
              render(used, fmt, FIGURES, **looks(fmt, "Efficiencies in use")),

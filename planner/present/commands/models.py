@@ -24,18 +24,18 @@ def models(args: Namespace) -> None:
     from planner.present.output import put_list, text_format
 
     if args.id is not None:
-        put(_shown(args.id, text_format(args.fmt, args.output)), args.output)
+        put(_shown(args.id, text_format(args.fmt, args.output), args.safe_csv), args.output)
     elif args.supported:
         from planner.catalogue.families.checked import supported_rows
 
-        put_list(supported_rows(), args.fmt, args.output, SUPPORTED)
+        put_list(supported_rows(), args.fmt, args.output, SUPPORTED, safe=args.safe_csv)
     else:
         from planner.present.catalogue import model_rows
 
-        put_list(model_rows(), args.fmt, args.output, SHOWN)
+        put_list(model_rows(), args.fmt, args.output, SHOWN, safe=args.safe_csv)
 
 
-def _shown(id: str, fmt: str) -> str:
+def _shown(id: str, fmt: str, safe: bool) -> str:
     from planner.catalogue.models import load_model
     from planner.present.catalogue import model_row
     from planner.present.tables import render
@@ -43,7 +43,7 @@ def _shown(id: str, fmt: str) -> str:
     m = load_model(id)
     row = model_row(m)
     if fmt in ("json", "csv"):
-        return render([row | {"assumed": list(m.assumed), "notes": list(m.notes)}], fmt, **looks(fmt))
+        return render([row | {"assumed": list(m.assumed), "notes": list(m.notes)}], fmt, safe=safe, **looks(fmt))
     ours, published = row["parameters"], row["published"]
     lines = [f"{m.name}: {ours:,} parameters, {row['active']:,} active a token."]
     if published:

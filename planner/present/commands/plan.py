@@ -71,7 +71,7 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
         put(to_json(plan_json(found)), args.output)
     elif fmt in ("csv", "parquet"):
         if found.rows:
-            put_rows(found.answers(), fmt, args.output, columns=FIXED)
+            put_rows(found.answers(), fmt, args.output, columns=FIXED, safe=args.safe_csv)
     elif text := _text(found, fmt):
         put(text, args.output)
     if found.best is None:
@@ -81,10 +81,10 @@ def _one(args: Namespace, given: Mapping[str, Any], fmt: str) -> int:
 
 def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) -> int:
     """A search for every combination of the values that were given, the best of each a row."""
-    from planner.errors import PlannerError
+    from planner.errors import internal
     from planner.planning.columns import FIXED
     from planner.planning.sweep import moving
-    from planner.present.output import put_rows
+    from planner.present.output import exit_code, put_rows
     from planner.present.plans import best_row, with_interval
     from planner.present.tables import render
 
@@ -92,14 +92,13 @@ def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) 
     for given in scenarios:
         try:
             done.append(best_row(_search(args, given), given))
-        except PlannerError as error:
-            done.append({**dict.fromkeys(FIXED), **given, "error": str(error)})
+        except Exception as error:
+            done.append({**dict.fromkeys(FIXED), **given, "error": str(internal(error))})
     if fmt in ("table", "markdown"):
         put(render(with_interval(done), fmt, [*moving(scenarios), *SWEPT], **looks(fmt)), args.output)
     else:
-        put_rows(done, fmt, args.output, columns=["layout", *FIXED], ids=True)
-    bad = [bool(r["error"]) for r in done]
-    return int(any(bad) if args.strict else all(bad))
+        put_rows(done, fmt, args.output, columns=["layout", *FIXED], ids=True, safe=args.safe_csv)
+    return exit_code(done, strict=args.strict)
 
 
 def _text(found: Plan, fmt: str) -> str:

@@ -44,7 +44,7 @@ def roofline(args: Namespace) -> None:
         say(f"figure: {save(roofline_figure(found, lines, **titles(e)), args.output)}")
     rows = [{"id": f"{p.phase}.{p.name}", **vars(p), "time_s": p.time} for p in sorted(found, key=lambda p: -p.share)]
     rows = [{k: v for k, v in r.items() if k != "time"} for r in rows]
-    put_list(rows, args.fmt, None if drawn else args.output, SHOWN)
+    put_list(rows, args.fmt, None if drawn else args.output, SHOWN, safe=args.safe_csv)
 
 
 def _is_figure(path: str) -> bool:

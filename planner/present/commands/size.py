@@ -16,6 +16,7 @@ EXAMPLES = (
     "planner size llama-2-13b dgx-h100 mi300x-platform --tokens 2T --deadline 30d --budget 1.5M",
     "planner size llama-3.1-8b rtx-4090-24gb --devices 2 --lora-rank 16",
 )
+PRICE_COLUMNS = ("hardware", "usd", "date", "provider", "kind", "region")
 WORDS = {  # what is asked beside the scenario, and its help
     "tokens": "tokens to train on, as in 15T",
     "steps": "steps of the largest batch instead, as in 500k",
@@ -25,7 +26,7 @@ WORDS = {  # what is asked beside the scenario, and its help
     "sure": "chance of the deadline that is asked for, as in 0.9",
     "provider": "whose price",
     "region": "price of which region",
-    "prices": "CSV of your own prices: hardware, usd, date, provider, kind, region",
+    "prices": f"CSV of your own prices: {', '.join(PRICE_COLUMNS)}",
     "capex": "what a device costs to own with its share of node and network, as in 40k",
     "years": "over which capex is written off (default: 5)",
     "power_price": "of owned devices, as in '0.08 USD/kWh'",
@@ -67,23 +68,23 @@ def size(args: Namespace) -> int:
     from planner.planning.asked import asked
     from planner.planning.size import size_training
     from planner.present import sizing
-    from planner.present.export import read_rows
     from planner.present.output import text_format
+    from planner.present.scenario_file import read_rows
 
     given = {k: v for k, v in scenario_of(args).items() if k != "hardware"} | {"model": args.model}
     fmt, dirs = text_format(args.fmt, args.output), tuple(args.hardware_dir)
     words = {k: getattr(args, k) for k in (*WORDS, *COUNTS)}
     if not any(words[k] for k in ("tokens", "steps", "compute_optimal", "deadline", "budget")):
-        return _fine_tune(given, args.hardware, args.output, fmt, dirs)
+        return _fine_tune(args, given, fmt, dirs)
     words["devices"] = given.pop("devices", None)
-    words["prices"] = None if args.prices is None else read_rows(args.prices)
+    words["prices"] = None if args.prices is None else read_rows(args.prices, PRICE_COLUMNS)
     question = asked(words)
     today = date.today()
     with trying() as report:
         found = size_training(given, args.hardware, question, dirs=dirs, today=today, progress=report)
     if args.figure is not None:
         say(f"figure: {_draw(found, args.figure)}")
-    put(_text(found, fmt, today), args.output)
+    put(_text(found, fmt, today, args.safe_csv), args.output)
     if found.best is None:
         raise InfeasibleError(sizing.miss(found))
     return 0
@@ -104,7 +105,7 @@ class trying:
         self.counter.tell("")
 
 
-def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, fmt: str, dirs: tuple[str, ...]) -> int:
+def _fine_tune(args: Namespace, given: dict[str, Any], fmt: str, dirs: tuple[str, ...]) -> int:
     """What fits on the devices there are, on each kind of hardware."""
     from datetime import date
 
@@ -114,25 +115,26 @@ def _fine_tune(given: dict[str, Any], hardware: list[str], output: str | None, f
     from planner.present.tables import render
 
     parts, rows = [], []
-    for name in hardware:
+    for name in args.hardware:
         rooms = fine_tuning({**given, "hardware": name}, dirs=dirs, today=date.today())
         rows += tuning.room_rows(name, rooms)
         parts += [prose(tuning.answer(rooms)), "", render(tuning.shown_rows(rooms), fmt, **looks(fmt, name)), "",
                   *assumed_lines(tuning.assumed(rooms)), ""]  # fmt: skip
-    put(render(rows, fmt) if fmt in ("csv", "json") else "\n".join(parts).rstrip(), output)
+    text = render(rows, fmt, safe=args.safe_csv) if fmt in ("csv", "json") else "\n".join(parts).rstrip()
+    put(text, args.output)
     if not any(r["micro_batch"] for r in rows):
         raise InfeasibleError("; ".join(f"{r['id']}: {r['error']}" for r in rows))
     return 0
 
 
-def _text(found: Sizing, fmt: str, today: Any) -> str:
+def _text(found: Sizing, fmt: str, today: Any, safe: bool) -> str:
     from planner.present import sizing
     from planner.present.tables import render, to_csv, to_json
 
     if fmt == "json":
         return to_json(sizing.sizing_json(found, today))
     if fmt == "csv":
-        return to_csv(sizing.pick_rows(found)).rstrip("\n")
+        return to_csv(sizing.pick_rows(found), safe=safe).rstrip("\n")
     parts = [prose(sizing.lead(found)), ""] if found.best is not None else []
     parts += [render(sizing.shown_rows(found), fmt, **looks(fmt, "Picks")), ""]
     first = sizing.lead_sized(found)

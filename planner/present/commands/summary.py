@@ -43,7 +43,8 @@ def summary(args: Namespace) -> None:
     data = summarise(m, batch=args.batch, seq_len=length)
     rows = data["layers"]
     if fmt in ("json", "csv"):
-        put(to_json({"class": m.class_name or None, **data}) if fmt == "json" else to_csv(rows), args.output)
+        text = to_json({"class": m.class_name or None, **data}) if fmt == "json" else to_csv(rows, safe=args.safe_csv)
+        put(text, args.output)
         return
     p, f = data["parameters"], data["forward_flops"]
     total = {"name": "total", "count": None, **{k: sum(r.get(k) or 0 for r in rows) for k in SUMMED}}

@@ -24,7 +24,7 @@ def sweep(args: Namespace) -> int:
     from datetime import date
     from pathlib import Path
 
-    from planner.errors import unknown
+    from planner.errors import InternalError, unknown
     from planner.present.sweeps import read_sweep_file, run_sweep
 
     if args.shards not in (None, "parquet", "csv.gz"):
@@ -38,6 +38,9 @@ def sweep(args: Namespace) -> int:
 
     folder = str(Path(args.file).resolve().parent)
     found = run_sweep(swept, args.output, folder=folder, dirs=tuple(args.hardware_dir), rows=args.shard_rows,
-                      jobs=args.jobs, kind=args.shards, today=date.today(), progress=report)  # fmt: skip
+                      jobs=args.jobs, kind=args.shards, safe=args.safe_csv,
+                      today=date.today(), progress=report)  # fmt: skip
     put(f"{args.output}: {found['rows']:,} rows in {len(found['shards']):,} shards, {found['errors']:,} with an error")
+    if found["crashed"]:
+        raise InternalError(f"in {found['crashed']:,} rows")
     return 0

@@ -24,7 +24,7 @@ def validate(args: Namespace) -> None:
 
     fmt = text_format(args.fmt, args.output)
     if args.task == "serve":
-        put(validation.served_text(fmt=fmt, looks=looks), args.output)
+        put(validation.served_text(fmt=fmt, looks=looks, safe=args.safe_csv), args.output)
         return
     compared = compare_all()
     for c in compared:
@@ -32,4 +32,5 @@ def validate(args: Namespace) -> None:
             say(f"refused: {c.case.id} {c.case.name}: {c.error}")
     if args.figure is not None:
         say(f"figure: {validation.draw(compared, args.figure)}")
-    put(validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks), args.output)
+    answer = validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks, safe=args.safe_csv)
+    put(answer, args.output)

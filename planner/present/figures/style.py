@@ -14,10 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from planner.errors import BadInputError
+from planner.errors import BadInputError, legible
+from planner.files import replacing
 from planner.units import format_quantity
 
 # Okabe, Ito, "Color universal design", 2008, https://jfly.uni-koeln.de/color/
@@ -215,7 +217,11 @@ def save(figure: Figure, path: str | Path) -> Path:
     Raises
     ------
     BadInputError
-        Another suffix. The same figure is written as the same bytes: no date, fixed ids.
+        Another suffix, or a file that cannot be written; the one that stood there stays then.
+
+    Notes
+    -----
+    The same figure is written as the same bytes: no date, fixed ids.
     """
     target = Path(path)
     suffix = target.suffix.lower().removeprefix(".")
@@ -225,9 +231,20 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"allowed: {', '.join('.' + s for s in SUFFIXES)}"
         )
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[suffix]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline-planner", "pdf.fonttype": 42}):
-        try:
-            figure.savefig(target, format=suffix, dpi=PNG_DPI, metadata=metadata)
-        except OSError as error:
-            raise BadInputError(f"{target}: cannot write the figure: {error.strerror}") from error
+    _take_literally(figure)
+    look: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "roofline-planner",
+        "pdf.fonttype": 42,
+        "text.parse_math": False,
+    }
+    with rc_context(look), replacing(target) as file:
+        figure.savefig(file, format=suffix, dpi=PNG_DPI, metadata=metadata)
     return target
+
+
+def _take_literally(figure: Figure) -> None:
+    """Show every text as it is written: a name of a user's may hold a dollar sign, or what no SVG may."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text("\n".join(legible(line) for line in text.get_text().split("\n")))
