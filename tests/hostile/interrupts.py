@@ -105,7 +105,7 @@ def _fresh(draw: random.Random, folder: Path, arguments: tuple[str, ...]) -> str
     if b"Traceback" in err or b"Exception ignored" in err:
         return fault("a traceback in a fresh process", err.decode()[-300:])
     usual = 2 if "nothing-like-it" in arguments else 0
-    # An interpreter that is shutting down has put its handlers back: the signal ends it, which a shell tells as 130 too.
+    # An interpreter that shuts down has put its handlers back: the signal ends it, which a shell tells as 130 too.
     return (
         ANSWERED
         if process.returncode in (130, -signal.SIGINT, usual)
