@@ -205,7 +205,7 @@ def test_what_fills_a_device_is_not_preferred_to_what_needs_half(slower: float, 
     columns = [{k: int(v[i]) for k, v in vars(x).items()} for i in range(2)]
     found = Found(best=[(seconds[i], share[i] * capacity, columns[i]) for i in range(2)])
     lean: dict[tuple[int, int], tuple[float, float, dict[str, int]]] = {}
-    _note_leanest(lean, x, np.arange(2), seconds, share)
+    _note_leanest(lean, x, np.arange(2), seconds, share, np.zeros(2, dtype=bool))
     _prefer_leaner(found, lean, capacity, 10)
     assert found.best[0][2]["tp"] == (2 if leaner else 1)
     assert (found.instead is not None) == leaner

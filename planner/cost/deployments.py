@@ -52,6 +52,14 @@ class Deployment:
         return np.asarray(self.served.rate * self.replica.outputs * self.replicas)
 
     @property
+    def needed(self) -> Array:
+        """What must fit, (n,) [byte]: all but the cache, and the cache of one sequence of ``max_model_len``; requests
+        wait where the pool holds no more of them."""
+        terms, room = self.decode.memory, self.decode.serving
+        one = np.where(room.sequences > 0, room.pool / np.maximum(room.sequences, 1e-30), terms["kv_cache"])
+        return np.asarray(self.decode.peak_memory - terms["kv_cache"] + np.minimum(terms["kv_cache"], one))
+
+    @property
     def most_requests(self) -> Array:
         """Requests a second that all replicas can serve, (n,) [1/s]."""
         return np.asarray(np.maximum(capacity(self.replica), self.served.rate) * self.replicas)
@@ -65,8 +73,9 @@ def deployment(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun) -> De
         served = open_loop(r, run.rate / x.dp)
     else:
         served = closed_loop(r, np.maximum(run.batch / x.dp, 1.0), rounds=run.requests / run.batch or np.inf)
-    if run.rate:
-        decode = inference_pass(d, cluster, x, run, phase="decode", batch=np.ceil(served.in_flight) * x.dp)
+    running = np.ceil(served.in_flight) * x.dp
+    if run.rate or (running < run.batch).any():  # those that wait for a slot have no cache yet
+        decode = inference_pass(d, cluster, x, run, phase="decode", batch=running)
     batch = np.maximum(np.minimum(np.ceil(served.batch), r.slots), 1.0)
     stepping = np.ceil(batch / x.pp)
     w = inference_work(x, run, phase="decode", sequences=stepping)

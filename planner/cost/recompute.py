@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.catalogue.schema import CompressedAttention, LatentAttention, Model, Moe
 from planner.cost.adapters import adapted
 from planner.cost.frameworks import adapters, repeats_modules, saved_input_width, saved_share, unfused
 from planner.cost.runs import TrainingRun
@@ -43,10 +44,21 @@ MODULES: dict[str, Module] = {
 CHEAP_MODULES = ("layernorm", "mla_up_proj", "moe_act")  # much memory for little time
 
 
-def default_modules(attention: str, *, asked: bool) -> tuple[str, ...]:
+def modules_of(model: Model) -> tuple[str, ...]:
+    """Modules that a model has: Megatron-LM refuses to recompute others (transformer_config.py, as above)."""
+    kinds = [kind for stack in model.stacks for kind in stack.kinds]
+    latent = any(isinstance(k.mixer, LatentAttention | CompressedAttention) for k in kinds)
+    experts = [k.ffn for k in kinds if isinstance(k.ffn, Moe)]
+    absent = {"mla_up_proj": not latent, "moe_act": not experts, "moe": not experts,
+              "shared_experts": not any(f.shared is not None for f in experts)}  # fmt: skip
+    return tuple(m for m in MODULES if not absent.get(m, False))
+
+
+def default_modules(model: Model, attention: str, *, asked: bool) -> tuple[str, ...]:
     """Modules of selective recomputation that were not named: Megatron-LM's own default, the attention core, where
     selective was ``asked`` for or attention is unfused, else those that save much memory for little time."""
-    return ("core_attn",) if asked or attention == "eager" else CHEAP_MODULES
+    has = modules_of(model)
+    return ("core_attn",) if asked or attention == "eager" else tuple(m for m in CHEAP_MODULES if m in has)
 
 
 def repeated_share(op: Op, run: TrainingRun) -> float:

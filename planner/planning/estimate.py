@@ -252,7 +252,8 @@ def _serve(resolved: Resolved, x: Layouts, run: InferenceRun, today: date) -> Es
         **_cache_room(x, run, shown.serving), "bound": bound(time, Job(resolved.demand, resolved.cluster, x, run)),
         "joules_per_million_tokens": _known(watts / rate * 1e6),
     }  # fmt: skip
-    return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes)
+    return _finish(resolved, x, results, time, memory, s.tpot, rate, today, notes=s.notes,
+                   needed=float(s.deployment.needed[0]))  # fmt: skip
 
 
 def _cache_room(x: Layouts, run: InferenceRun, held: Serving) -> dict[str, object]:
@@ -286,11 +287,12 @@ def bound(time: Mapping[str, float], job: Job, *, stage: int = 0) -> str:
 
 def _finish(
     resolved: Resolved, x: Layouts, results: dict[str, object], time: dict[str, float], memory: dict[str, float],
-    spread: Interval, tokens: float, today: date, *, notes: tuple[str, ...] = (),
+    spread: Interval, tokens: float, today: date, *, notes: tuple[str, ...] = (), needed: float | None = None,
 ) -> Estimate:  # fmt: skip
     cluster = resolved.cluster
     peak = sum(memory.values())
-    chance = float(fit_chance(resolved.run, np.array(peak), device_capacity(cluster, resolved.run)))
+    must = peak if needed is None else needed
+    chance = float(fit_chance(resolved.run, np.array(must), device_capacity(cluster, resolved.run)))
     price = cluster_price(cluster, today=today)
     hourly = float(usd_per_hour(price, cluster.devices))
     results |= {"memory_peak_bytes": peak} | {f"memory_{p}_bytes": memory.get(p) for p in MEMORY_PARTS}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from planner.catalogue.models import load_model, model_ids
+from planner.cost.constants import RECOMPUTE
 from planner.cost.doubt import verdict
 from planner.cost.layouts import layouts
 from planner.cost.memory import device_capacity
@@ -297,10 +298,11 @@ def _preference(choice: Choice) -> list[str]:
     if fastest is None:
         return []
     seconds, memory, columns = choice.found.best[0]
-    named = ", ".join(f"{k} {v}" for k, v in fastest[2].items() if v != columns[k])
+    words = {"recompute": RECOMPUTE, "sequence_parallel": ("off", "on")}
+    named = ", ".join(f"{k} {words[k][v] if k in words else v}" for k, v in fastest[2].items() if v != columns[k])
     return [f"preferred: {format_gib(memory)} a device; the fastest ({named}) takes {format_gib(fastest[1])} and is "
             f"{1 - fastest[0] / seconds:.1%} faster, within the {RANK_ERROR:.0%} by which the order of layouts on one "
-            "machine is off"]  # fmt: skip
+            "machine is off; headroom 0.5 fills devices to the brim"]  # fmt: skip
 
 
 def _alternatives(fitting: Sequence[Choice], rows: Sequence[Estimate], today: date) -> list[Estimate]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.cost.constants import RECOMPUTE
 from planner.cost.deployments import deployment
-from planner.cost.doubt import fit_chance
+from planner.cost.doubt import SURE, fit_chance
 from planner.cost.inference import inference_pass
 from planner.cost.layouts import Layouts, joined, layouts
 from planner.cost.memory import device_capacity
@@ -37,7 +37,8 @@ REASONS = {rule.name: rule.tally for rule in RULES} | {
 RANK_ERROR = 0.03
 Progress = Callable[[int, int], None]
 Held = Mapping[str, Value | tuple[Value, ...]]  # a scenario whose searched keys may hold several values
-Lean = dict[tuple[int, int], tuple[float, float, dict[str, int]]]
+Kind = tuple[int, int]
+Lean = dict[Kind, tuple[float, float, dict[str, int]]]
 
 
 @dataclass
@@ -196,7 +197,7 @@ def _evaluated(resolved: Resolved, x: Layouts) -> tuple[Array, Array]:
         return seconds, memory
     if resolved.task == "serve":
         found = deployment(resolved.demand, resolved.cluster, x, resolved.run)
-        return found.served.tpot, found.decode.peak_memory
+        return found.served.tpot, found.needed
     phase = "decode" if resolved.task == "decode" else "prefill"
     one = inference_pass(resolved.demand, resolved.cluster, x, resolved.run, phase=phase)
     return one.total_time, one.peak_memory
@@ -237,7 +238,8 @@ def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progres
     for ok in _batches(resolved, given, found):
         if len(ok):
             seconds, memory = evaluate(resolved, ok)
-            held, served = chances(resolved, ok, memory) >= resolved.run.headroom, np.isfinite(seconds)
+            chance = chances(resolved, ok, memory)
+            held, served = chance >= resolved.run.headroom, np.isfinite(seconds)
             fits = held & served
             if served.any():
                 _note_miss(found, ok, memory)
@@ -246,7 +248,8 @@ def search(resolved: Resolved, given: Held, *, keep: int = 10, progress: Progres
             found.count("saturated", int((held & ~served).sum()))
             rows = np.flatnonzero(fits)
             _note_best_by_tp(found, ok, rows, seconds, memory)
-            _note_leanest(lean, ok, rows, seconds, memory / capacity)
+            if isinstance(resolved.run, TrainingRun):  # what serving leaves free is cache
+                _note_leanest(lean, ok, rows, seconds, memory / capacity, chance >= SURE)
             for i in rows[np.lexsort((memory[rows], seconds[rows]))][:keep]:
                 serial += 1
                 heapq.heappush(heap, (-float(seconds[i]), -float(memory[i]), -serial, _columns(ok, int(i))))
@@ -271,10 +274,11 @@ def _note_best_by_tp(found: Found, x: Layouts, rows: Array, seconds: Array, memo
             found.by_tp[tp] = float(seconds[i]), float(memory[i]), _columns(x, i)
 
 
-def _note_leanest(lean: Lean, x: Layouts, rows: Array, seconds: Array, share: Array) -> None:
-    """The fastest layout of every tenth of memory filled and number of axes that divide something."""
+def _note_leanest(lean: Lean, x: Layouts, rows: Array, seconds: Array, share: Array, sure: Bools) -> None:
+    """The fastest layout of every tenth of memory filled and number of axes that divide something; those that are sure
+    to fit are one tenth."""
     axes = sum((getattr(x, k) > 1).astype(np.int64) for k in ("tp", "pp", "cp", "ep", "vpp"))
-    tenths = np.ceil(10.0 * share).astype(np.int64)
+    tenths = np.where(sure, 0, np.ceil(10.0 * share)).astype(np.int64)
     order = rows[np.argsort(seconds[rows], kind="stable")]
     _, first = np.unique(np.stack([tenths[order], axes[order]]), axis=1, return_index=True)
     for i in order[first]:
@@ -284,9 +288,9 @@ def _note_leanest(lean: Lean, x: Layouts, rows: Array, seconds: Array, share: Ar
 
 
 def _prefer_leaner(found: Found, lean: Lean, capacity: float, keep: int) -> None:
-    """Put first the layout that fills fewest tenths of memory, then that divides fewest axes, among those that are as
-    fast as the fastest within the error of their order."""
-    if not found.best:
+    """Put first the layout that is sure to fit, or fills fewest tenths of memory, then that divides fewest axes, among
+    those that are as fast as the fastest within the error of their order."""
+    if not found.best or not lean:
         return
     fastest = found.best[0]
     _, (seconds, share, columns) = min(

@@ -154,17 +154,20 @@ def best_row(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def alternative_rows(plan: Plan) -> Rows:
-    """The best layout of every other tensor-parallel size, and the terms that make it slower than the winner."""
+    """The fastest layout of every other tensor-parallel size, and the terms by which it differs from the winner: those
+    that make it slower, or faster where it is."""
     if plan.best is None:
         return []
     rows: Rows = []
     base = _f(plan.best.results["step_time_s"])
     for e in plan.alternatives:
         terms = {k: e.time.get(k, 0.0) - plan.best.time.get(k, 0.0) for k in {**e.time, **plan.best.time}}
-        worst = sorted(terms, key=lambda k: -terms[k])[:3]
-        why = ", ".join(f"{k} +{format_quantity(terms[k], 's')}" for k in worst if terms[k] > 0.002 * base)
-        rows.append({"layout": layout_text(e), "step_time_s": e.results["step_time_s"],
-                     "slower": _f(e.results["step_time_s"]) / base - 1, "why": why})  # fmt: skip
+        slower = _f(e.results["step_time_s"]) / base - 1
+        sign, mark = (1.0, "+") if slower >= 0 else (-1.0, "-")
+        most = sorted(terms, key=lambda k: -sign * terms[k])[:3]
+        why = ", ".join(f"{k} {mark}{format_quantity(abs(terms[k]), 's')}" for k in most
+                        if sign * terms[k] > 0.002 * base)  # fmt: skip
+        rows.append({"layout": layout_text(e), "step_time_s": e.results["step_time_s"], "slower": slower, "why": why})
     return rows
 
 

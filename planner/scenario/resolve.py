@@ -13,7 +13,7 @@ from planner.catalogue.frameworks import framework
 from planner.catalogue.hardware import Accelerator
 from planner.catalogue.schema import Model
 from planner.cost.layouts import Layouts, layouts
-from planner.cost.recompute import MODULES, default_modules
+from planner.cost.recompute import MODULES, default_modules, modules_of
 from planner.cost.rules import Case, divisors, lawful, refuse_unlawful
 from planner.cost.runs import HEADROOM, InferenceRun, TrainingRun
 from planner.cost.schedules import SCHEDULES, Schedule
@@ -262,7 +262,7 @@ def _training_run(
         dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)), lora_targets=str(given.get("lora_targets", "all")),
-        recompute_modules=_modules(given, attention, execution),
+        recompute_modules=_modules(given, model, attention, execution),
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
@@ -283,14 +283,17 @@ def _optimizer(given: Mapping[str, Value], precision: Precision, assumed: Assume
     return opt.plain
 
 
-def _modules(given: Mapping[str, Value], attention: str, execution: Execution) -> tuple[str, ...]:
+def _modules(given: Mapping[str, Value], model: Model, attention: str, execution: Execution) -> tuple[str, ...]:
     """Modules of selective recomputation, as named or by default."""
     if "recompute_modules" not in given:
-        return default_modules(attention, asked="recompute" in given or execution.names_modules)
+        return default_modules(model, attention, asked="recompute" in given or execution.names_modules)
     names = tuple(m.strip() for m in str(given["recompute_modules"]).split(","))
     for name in names:
         if name not in MODULES:
             raise unknown("recompute_modules", name, MODULES)
+        if name not in modules_of(model):
+            allowed = ", ".join(modules_of(model))
+            raise BadInputError(f"recompute_modules: {name} given; {model.name} has none; allowed: {allowed}")
     return names
 
 

@@ -108,7 +108,7 @@ def _text(found: Plan, fmt: str) -> str:
     others = plans.alternative_rows(found)
     parts = _best(found, fmt)
     if others:
-        parts += [render(others, fmt, **looks(fmt, "Best of every other tp, and what makes it slower")), ""]
+        parts += [render(others, fmt, **looks(fmt, "Fastest of every other tp, and where its time differs")), ""]
     if found.choices:
         rows = plans.choice_rows(found.choices)[:MOST_CHOICES]
         parts += [render(rows, fmt, **looks(fmt, "Compression choices: leanest layout against capacity")), ""]

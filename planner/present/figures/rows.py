@@ -23,5 +23,8 @@ def round_numbers(low: float, high: float) -> list[float]:
 
 
 def holds(row: Row) -> bool:
-    """Whether a row's layout fits or may fit: ``fits`` is not ``no``, or isn't said."""
+    """Whether a row's layout fits with the chance that its ``headroom`` asks for, or by ``fits`` where none is said."""
+    chance, asked = row.get("fits_chance"), row.get("headroom")
+    if isinstance(chance, float) and isinstance(asked, float):
+        return chance >= asked
     return str(row.get("fits", "yes")) != "no"
