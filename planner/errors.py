@@ -97,11 +97,13 @@ def nearest(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
 
 
 def unknown(what: str, given: str, known: Iterable[str], *, where: str = "", many: int = 12) -> BadInputError:
-    """One-line error for a name that is not in ``known``: the nearest names, or the allowed ones if few."""
+    """One-line error for a name that is not in ``known``: the nearest names or a few, or the allowed ones if few."""
     names = sorted(set(known))
     place = f"{where}: " if where else ""
     close = nearest(given, names)
     hint = f"; nearest: {', '.join(close)}" if close else ""
+    if not close and len(names) > many:
+        hint = f"; a few: {', '.join(sorted(names, key=len)[:6])}"  # short names are the plain ones
     allowed = f"; allowed: {', '.join(names)}" if len(names) <= many else f" ({len(names)} are known)"
     text = f"{place}unknown {what} {given!r}{hint}{allowed}"
     return BadInputError(text, key=what, given=given, allowed=names)

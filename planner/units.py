@@ -97,6 +97,11 @@ def format_gib(value: float) -> str:
     return f"{value:.0f} B"
 
 
+def counted(number: int, thing: str) -> str:
+    """A count of things: ``1 shard``, ``2,000 shards``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def scale(largest: float, unit: str) -> tuple[float, str]:
     """The factor and the name of the unit in which ``largest``, in the base ``unit``, reads best.
 

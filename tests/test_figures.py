@@ -162,6 +162,26 @@ def test_memory_that_does_not_fit_is_said_so(train):
     assert any("× capacity" in t for t in texts)
 
 
+def test_long_row_names_are_folded_and_totals_stand_clear_of_the_capacity(tmp_path):
+    ledgers = {"a layout of many words " * 4: {"weights": 60 * GIB}, "short": {"weights": 20 * GIB}}
+    figure = memory_figure(ledgers, capacity=61 * GIB, title="t")
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert all(name.get_window_extent().x0 >= 0 for name in axes.get_yticklabels())
+    line = axes.transData.transform((61.0, 0.0))[0]
+    totals = [t.get_window_extent() for t in axes.texts if t.get_text() in ("60.0 GiB", "20.0 GiB")]
+    assert len(totals) == 2 and all(box.x1 < line or box.x0 > line for box in totals)
+
+
+def test_a_waterfall_is_titled_with_names_and_the_engine_is_not_idle():
+    given = {"task": "serve", "model": "llama-3.1-8b", "hardware": "h100-sxm5-80gb", "concurrency": 8, "engine": "vllm"}
+    served = estimate_scenario(given, today=date(2026, 6, 1))
+    figure = waterfall_figure(served)
+    assert "Llama 3.1 8B: serve on 1 × NVIDIA H100 SXM5 80GB" in written(figure)
+    names = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "engine" in names and "idle" not in names
+
+
 def test_waterfall_bars_follow_one_another_and_sum_to_the_total(train):
     axes = waterfall_figure(train).axes[0]
     bars = [c.patches[0] for c in axes.containers if hasattr(c, "patches")]

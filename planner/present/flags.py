@@ -107,8 +107,9 @@ def names(parser: Parser, *, optional: bool = False) -> None:
     parser.usage = f"%(prog)s {'[MODEL HARDWARE]' if optional else 'MODEL HARDWARE'} [--KEY VALUE ...]"
 
 
-def scenario_flags(parser: Parser) -> None:
-    """A flag for every scenario key but the model and the hardware, in groups."""
+def scenario_flags(parser: Parser, *, searched: bool = False) -> None:
+    """A flag for every scenario key but the model and the hardware, in groups; a search (``searched``) has no default
+    for the number of devices."""
     from planner.scenario.keys import KEYS
 
     grouped = {k for keys in GROUPS.values() for k in keys}
@@ -116,7 +117,8 @@ def scenario_flags(parser: Parser) -> None:
     for title, keys in {**GROUPS, "more": rest}.items():
         group = parser.add_argument_group(title)
         for key in (KEYS[k] for k in keys if k in KEYS):
-            default = f" (default: {key.default})" if key.default else ""
+            due = searched and key.name == "devices"
+            default = " (required, unless dp is given)" if due else f" (default: {key.default})" if key.default else ""
             told = len(key.choices) > 12 or all(c in key.help for c in key.choices)
             one_of = "" if told else f": {', '.join(key.choices)}"
             text = f"{key.help}{one_of}{default}".replace("%", "%%")

@@ -16,6 +16,7 @@ from planner.units import scale, significant
 # Base unit by the end of a column's name, the first that matches; "memory" has binary prefixes.
 UNITS = (
     ("bytes", "memory"), ("bytes_per_token", "memory"), ("tokens_per_s", ""), ("tokens_per_s_per_device", ""),
+    ("requests_per_s", ""),
     ("interval_s", "s"), ("_s", "s"), ("bf16_flops", "FLOP/s"), ("fp16_flops", "FLOP/s"), ("fp8_flops", "FLOP/s"),
     ("achieved_flops", "FLOP/s"), ("flops", "FLOP"), ("flops_per_step", "FLOP"), ("bandwidth", "byte/s"),
     ("link", "byte/s"), ("watts", "W"), ("power", "W"), ("mfu", "%"), ("hfu", "%"), ("share", "%"), ("bias", "+%"),

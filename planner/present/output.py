@@ -50,8 +50,8 @@ def put_list(rows: Rows, fmt: str | None, output: str | None, shown: Sequence[st
 def put_rows(
     rows: Rows, fmt: str, output: str | None, *, columns: Sequence[str], ids: bool = False, safe: bool = False
 ) -> None:
-    """Rows of fixed columns in base units, to stdout or a file; a table for people is CSV here, ``safe`` for
-    spreadsheets if asked."""
+    """Rows of fixed columns in base units, to stdout or a file; what is neither JSON, Markdown nor Parquet is CSV,
+    ``safe`` for spreadsheets if asked."""
     if fmt == "parquet":
         put_parquet(rows, columns, str(output))
     elif fmt == "json":

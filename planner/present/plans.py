@@ -15,6 +15,12 @@ from planner.present.formatting import text_of
 from planner.units import format_gib, format_quantity
 
 LAYOUT = ("dp", "tp", "pp", "cp", "ep", "etp", "vpp", "micro_batch", "zero_stage", "sequence_parallel", "recompute")
+SERVICE = {
+    "ttft_p95_s": "TTFT, 95th percentile", "tpot_p95_s": "TPOT, 95th percentile",
+    "requests_per_s_most": "most requests a second", "in_flight": "requests in flight", "utilisation": "utilisation",
+    "kv_use": "KV cache in use", "mfu": "MFU", "usd_per_million_tokens": "cost",
+    "joules_per_million_tokens": "energy of a million tokens",
+}  # fmt: skip
 Rows = list[dict[str, Any]]
 
 
@@ -51,23 +57,21 @@ def titles(e: Estimate) -> dict[str, Any]:
 def answer(e: Estimate) -> str:
     """The estimate in one sentence."""
     r, low, high = e.results, e.results["step_time_low_s"], e.results["step_time_high_s"]
-    memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)}"
+    memory = f"{format_gib(_f(r['memory_peak_bytes']))} of {format_gib(e.capacity)} a device"
     where = f"{e.resolved.cluster.devices} x {e.resolved.cluster.accelerator.name}"
     said = {"yes": "", "tight": f": tight, fits with a chance of {_f(r['fits_chance']):.0%}", "no": ": does not fit"}
     fit = memory + said[str(r["fits"])]
     more = "" if e.fits else " `planner plan` looks for a layout that fits."
     if e.resolved.task == "serve":
-        return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {_served(e)}, {fit} a device.{more}"
+        return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {_served(e)}, {fit}.{more}"
     span = f"{format_quantity(_f(low), 's')} to {format_quantity(_f(high), 's')}"
     time = format_quantity(_f(r["step_time_s"]), "s")
     if e.resolved.task == "train":
         return (f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} a step ({span}), "
-                f"{_f(r['tokens_per_s']):,.0f} tokens/s, MFU {_f(r['mfu']):.1%}, {fit} a device.{more}")  # fmt: skip
+                f"{_f(r['tokens_per_s']):,.0f} tokens/s, MFU {_f(r['mfu']):.1%}, {fit}.{more}")  # fmt: skip
     unit = {"prefill": "for the first token", "forward": "a pass"}.get(e.resolved.task, "a token")
     rate = f"{_f(r['tokens_per_s']):,.0f} tokens/s"
-    return (
-        f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit} a device.{more}"
-    )
+    return f"{e.resolved.model.name} on {where}, {layout_text(e)}: {time} {unit} ({span}), {rate}, {fit}.{more}"
 
 
 def _served(e: Estimate) -> str:
@@ -90,10 +94,8 @@ def service_rows(e: Estimate) -> Rows:
     """The other figures of a served deployment, a row each; none for other tasks."""
     if e.resolved.task != "serve":
         return []
-    names = ("ttft_p95_s", "tpot_p95_s", "requests_per_s_most", "in_flight", "utilisation", "kv_use", "mfu",
-             "usd_per_million_tokens", "joules_per_million_tokens")  # fmt: skip
-    return [{"figure": n.removesuffix("_s").replace("_", " "), "value": text_of(n, e.results[n])}
-            for n in names if e.results[n] is not None]  # fmt: skip
+    return [{"figure": said, "value": text_of(n, e.results[n])}
+            for n, said in SERVICE.items() if e.results[n] is not None]  # fmt: skip
 
 
 def _f(value: object) -> float:
@@ -139,6 +141,16 @@ def no_start(e: Estimate) -> str:
 def with_interval(rows: Sequence[Mapping[str, Any]]) -> Rows:
     """Rows with the 90 % interval in one cell."""
     return [{**r, "interval_s": _interval(r)} for r in rows]
+
+
+def served_rows(rows: Sequence[Mapping[str, Any]]) -> Rows:
+    """Rows of deployments for a table: where requests come faster than they are served, no first token has a time, and
+    that cell says so."""
+    return [{**r, "ttft_s": "saturated"} if _is_saturated(r) else dict(r) for r in rows]
+
+
+def _is_saturated(row: Mapping[str, Any]) -> bool:
+    return not row["error"] and row["task"] == "serve" and row["ttft_s"] is None
 
 
 def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:

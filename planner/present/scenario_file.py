@@ -71,8 +71,11 @@ def _from_stdin() -> list[Row]:
 
 def _from_csv(text: str, path: str) -> list[Row]:
     header, rows = csv_rows(text, path, KEYS)
+    if not header:
+        raise BadInputError(f"{path}:1: empty; a header of scenario keys is due, as in model,hardware,devices")
     if not set(header) & set(KEYS):
-        raise BadInputError(f"{path}:1: no scenario key in the header; a few: {', '.join(list(KEYS)[:12])}")
+        raise BadInputError(f"{path}:1: no scenario key in the header {','.join(header)[:60]!r}; cells are divided by "
+                            f"commas, semicolons or tabs; a few keys: {', '.join(list(KEYS)[:12])}")  # fmt: skip
     found: list[Row] = []
     for line, cells in rows:
         row: Row = dict(zip(header, cells, strict=False))

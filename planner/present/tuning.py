@@ -8,7 +8,7 @@ from typing import Any
 from planner.planning.estimate import Estimate
 from planner.planning.finetune import Room
 from planner.present.plans import layout_text
-from planner.units import format_gib
+from planner.units import counted, format_gib
 
 Rows = list[dict[str, Any]]
 USUAL = 2048  # tokens of the length that the sentence tells a batch of, where it fits
@@ -38,7 +38,7 @@ def _words(room: Room) -> str:
         return f"does not fit ({_need(room.miss)})"
     length = max(n for n in room.batches if n <= max(USUAL, min(room.batches)))
     batch = room.batches[length].inputs["micro_batch"]
-    return f"fits up to {room.longest:,} tokens, or {batch} sequences of {length:,} a device"
+    return f"fits up to {room.longest:,} tokens, or {counted(int(str(batch)), 'sequence')} of {length:,} a device"
 
 
 def _need(e: Estimate) -> str:

@@ -23,7 +23,7 @@ def flags(parser: Parser) -> None:
     parser.add_argument("--tokens", metavar="N", help="with --equal deadline: tokens to train on, as in 2T")
     parser.add_argument("--deadline", metavar="TIME", help="with --equal deadline: wall clock, as in 30d")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where any of them has no answer")
-    scenario_flags(parser)
+    scenario_flags(parser, searched=True)
 
 
 def compare(args: Namespace) -> int:

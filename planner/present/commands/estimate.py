@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SWEPT = ("step_time_s", "interval_s", "tokens_per_s", "fits", "memory_peak_bytes", "mfu", "usd_per_million_tokens",
          "bound", "error")  # fmt: skip
+SERVED = ("ttft_s", "tpot_s", "output_tokens_per_s", "requests_per_s", "in_flight", "utilisation", "fits",
+          "memory_peak_bytes", "usd_per_million_tokens", "bound", "error")  # fmt: skip
 EXAMPLES = (
     "planner estimate llama-3.1-8b h100-sxm5-80gb --task decode --batch 32",
     "planner estimate llama-3.1-70b dgx-h100 --devices 64 --tp 8 --pp 2 --global-batch 128 --figure memory.svg",
@@ -97,21 +100,27 @@ def _draw(e: Estimate, path: str) -> str:
 
     from planner.present.figures.ledgers import memory_figure, waterfall_figure
     from planner.present.figures.style import save
-    from planner.present.plans import layout_text, titles
+    from planner.present.plans import titles
 
     if "memory" not in Path(path).stem:
         return str(save(waterfall_figure(e), path))
-    return str(save(memory_figure({layout_text(e): e.memory}, capacity=e.capacity, **titles(e)), path))
+    return str(save(memory_figure({"peak": e.memory}, capacity=e.capacity, **titles(e)), path))
 
 
 def _file(args: Namespace, fmt: str) -> int:
-    """A file of scenarios in, a row each out, in order; bad rows carry their error."""
+    """A file of scenarios in, a row each out, in order; bad rows carry their error.
+
+    For people, who ask for a table or sit at a terminal, the columns that tell the rows apart and the main results;
+    into a pipe CSV with every column.
+    """
     from pathlib import Path
 
     from planner.planning.columns import FIXED
     from planner.planning.estimate import own_columns, unknown_columns
+    from planner.planning.sweep import moving
     from planner.present.output import put_rows
     from planner.present.scenario_file import read_scenarios
+    from planner.scenario.keys import KEYS
 
     rows = read_scenarios(args.scenarios)
     strange = unknown_columns(rows)
@@ -122,7 +131,11 @@ def _file(args: Namespace, fmt: str) -> int:
         say(f"warning: {text}; passed through untouched")
     done = _answers(args, rows, folder=str(Path("." if args.scenarios == "-" else args.scenarios).resolve().parent))
     own = list(dict.fromkeys(k for r in rows for k in own_columns(r)))
-    put_rows(done, fmt, args.output, columns=[*own, *FIXED], ids=True, safe=args.safe_csv)
+    keys = [{k: r.get(k) for k in KEYS} for r in rows]
+    if fmt == "table" and (args.fmt or args.output not in (None, "-") or sys.stdout.isatty()):
+        put(_table(done, [*own, *moving(keys)], fmt), args.output)
+    else:
+        put_rows(done, fmt, args.output, columns=[*own, *FIXED], ids=True, safe=args.safe_csv)
     return _ended(args, done)
 
 
@@ -131,15 +144,25 @@ def _several(args: Namespace, scenarios: Sequence[Mapping[str, Any]], fmt: str) 
     from planner.planning.columns import FIXED
     from planner.planning.sweep import moving
     from planner.present.output import put_rows
-    from planner.present.plans import with_interval
-    from planner.present.tables import render
 
     done = _answers(args, scenarios, folder=None)
     if fmt in ("table", "markdown"):
-        put(render(with_interval(done), fmt, [*moving(scenarios), *SWEPT], **looks(fmt)), args.output)
+        put(_table(done, moving(scenarios), fmt), args.output)
     else:
         put_rows(done, fmt, args.output, columns=FIXED, ids=True, safe=args.safe_csv)
     return _ended(args, done)
+
+
+def _table(done: Sequence[Mapping[str, Any]], moving: Sequence[str], fmt: str) -> str:
+    """Answers as a table for people: what tells the rows apart, then what their task is asked for."""
+    from planner.present.plans import served_rows, with_interval
+    from planner.present.tables import render
+
+    tasks = {r["task"] for r in done if not r["error"]}
+    shown = SERVED if tasks == {"serve"} else (*SERVED[:-2], *SWEPT) if "serve" in tasks else SWEPT
+    failed = ["error"] if any(r["error"] for r in done) else []  # on the left, where no narrow page leaves it out
+    names = dict.fromkeys([*moving, *failed, *shown])
+    return render(served_rows(with_interval(done)), fmt, list(names), **looks(fmt))
 
 
 def _answers(args: Namespace, rows: Sequence[Mapping[str, Any]], *, folder: str | None) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def flags(parser: Parser) -> None:
     parser.add_argument("--compress", action="store_true", help="search precision, sparsity and pruning too")
     parser.add_argument("--top", type=count(1, 1000), default=10, metavar="N", help="rows to show (default: 10)")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where any of several searches has no answer")
-    scenario_flags(parser)
+    scenario_flags(parser, searched=True)
 
 
 def plan(args: Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from planner.present.console import say
 from planner.present.flags import Parser, answer_flags, names, scenario_flags, scenario_of
 
-SHOWN = ("phase", "name", "time_s", "share", "bound", "intensity", "achieved_flops", "count", "flops", "bytes",
+SHOWN = ("phase", "name", "count", "time_s", "share", "bound", "intensity", "achieved_flops", "flops", "bytes",
          "kernel", "dtype")  # fmt: skip
 FIGURES = (".svg", ".pdf", ".png")
 EXAMPLES = ("planner roofline llama-3.1-8b h100-sxm5-80gb --task decode --batch 1",

@@ -26,6 +26,7 @@ def sweep(args: Namespace) -> int:
 
     from planner.errors import InternalError, unknown
     from planner.present.sweeps import read_sweep_file, run_sweep
+    from planner.units import counted
 
     if args.shards not in (None, "parquet", "csv.gz"):
         raise unknown("shards", str(args.shards), ("parquet", "csv.gz"), where="--shards")
@@ -40,7 +41,8 @@ def sweep(args: Namespace) -> int:
     found = run_sweep(swept, args.output, folder=folder, dirs=tuple(args.hardware_dir), rows=args.shard_rows,
                       jobs=args.jobs, kind=args.shards, safe=args.safe_csv,
                       today=date.today(), progress=report)  # fmt: skip
-    put(f"{args.output}: {found['rows']:,} rows in {len(found['shards']):,} shards, {found['errors']:,} with an error")
+    put(f"{args.output}: {counted(found['rows'], 'row')} in {counted(len(found['shards']), 'shard')}, "
+        f"{found['errors']:,} with an error")  # fmt: skip
     if found["crashed"]:
         raise InternalError(f"in {found['crashed']:,} rows")
     return 0

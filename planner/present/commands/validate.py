@@ -20,17 +20,18 @@ def validate(args: Namespace) -> None:
     """Re-predict the published runs that ship with the planner: error by source, chip and regime."""
     from planner.present import validation
     from planner.present.output import text_format
-    from planner.validation.published import compare_all, compare_inference, compare_memory
+    from planner.validation.published import cases, compare_all, compare_inference, compare_memory
 
     fmt = text_format(args.fmt, args.output)
     if args.task == "serve":
         put(validation.served_text(fmt=fmt, looks=looks, safe=args.safe_csv), args.output)
         return
+    say(f"{len(cases()):,} published training runs, static batches and memory are predicted; this takes about a minute")
     compared = compare_all()
-    for c in compared:
-        if c.error:
-            say(f"refused: {c.case.id} {c.case.name}: {c.error}")
     if args.figure is not None:
         say(f"figure: {validation.draw(compared, args.figure)}")
     answer = validation.text(compared, compare_inference(), compare_memory(), fmt=fmt, looks=looks, safe=args.safe_csv)
     put(answer, args.output)
+    for c in compared:
+        if c.error:
+            say(f"refused: {c.case.id} {c.case.name}: {c.error}")

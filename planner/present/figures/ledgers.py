@@ -22,6 +22,7 @@ from planner.present.figures.style import (
     axes_size,
     axis_labels,
     bare_rows,
+    folded,
     ink_on,
     label,
     legend_row,
@@ -49,6 +50,7 @@ FAMILY_COLOURS: Mapping[str, str] = {
     "backward": OKABE_ITO["blue"],
     "recompute": OKABE_ITO["yellow"],
     "communication": OKABE_ITO["green"],
+    "engine": OKABE_ITO["purple"],
     "idle": "#bdbdbd",
     "optimizer": OKABE_ITO["orange"],
     "other": "#7f7f7f",
@@ -57,7 +59,6 @@ _FAMILIES = {
     "comm": "communication",
     "pipeline": "idle",
     "host": "idle",
-    "engine": "idle",
     "prefill of arriving requests": "forward",
 }
 MERGED_SHARE = 0.01
@@ -81,25 +82,29 @@ def memory_figure(
 
     Returns
     -------
-    Figure                          a value in each segment that has room for it; the total after the bar
+    Figure                          a value in each segment that has room for it; the total after the bar, or after
+                                    the capacity where that would run through it
     """
     rows = len(ledgers)
-    left = min(max((text_width(label, BODY) for label in ledgers), default=40.0) / 72 + 0.35, 3.2)
+    left = min(max((text_width(name, BODY) for name in ledgers), default=40.0) / 72 + 0.35, 3.2)
     figure, axes = sheet(8.6, 1.95 + 0.46 * rows, title=title, subtitle=subtitle, left=left, bottom=1.0, ax=ax)
     totals = [sum(v.values()) for v in ledgers.values()]
+    names = [folded(name, BODY, (left - 0.35) * 72) for name in ledgers]
     said = [f"{t / GIB:,.1f} GiB" + (f", {t / capacity:.2f} × capacity" if t > capacity else "") for t in totals]
     wide = axes_size(axes)[0]
     mark = f"capacity {capacity / GIB:.1f} GiB"
-    limit = room_for([*totals, capacity], [*said, mark], width=wide) / GIB
+    limit = room_for([*(max(t, capacity) for t in totals), capacity], [*said, mark], width=wide) / GIB
     axes.set_xlim(0, limit)
     axes.set_ylim(rows - 0.45, -0.8)
     for y, (ledger, total, text) in enumerate(zip(ledgers.values(), totals, said, strict=True)):
         _stack(axes, ledger, y, points_per_gib=wide / limit)
         ink = WARNING if total > capacity else INK
-        label(axes, text, (total / GIB, y), color=ink, fontweight="bold", zorder=6, bbox=HALO)
+        reach = (total / GIB + (1.15 * text_width(text, SMALL) + 10.0) * limit / wide) * GIB
+        at = capacity if total <= capacity < reach else total
+        label(axes, text, (at / GIB, y), color=ink, fontweight="bold", zorder=6, bbox=HALO)
     axes.axvline(capacity / GIB, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=4)
     label(axes, mark, (capacity / GIB, -0.8), shift=(4.0, -2.0), va="top")
-    axes.set_yticks(range(rows), list(ledgers), fontsize=BODY)
+    axes.set_yticks(range(rows), names, fontsize=BODY)
     bare_rows(axes)
     axis_labels(axes, "memory of the fullest device [GiB]", "")
     present = [p for p in PART_COLOURS if any(ledger.get(p, 0.0) > 0 for ledger in ledgers.values())]
@@ -217,8 +222,8 @@ def _family_colour(name: str) -> str:
 
 def _asked(estimate: Estimate) -> str:
     """Who runs what on what, in a line."""
-    keys = estimate.inputs
-    return f"{estimate.resolved.model.id}, {keys['task']} on {keys['devices']} × {keys['accelerator']}"
+    found = estimate.resolved
+    return f"{found.model.name}: {found.task} on {found.cluster.devices} × {found.cluster.accelerator.name}"
 
 
 def _layout(estimate: Estimate) -> str:

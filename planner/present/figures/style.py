@@ -90,6 +90,18 @@ def text_width(text: str, size: float) -> float:
     return 1.04 * float(width)
 
 
+def folded(text: str, size: float, room: float) -> str:
+    """A text in lines that are at most ``room`` points wide, broken between words."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
 def root_of(axes: Axes) -> Figure:
     """The whole figure that a pair of axes is in, a subfigure's too."""
     figure = axes.figure
