@@ -160,6 +160,16 @@ def test_rows_are_served_alone_as_together() -> None:
         np.testing.assert_allclose(together.served.ttft[i], alone.served.ttft[0], rtol=1e-12)
 
 
+def test_arrivals_are_shared_among_replicas() -> None:
+    """Two replicas, each a device, serve twice the rate as one device serves it, but for the room of communicators."""
+    d = demand(llama())
+    two = deployment(d, cluster(2), layouts(dp=2), serving(batch=2, rate=8.0))
+    one = deployment(d, cluster(1), layouts(), serving(batch=1, rate=4.0))
+    np.testing.assert_allclose(two.served.ttft, one.served.ttft, rtol=0.02)
+    np.testing.assert_allclose(two.served.utilisation, one.served.utilisation, rtol=0.02)
+    np.testing.assert_allclose(two.output_rate, 2.0 * one.output_rate, rtol=1e-9)
+
+
 def test_stages_serve_different_requests_at_once() -> None:
     """Two stages serve as many tokens as one within the sends between them, for twice the latency at half the batch."""
     d, c = demand(llama()), cluster(2)
@@ -194,6 +204,7 @@ def test_requests_beyond_the_cache_are_said_to_wait() -> None:
                    "quantization": "fp8", "concurrency": 512, "input_len": 1024, "output_len": 8192})  # fmt: skip
     assert float(str(e.results["in_flight"])) < 512
     assert any("the others wait" in note for note in e.assumed)
+    assert e.results["fits"] == "yes" and e.results["starts"] is True  # they wait outside of the pool
 
 
 @pytest.mark.published

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from planner.catalogue.families.config import Config
 from planner.catalogue.families.head_table import DECODER, FIELDS, NEEDS, REMOTE, TYPES, TYPES_REMOTE
@@ -112,14 +111,16 @@ def _width(c: Config, model: Model, symbol: str) -> int:
 
 
 def labels(c: Config) -> int:
-    """Outputs of a classifier: the entries of ``id2label``, else ``num_labels``, else what the class says."""
-    stated = c.values.get("id2label")
-    if stated is not None:
-        if not isinstance(stated, Mapping) or not stated:
-            raise c.error("id2label", f"is {stated!r:.40}; a mapping of labels is due")
-        return len(stated)
-    count: Any = c.values.get("num_labels")
-    return c.facts.labels if count is None else c._bounded("num_labels", count, 1, 10**7)
+    """Outputs of a classifier: ``num_labels`` or the entries of ``id2label``, else what the class says."""
+    stated, given = c.values.get("id2label"), c.values.get("num_labels")
+    count = None if given is None else c._bounded("num_labels", given, 1, 10**7)
+    if stated is None:
+        return c.facts.labels if count is None else count
+    if not isinstance(stated, Mapping) or not stated:
+        raise c.error("id2label", f"is {stated!r:.40}; a mapping of labels is due")
+    if count not in (None, len(stated)):
+        raise c.error("num_labels", f"is {count} beside an id2label of {len(stated)} entries; say one of them")
+    return len(stated)
 
 
 def _part(model: Model, part: str) -> Model:

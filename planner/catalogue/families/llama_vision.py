@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from planner.catalogue.families.blocks import attention, decoder, layer, layer_count, moe_block
+from planner.catalogue.families.blocks import FULL, attention, decoder, layer, layer_count, layer_types, moe_block
 from planner.catalogue.families.config import MAX_LAYERS, Config
 from planner.catalogue.families.multimodal import Projector, vision_section, with_projector
 from planner.catalogue.families.vision import Tower, basic, patches, tower
@@ -35,7 +35,8 @@ def llama4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     """Llama 4's text part: chunked attention, one routed and one shared expert, or a dense MLP."""
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("model_type", "architectures", "for_llm_compressor", "floor_scale", "attn_scale", "use_qk_norm",
-             "attn_temperature_tuning", "no_rope_layers", "no_rope_layer_interval", "layer_types")  # fmt: skip
+             "attn_temperature_tuning", "no_rope_layers", "no_rope_layer_interval")  # fmt: skip
+    layer_types(c, n, [FULL] * n)
     step = c.integer("interleave_moe_layer_step", 1, high=MAX_LAYERS)
     listed = c.items("moe_layers")
     at = set(range(step - 1, n, step)) if listed is None else set(c.indices("moe_layers", high=n - 1))
