@@ -72,7 +72,7 @@ FIRST = {
 EVERY = {
     "all": (0.070, 0.27),
     "NVIDIA/dgxc-benchmarking": (0.075, 0.24),
-    "NVIDIA NeMo docs": (0.10, 0.17),
+    "NVIDIA NeMo docs": (0.11, 0.26),
     "AI-Hypercomputer/tpu-recipes": (0.10, 0.29),
     "AMD-AGI/maxtext-slurm": (0.09, 0.29),
     "NVIDIA-NeMo/Automodel": (0.12, 0.16),

@@ -262,7 +262,7 @@ def _training_run(
         dispatcher=dispatcher(str(given.get("dispatcher", used.dispatcher))),
         encoder_len=int(given.get("encoder_len", encoder_tokens(model, seq_len))),
         lora_rank=int(given.get("lora_rank", 0)), lora_targets=str(given.get("lora_targets", "all")),
-        recompute_modules=_modules(given, model, attention, execution),
+        recompute_modules=_modules(given, model, attention, execution, assumed),
         modules_named="recompute_modules" in given or execution.names_modules,
         context_exchange=str(given.get("context_exchange", "ring")), overlap_ep=bool(given.get("overlap_ep", False)),
         loss=str(assumed.default(given, "loss", "eager", "the framework's own; fused takes less memory")),
@@ -283,7 +283,9 @@ def _optimizer(given: Mapping[str, Value], precision: Precision, assumed: Assume
     return opt.plain
 
 
-def _modules(given: Mapping[str, Value], model: Model, attention: str, execution: Execution) -> tuple[str, ...]:
+def _modules(
+    given: Mapping[str, Value], model: Model, attention: str, execution: Execution, assumed: Assumed
+) -> tuple[str, ...]:
     """Modules of selective recomputation, as named or by default."""
     if "recompute_modules" not in given:
         return default_modules(model, attention, asked="recompute" in given or execution.names_modules)
@@ -291,10 +293,14 @@ def _modules(given: Mapping[str, Value], model: Model, attention: str, execution
     for name in names:
         if name not in MODULES:
             raise unknown("recompute_modules", name, MODULES)
-        if name not in modules_of(model):
-            allowed = ", ".join(modules_of(model))
-            raise BadInputError(f"recompute_modules: {name} given; {model.name} has none; allowed: {allowed}")
-    return names
+    has = modules_of(model)
+    absent, present = [n for n in names if n not in has], tuple(n for n in names if n in has)
+    if not present:
+        said = f"{', '.join(absent)} given, which {model.name} does not have"
+        raise BadInputError(f"recompute_modules: {said}; allowed: {', '.join(has)}")
+    if absent:
+        assumed.notes.append(f"recompute_modules: {model.name} has no {', '.join(absent)}")
+    return present
 
 
 def _positions(model: Model) -> int:

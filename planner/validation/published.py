@@ -97,7 +97,6 @@ _INTEGERS = (
     "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn_hidden", "vocab", "experts", "experts_top_k",
     "expert_ffn_hidden", "shared_experts",
 )  # fmt: skip
-RAN = "0.05"  # chance of fitting that is asked where a run is known to have fitted: any but a plain no
 MEMORY_KINDS = ("allocated", "reserved", "device")
 SHAPE_COLUMNS = ("catalogue", *_INTEGERS, "gated_mlp", "dropout")
 
@@ -115,12 +114,7 @@ def _cut(model: Model, layers: int) -> Model:
 @lru_cache(maxsize=1)
 def cases() -> tuple[Case, ...]:
     """All published training steps that ship with the planner."""
-    return tuple(_timed(_case(row)) for name in ("training.csv", "training_2026.csv") for row in _rows(name))
-
-
-def _timed(case: Case) -> Case:
-    """A step that was timed did run: what its row leaves open is chosen among all layouts that may fit."""
-    return replace(case, scenario={"headroom": RAN, **case.scenario})
+    return tuple(_case(row) for name in ("training.csv", "training_2026.csv") for row in _rows(name))
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
