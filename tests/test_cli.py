@@ -251,6 +251,66 @@ def test_a_file_of_scenarios(cli: Cli, tmp_path: Path) -> None:
     assert not rows[1]["step_time_s"] and float(rows[0]["step_time_s"]) > 0
 
 
+def test_scenarios_are_a_table_where_one_is_asked_for_or_a_person_looks(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path, "in.csv", SCENARIOS)
+    piped = cli("estimate", "--scenarios", source).out
+    asked = cli("estimate", "--scenarios", source, "--format", "table").out
+    assert len(list(csv.DictReader(io.StringIO(piped)))) == 7 and piped.startswith("task,")
+    assert "step time" in asked and "nobody" in asked and "──" in asked and "\x1b" not in asked
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert "──" in cli("estimate", "--scenarios", source).out
+
+
+def test_rows_of_deployments_say_how_they_serve(cli: Cli) -> None:
+    serve = ("estimate", "llama-3.1-8b", "h100-sxm5-80gb", "--task", "serve")
+    text = cli(*serve, "--concurrency", "16,64").out
+    for words in ("ttft", "tpot", "requests", "in flight", "utilisation"):
+        assert words in text
+    assert "saturated" not in text
+    beyond = cli(*serve, "--rate", "2,500")
+    first, second = beyond.out.splitlines()[-2:]
+    assert "saturated" not in first and second.split()[1] == "saturated"
+    assert beyond.code == 0
+    alone = cli(*serve, "--rate", "500").out
+    assert ": saturated, " in alone and "most requests a second" in alone and "usd per million" not in alone
+
+
+def test_a_tight_fit_is_told_a_device(cli: Cli) -> None:
+    layout = ("--devices", "64", "--tp", "8", "--pp", "2", "--global-batch", "128")
+    first = cli("estimate", "llama-3.1-70b", "dgx-h100", *layout).out.splitlines()[0]
+    assert " GiB a device: tight, fits with a chance of " in first and first.endswith("%.")
+
+
+def test_a_roofline_keeps_the_count_beside_the_time(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = cli("roofline", "llama-3.1-8b", "h100-sxm5-80gb", "--task", "decode").out
+    assert "count" in text.partition("──")[0]
+
+
+def test_searches_have_no_default_number_of_devices(cli: Cli) -> None:
+    def told(verb: str) -> str:
+        return " ".join(cli(verb, "--help").out.split()).partition("--devices N")[2].partition("--dp N")[0]
+
+    assert all("required" in told(v) and "default" not in told(v) for v in ("plan", "compare"))
+    assert "(default: 1)" in told("estimate")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("model|hardware\ngpt2|dgx-h100\n", "divided by commas, semicolons or tabs"), ("a;b\n1;2\n", "'a;b'"),
+     ("", "empty")],
+)  # fmt: skip
+def test_a_header_without_keys_tells_how_cells_are_divided(cli: Cli, tmp_path: Path, text: str, word: str) -> None:
+    assert word in one_line(cli("estimate", "--scenarios", write(tmp_path, "in.csv", text)).err)
+
+
+def test_a_name_like_none_is_told_a_few(cli: Cli) -> None:
+    said = one_line(cli("estimate", *LAYOUT, "--weight-dtype", "bogus").err)
+    assert "a few: " in said and "bf16" in said and "are known" in said
+
+
 def test_scenarios_as_yaml_and_json_are_the_same(cli: Cli, tmp_path: Path) -> None:
     row = {"task": "decode", "model": "gpt2", "hardware": "dgx-h100", "devices": 2}
     as_json = write(tmp_path, "a.json", json.dumps([row]))

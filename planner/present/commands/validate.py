@@ -24,9 +24,10 @@ def validate(args: Namespace) -> None:
 
     fmt = text_format(args.fmt, args.output)
     if args.task == "serve":
+        say("predicting the published deployments: about a minute")
         put(validation.served_text(fmt=fmt, looks=looks, safe=args.safe_csv), args.output)
         return
-    say(f"{len(cases()):,} published training runs, static batches and memory are predicted; this takes about a minute")
+    say(f"predicting {len(cases()):,} published training runs, static batches and peaks of memory: about a minute")
     compared = compare_all()
     if args.figure is not None:
         say(f"figure: {validation.draw(compared, args.figure)}")
