@@ -20,6 +20,7 @@ from planner.errors import BadInputError
 from planner.planning.estimate import Estimate
 from planner.planning.plan import full_estimate
 from planner.planning.search import chances, evaluate
+from planner.planning.work import refuse_inference
 from planner.scenario.complete import axis_sizes, layout_columns
 from planner.scenario.keys import LONGEST, Value, parse_scenario
 from planner.scenario.names import HardwareDirs
@@ -81,8 +82,7 @@ def fine_tuning(
     given : mapping of scenario keys      with model, hardware and devices; ``seq_len`` holds the length
     """
     scenario = parse_scenario({**given, "task": given.get("task", "train")})
-    if scenario["task"] != "train":
-        raise BadInputError(f"task: {scenario['task']} given; fine-tuning is train")
+    refuse_inference(scenario, str(scenario.get("hardware", "HARDWARE")))
     for key in ("quantization", "micro_batch", "global_batch"):
         if key in scenario:
             raise BadInputError(f"{key}: given, but it is what is compared here; leave it out")

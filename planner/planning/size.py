@@ -13,18 +13,18 @@ from itertools import pairwise
 from math import ceil, exp, log
 
 from planner.catalogue.hardware import System
-from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.counts import forward_flops
 from planner.errors import BadInputError, PlannerError
-from planner.planning.counts import Asked, around, batch_for, counts_between, octave_steps
+from planner.planning.counts import Asked, around, batch_for, comes_in, counts_between, octave_steps
 from planner.planning.estimate import TRAIN_FACTOR, matmul_peak
 from planner.planning.outlook import DAY, Outlook, Terms, outlook
 from planner.planning.plan import best_plan
 from planner.planning.search import RANK_ERROR
-from planner.planning.work import DEFAULT_BATCH_TOKENS, Amount, tokens_of
+from planner.planning.work import DEFAULT_BATCH_TOKENS, Amount, refuse_inference, tokens_of
 from planner.scenario.keys import Value, parse_scenario
-from planner.scenario.names import HardwareDirs
+from planner.scenario.names import HardwareDirs, cluster_of
+from planner.scenario.overrides import overrides
 from planner.scenario.resolve import Resolved, resolve_run
 
 MOST_DEVICES = (
@@ -141,8 +141,7 @@ def _refuse(scenario: Mapping[str, Value], question: Question, names: Sequence[s
     """Limits that contradict each other, both named."""
     if not names:
         raise BadInputError("hardware: no system or accelerator is given; one or more ids are due")
-    if scenario["task"] != "train":
-        raise BadInputError(f"task: {scenario['task']} given; sizing answers for train")
+    refuse_inference(scenario, names[0])
     held, most, each = scenario.get("global_batch"), question.max_global_batch, question.a_device
     if held is not None and most is not None and int(held) > most:
         raise BadInputError(f"global_batch: {held} given with max_global_batch {most}; the first is beyond the second")
@@ -240,7 +239,7 @@ class _Tries:
     def answer(self) -> Sized:
         """Try the counts that decide, and pick."""
         try:
-            system = resolve_hardware(self.name, self.dirs or None)[1]
+            system = cluster_of(self.name, 1, self.dirs, overrides(self.scenario)).system
             counts = self._counts(system)
             for n in self._first(counts):
                 self._try(n)
@@ -259,8 +258,7 @@ class _Tries:
         low, high = (asked.low, asked.high) if not asked.open else (self._least(), MOST_DEVICES)
         counts = counts_between(system, low, high)
         if not counts:
-            raise BadInputError(f"devices: {system.id} has no count within {low} … {high}; it comes in nodes of "
-                                f"{system.devices_per_node}")  # fmt: skip
+            raise BadInputError(f"devices: {system.id} has no count within {low} … {high}; {comes_in(system)}")
         return counts
 
     def _least(self) -> int:
