@@ -61,13 +61,11 @@ def test_more_devices_are_never_worse(devices: int) -> None:
 
 
 @pytest.mark.parametrize("layout", [{"dp": 1, "tp": 2}, {"dp": 2, "zero_stage": 3}, {"dp": 2, "zero_stage": 0}])
-def test_4_bit_weights_are_faster_in_the_same_layout_only_where_weights_are_sent(layout: dict[str, int]) -> None:
+def test_4_bit_weights_are_no_faster_in_the_same_layout(layout: dict[str, int]) -> None:
     common = {"model": ASK["model"], "hardware": ASK["hardware"], "devices": 2, "seq_len": 2048, "micro_batch": 1,
               "global_batch": 2, "recompute": "full", **layout}  # fmt: skip
     lora, qlora = (planner.estimate(**common, **KEYS[m]).results for m in ("LoRA", "QLoRA"))
-    sent = layout.get("zero_stage") == 3  # weights, four times smaller in 4 bits, over PCIe
-    assert (lora["step_time_s"] > qlora["step_time_s"] * (1 + RANK_ERROR)) == sent
-    assert not sent or lora["bound"] == "communication"
+    assert lora["step_time_s"] <= qlora["step_time_s"] * (1 + RANK_ERROR)
 
 
 def test_a_length_that_is_given_is_held() -> None:

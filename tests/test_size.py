@@ -64,6 +64,16 @@ def test_a_batch_is_nearly_the_largest_and_divides_over_a_large_part_of_the_devi
     assert batch_for(384, 1024) == 960 and batch_for(512, 1024) == 1024
 
 
+def test_nodes_without_a_network_are_said_to_be_what_stops_a_count() -> None:
+    words = {"tokens": "1T", "deadline": "30d"}
+    with pytest.raises(BadInputError, match="no network joins its nodes.*network-bandwidth"):
+        sized("rtx-4090-8x", {**HELD, "model": "qwen3-32b"}, **words)
+    joined = sized("rtx-4090-8x", tokens="10G", devices="32", network_bandwidth="12.5 GB/s", zero_stage=1)
+    assert [o.devices for o in joined.sized[0].curve] == [32]
+    with pytest.raises(BadInputError, match="whole tori of 256"):
+        sized("tpu-v6e-pod", tokens="1T", devices="257..300")
+
+
 # Each row is a plan
 
 
