@@ -26,6 +26,7 @@ QLORA = "nf4-dq"
 LENGTHS = tuple(2**k for k in range(9, 21))  # 512 … 1M tokens, up to what the model has positions for
 USUAL = 2048  # tokens of the length at which speeds are told, where it fits
 GRAIN = 256  # tokens that the longest sequence is told to
+SMALL = (1, 2, 4, 8)  # micro-batches that may be faster than the largest: less is recomputed or divided
 MICRO_BATCHES = (*range(1, 33), *range(40, 129, 8), 160, 192, 256, 384, 512, 1024)
 
 
@@ -145,15 +146,19 @@ class _Tries:
         return self.known[length, micro_batch]
 
     def fits(self, length: int, micro_batch: int) -> bool:
-        return bool(self.at(length, micro_batch)[1].best)
+        """Whether any layout fits, of those that take least memory: everything recomputed, whole stages."""
+        given = {**self.scenario, **setting(length, micro_batch, int(self.scenario["devices"]))}
+        lean: dict[str, Value] = {"recompute": "full"} if "schedule" in given else {"recompute": "full", "vpp": 1}
+        resolved = resolve_run(given, dirs=self.dirs, folder=self.folder)
+        return bool(search(resolved, {**lean, **given}, keep=1).best)
 
     def largest(self, length: int, most: int) -> int:
         """How many of the first ``most`` of :data:`MICRO_BATCHES` fit: no larger one does where one does not."""
         return bisect_left(range(most), True, key=lambda i: not self.fits(length, MICRO_BATCHES[i]))
 
     def fastest(self, length: int, most: int) -> int:
-        """The micro-batch of most tokens a second, of the powers of two up to the largest that fits, and that one."""
-        sizes = sorted({most, *(1 << k for k in range(most.bit_length()))} & set(MICRO_BATCHES))
+        """The micro-batch of most tokens a second, of the largest that fits and :data:`SMALL` ones."""
+        sizes = [*(m for m in SMALL if m < most), most]
         return min(sizes, key=lambda m: self.at(length, m)[1].best[0][0] / m)
 
     def estimate(self, length: int, micro_batch: int, today: date) -> Estimate:
