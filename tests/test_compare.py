@@ -11,7 +11,7 @@ import planner
 from planner.errors import BadInputError
 from planner.planning.asked import asked
 from planner.planning.compare import compare_hardware
-from planner.planning.equal import equal_terms
+from planner.planning.equal import equal_terms, unspent
 from planner.planning.size import size_training
 from planner.scenario.names import cluster_of
 from planner.supply.cost import cluster_price
@@ -137,3 +137,28 @@ def test_the_verb_compares_on_equal_terms(cli: Cli) -> None:
     ran = cli("compare", "llama-3.1-8b", *KINDS, *flags, "--equal", "usd", "--format", "markdown")
     assert ran.code == 0 and "| dgx-b200 | 32 |" in ran.out and "no on-demand price is known" in ran.out
     assert cli("compare", "llama-3.1-8b", *KINDS, *flags, "--equal", "watts").code == 2
+
+
+def test_what_is_left_unspent_is_told_and_decides_nothing(cli: Cli) -> None:
+    names = ("dgx-h100", "mi300x-platform", "rtx-4090-8x")
+    given = {"model": "llama-3.1-8b", "task": "decode", "batch": 8, "devices": 8}
+    held = equal_terms(given, names, "usd", today=TODAY)
+    left = unspent(given, held, "usd", today=TODAY)
+    rent = {
+        n: held[n]["devices"] * cluster_price(cluster_of(n, 1), today=TODAY).observation.usd_per_hour for n in names
+    }  # type: ignore[index, union-attr]
+    assert [u.share for u in left.values()] == pytest.approx([1 - rent[n] / rent["dgx-h100"] for n in names])
+    assert [u.equal for u in left.values()] == [True, False, False]
+    assert "nodes of 8" in left["mi300x-platform"].why and "no network" in left["rtx-4090-8x"].why
+    assert unspent(given, held, "deadline", today=TODAY) == {}
+    flags = ("--devices", "8", "--task", "decode", "--batch", "8", "--equal", "usd")
+    told = cli("compare", "llama-3.1-8b", *names, *flags).out
+    assert "Unequal terms" in told and "told apart" not in told
+    assert "unspent_share" in cli("compare", "llama-3.1-8b", *names, *flags, "--format", "csv").out.splitlines()[0]
+    assert "Unequal" not in cli("compare", "llama-3.1-8b", *names, *flags[:-2]).out
+
+
+def test_a_network_that_is_given_lets_equal_rent_buy_more_nodes() -> None:
+    given = {"model": "llama-3.1-8b", "task": "decode", "devices": 8, "network_bandwidth": "12.5 GB/s"}
+    held = equal_terms(given, ("dgx-h100", "rtx-4090-8x"), "usd", today=TODAY)
+    assert held["rtx-4090-8x"]["devices"] > 8  # type: ignore[index]

@@ -18,7 +18,8 @@ from planner.planning.asked import WORDS, asked
 from planner.planning.counts import batch_for, counts_between, octave_steps, parse_counts, possible
 from planner.planning.outlook import outlook
 from planner.planning.search import RANK_ERROR
-from planner.planning.size import Sizing, cheapest_of, size_training, stops_paying
+from planner.planning.size import Sizing, size_training
+from planner.planning.size_limits import cheapest_of, stops_paying
 from planner.planning.work import optimal_tokens
 from planner.scenario.keys import KEYS
 from planner.supply.cost import Owned, Tariff, owned_usd_per_hour
@@ -62,6 +63,16 @@ def test_a_batch_is_nearly_the_largest_and_divides_over_a_large_part_of_the_devi
         assert any(batch % (n >> k) == 0 for k in range(8) if n % (1 << k) == 0)
     assert batch_for(2047, 1024) == 1024  # no half to give away
     assert batch_for(384, 1024) == 960 and batch_for(512, 1024) == 1024
+
+
+def test_nodes_without_a_network_are_said_to_be_what_stops_a_count() -> None:
+    words = {"tokens": "1T", "deadline": "30d"}
+    with pytest.raises(BadInputError, match=r"no network joins its nodes.*network-bandwidth"):
+        sized("rtx-4090-8x", {**HELD, "model": "qwen3-32b"}, **words)
+    joined = sized("rtx-4090-8x", tokens="10G", devices="32", network_bandwidth="12.5 GB/s", zero_stage=1)
+    assert [o.devices for o in joined.sized[0].curve] == [32]
+    with pytest.raises(BadInputError, match="whole tori of 256"):
+        sized("tpu-v6e-pod", tokens="1T", devices="257..300")
 
 
 # Each row is a plan

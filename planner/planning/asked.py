@@ -14,7 +14,8 @@ from planner.errors import BadInputError, unknown
 from planner.planning.counts import parse_counts
 from planner.planning.goodput import failure_model
 from planner.planning.outlook import Terms
-from planner.planning.size import Limits, Question
+from planner.planning.size import Question
+from planner.planning.size_limits import Limits
 from planner.planning.work import Amount
 from planner.supply.cost import Owned, Tariff
 from planner.units import parse_quantity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -74,14 +74,20 @@ def _span(plan: Plan) -> tuple[float, float]:
     return float(str(results["step_time_low_s"])), float(str(results["step_time_high_s"]))
 
 
-def told_apart(compared: Sequence[Compared]) -> str:
-    """Which kinds of hardware cannot be told apart by their step time, in a sentence; empty where there is but one."""
-    overlapping = alike(compared)
+def told_apart(compared: Sequence[Compared], unequal: Collection[str] = ()) -> str:
+    """Which kinds of hardware cannot be told apart by their step time, in a sentence; empty where there is but one.
+
+    Those on ``unequal`` terms are left out: a difference from them says nothing.
+    """
+    overlapping = alike([c for c in compared if c.hardware not in unequal])
     pairs = list(dict.fromkeys(tuple(sorted((a, b))) for a, others in overlapping.items() for b in others))
     if len(overlapping) < 2:
         return ""
+    if not pairs and unequal:
+        return "Those on equal terms can be told apart: no two 90 % intervals overlap."
     if not pairs:
         return "All can be told apart: no two 90 % intervals overlap."
     if len(pairs) == len(overlapping) * (len(overlapping) - 1) // 2:
-        return "None can be told apart: their 90 % intervals overlap."
+        which = f"{' and '.join(overlapping)} cannot" if unequal else "None can"
+        return f"{which} be told apart: their 90 % intervals overlap."
     return f"Cannot be told apart, as their 90 % intervals overlap: {'; '.join(f'{a} and {b}' for a, b in pairs)}."

@@ -62,6 +62,18 @@ def possible(system: System, devices: int) -> bool:
     return unit % devices == 0 if devices < unit else devices % unit == 0
 
 
+def comes_in(system: System) -> str:
+    """Which counts a system can have, in words."""
+    fabric, node = system.scale_up, system.devices_per_node
+    if system.scale_out is None:
+        most = max(fabric.domain if fabric is not None else 1, 1)
+        return (f"{most} are the most of it, because no network joins its nodes; network_bandwidth "
+                "(--network-bandwidth, as in '50 GB/s') joins them")  # fmt: skip
+    if fabric is not None and fabric.topology in ("torus", "ring"):
+        return f"it comes in whole tori of {fabric.domain}, or parts that divide one"
+    return f"it comes in nodes of {node}"
+
+
 def counts_between(system: System, low: int, high: int) -> list[int]:
     """Possible counts from ``low`` to ``high`` in four steps an octave, the ends too where they are possible."""
     octaves = range(high.bit_length())

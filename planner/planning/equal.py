@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
 from planner.errors import BadInputError, PlannerError, unknown
-from planner.planning.counts import possible
+from planner.planning.counts import comes_in, possible
 from planner.planning.size import Question, size_training
 from planner.scenario.keys import Value, parse_scenario
 from planner.scenario.names import HardwareDirs, cluster_of
@@ -17,7 +17,20 @@ from planner.supply.cost import LISTED, Tariff, cluster_price
 from planner.supply.power import mean_draw
 
 TERMS = ("devices", "usd", "power", "deadline")
+EQUAL = 0.01  # the share that may be left unspent by a kind of hardware that is still called equal
 Held = dict[str, dict[str, int] | PlannerError]
+
+
+@dataclass(frozen=True)
+class Unspent:
+    """What a kind of hardware leaves of the rent or the power of the first: its ``share`` (0 … 1), and why."""
+
+    share: float
+    why: str
+
+    @property
+    def equal(self) -> bool:
+        return self.share < EQUAL
 
 
 def equal_terms(
@@ -49,15 +62,43 @@ def equal_terms(
     devices = int(scenario["devices"])
     if terms == "devices":
         return {name: {"devices": devices} for name in names}
+    each = _each(scenario, terms, tariff, dirs, today)
+    amount = devices * each(names[0])
+    others = {name: _most(name, amount, each, scenario, dirs) for name in names[1:]}
+    return {names[0]: {"devices": devices}, **others}
+
+
+def unspent(
+    given: Mapping[str, object], held: Held, terms: str, *, tariff: Tariff = LISTED, dirs: HardwareDirs = (),
+    today: date,
+) -> dict[str, Unspent]:  # fmt: skip
+    """What each kind of hardware that :func:`equal_terms` gave devices leaves of the rent or the power of the first;
+    empty for other terms, and without those that have a fault."""
+    if terms not in ("usd", "power"):
+        return {}
+    scenario = parse_scenario({k: v for k, v in given.items() if k != "hardware"})
+    each = _each(scenario, terms, tariff, dirs, today)
+    counts = {name: keys["devices"] for name, keys in held.items() if not isinstance(keys, PlannerError)}
+    first = next(iter(counts))
+    amount = counts[first] * each(first)
+    out = {}
+    for name, n in counts.items():
+        system = _one(name, scenario, dirs).system
+        out[name] = Unspent(max(1.0 - n * each(name) / amount, 0.0), comes_in(system))
+    return out
+
+
+def _each(
+    scenario: Mapping[str, Value], terms: str, tariff: Tariff, dirs: HardwareDirs, today: date
+) -> Callable[[str], float]:  # fmt: skip
+    """What one device of a kind costs an hour [USD], or draws at work [W]."""
     regime = "train" if scenario.get("task", "train") == "train" else "infer"
 
     def each(name: str) -> float:
         cluster = _one(name, scenario, dirs)
         return _rent(cluster, tariff, today) if terms == "usd" else _draw(cluster, regime)
 
-    amount = devices * each(names[0])
-    others = {name: _most(name, amount, each, dirs) for name in names[1:]}
-    return {names[0]: {"devices": devices}, **others}
+    return each
 
 
 def _one(name: str, scenario: Mapping[str, Value], dirs: HardwareDirs) -> Cluster:
@@ -79,12 +120,12 @@ def _draw(cluster: Cluster, regime: str) -> float:
 
 
 def _most(
-    name: str, amount: float, each: Callable[[str], float], dirs: HardwareDirs
+    name: str, amount: float, each: Callable[[str], float], scenario: Mapping[str, Value], dirs: HardwareDirs
 ) -> dict[str, int] | PlannerError:  # fmt: skip
-    """The most devices within an amount that the system comes in."""
+    """The most devices within an amount that the system comes in, with the network that is given."""
     try:
         most = int(amount / each(name) * (1 + 1e-9))
-        system = cluster_of(name, 1, dirs).system
+        system = _one(name, scenario, dirs).system
         found = next((n for n in range(most, 0, -1) if possible(system, n)), None)
         if found is None:
             raise BadInputError(f"{name}: one device is beyond what the first kind of hardware takes")

@@ -1,26 +1,21 @@
 """What can be fine-tuned on what there is: full, LoRA and QLoRA side by side, the largest batch and longest sequence.
 
-The devices share the model by data parallelism with everything sharded (FSDP), as adapters are commonly trained, unless
-the layout is given.
+Every cell is a plan: of the layouts that train one micro-batch a device in a step, the one that ``plan`` prefers,
+whether it replicates the model, shards it (FSDP) or divides it; a layout that is given is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from planner.cost.layouts import layouts
-from planner.cost.rules import lawful, refuse_unlawful
-from planner.demand.ops import Array
 from planner.errors import BadInputError
 from planner.planning.estimate import Estimate
 from planner.planning.plan import full_estimate
-from planner.planning.search import chances, evaluate
-from planner.scenario.complete import axis_sizes, layout_columns
+from planner.planning.search import Found, search
+from planner.planning.work import refuse_inference
 from planner.scenario.keys import LONGEST, Value, parse_scenario
 from planner.scenario.names import HardwareDirs
 from planner.scenario.resolve import Resolved, resolve_run
@@ -29,7 +24,9 @@ RANK = 8  # of adapters where none is given: the default of PEFT's LoraConfig, h
 # NF4 with its scales quantised again: Dettmers et al. 2023, QLoRA, https://arxiv.org/abs/2305.14314
 QLORA = "nf4-dq"
 LENGTHS = tuple(2**k for k in range(9, 21))  # 512 … 1M tokens, up to what the model has positions for
+USUAL = 2048  # tokens of the length at which speeds are told, where it fits
 GRAIN = 256  # tokens that the longest sequence is told to
+SMALL = (1, 2, 4, 8)  # micro-batches that may be faster than the largest: less is recomputed or divided
 MICRO_BATCHES = (*range(1, 33), *range(40, 129, 8), 160, 192, 256, 384, 512, 1024)
 
 
@@ -49,16 +46,20 @@ class Room:
     ----------
     method : Method
     batches : length [tokens] -> the estimate of the largest micro-batch that fits; lengths that do not fit are left out
-    longest : of one sequence a device [token], 0 where the shortest does not fit
+    longest : of a micro-batch of one sequence [token], 0 where the shortest does not fit
+    fastest : the micro-batch and layout of most tokens a second, of sequences of :data:`USUAL` tokens where they fit
     miss : where none fits, the estimate of one sequence of the shortest length in the leanest layout
     notes : what was assumed beside what the estimates say
+    held : whether the length was given
     """
 
     method: Method
     batches: Mapping[int, Estimate]
     longest: int
+    fastest: Estimate | None
     miss: Estimate | None
     notes: tuple[str, ...] = ()
+    held: bool = False
 
     @property
     def fits(self) -> bool:
@@ -81,8 +82,7 @@ def fine_tuning(
     given : mapping of scenario keys      with model, hardware and devices; ``seq_len`` holds the length
     """
     scenario = parse_scenario({**given, "task": given.get("task", "train")})
-    if scenario["task"] != "train":
-        raise BadInputError(f"task: {scenario['task']} given; fine-tuning is train")
+    refuse_inference(scenario, str(scenario.get("hardware", "HARDWARE")))
     for key in ("quantization", "micro_batch", "global_batch"):
         if key in scenario:
             raise BadInputError(f"{key}: given, but it is what is compared here; leave it out")
@@ -91,9 +91,9 @@ def fine_tuning(
     if not rank:
         rank = RANK
         notes.append(f"lora_rank = {RANK} (the default of PEFT, https://huggingface.co/docs/peft)")
-    if int(scenario.setdefault("devices", 1)) > 1 and "zero_stage" not in scenario:
-        scenario["zero_stage"] = 3
-        notes.append("zero_stage = 3 (FSDP)")
+    scenario.setdefault("devices", 1)
+    if scenario["devices"] != 1:
+        notes.append("a step has one micro-batch a device; the layouts are those that plan prefers for it")
     rooms = (_room({**scenario, **m.keys}, m, dirs, folder, today) for m in methods(rank))
     return tuple(replace(r, notes=tuple(notes)) for r in rooms)
 
@@ -101,18 +101,24 @@ def fine_tuning(
 def _room(
     scenario: Mapping[str, Value], method: Method, dirs: HardwareDirs, folder: str | None, today: date
 ) -> Room:  # fmt: skip
-    def resolved(length: int) -> Resolved:
-        return resolve_run({**scenario, "seq_len": length}, dirs=dirs, folder=folder)
-
+    tries = _Tries(scenario, dirs, folder)
     lengths = _lengths(scenario, dirs, folder)
-    batches: dict[int, Estimate] = {}
+    sizes: dict[int, int] = {}
+    most = len(MICRO_BATCHES)
     for length in lengths:
-        found = _largest(resolved(length), scenario, today)
-        if found is None:
+        most = tries.largest(length, most)
+        if not most:
             break
-        batches[length] = found
-    miss = None if batches else _leanest(resolved(lengths[0]), scenario, today)
-    return Room(method, batches, _longest(resolved, scenario, lengths, batches), miss)
+        sizes[length] = MICRO_BATCHES[most - 1]
+    if not sizes:
+        resolved, found = tries.at(lengths[0], 1)
+        if found.refusal or found.miss is None:
+            raise BadInputError(found.refusal or f"devices: {scenario['devices']} given; no layout is lawful")
+        return Room(method, {}, 0, None, full_estimate(resolved, found.miss[1], today), held="seq_len" in scenario)
+    batches = {n: tries.estimate(n, m, today) for n, m in sizes.items()}
+    usual = max(n for n in sizes if n <= max(USUAL, min(sizes)))
+    fastest = tries.estimate(usual, tries.fastest(usual, sizes[usual]), today)
+    return Room(method, batches, _longest(tries, lengths, max(sizes)), fastest, None, held="seq_len" in scenario)
 
 
 def _lengths(scenario: Mapping[str, Value], dirs: HardwareDirs, folder: str | None) -> Sequence[int]:
@@ -124,62 +130,54 @@ def _lengths(scenario: Mapping[str, Value], dirs: HardwareDirs, folder: str | No
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """Lawful layouts of every micro-batch and recompute mode: their seconds, peak bytes and chance to fit, (n,)."""
+class _Tries:
+    """Searches of one method, by length and micro-batch; a step has one micro-batch a device."""
 
-    rows: list[dict[str, int]]
-    seconds: Array
-    memory: Array
-    chance: Array
+    scenario: Mapping[str, Value]
+    dirs: HardwareDirs
+    folder: str | None
+    known: dict[tuple[int, int], tuple[Resolved, Found]] = field(default_factory=dict)
 
+    def at(self, length: int, micro_batch: int) -> tuple[Resolved, Found]:
+        if (length, micro_batch) not in self.known:
+            given = {**self.scenario, **setting(length, micro_batch, int(self.scenario["devices"]))}
+            resolved = resolve_run(given, dirs=self.dirs, folder=self.folder)
+            self.known[length, micro_batch] = resolved, search(resolved, given, keep=1)
+        return self.known[length, micro_batch]
 
-def _tried(resolved: Resolved, scenario: Mapping[str, Value], sizes: Sequence[int]) -> _Tried:
-    held = {**scenario, "micro_batch": 1}
-    columns = layout_columns(held, axis_sizes(held), "train", experts=resolved.case.sizes.experts)
-    modes = [columns["recompute"]] if "recompute" in scenario else [0, 1, 2]
-    pairs = np.array([(m, r) for m in sizes for r in modes])
-    free: dict[str, ArrayLike] = {
-        **columns, "micro_batch": pairs[:, 0], "recompute": pairs[:, 1], "global_batch": pairs[:, 0] * columns["dp"]
-    }  # fmt: skip
-    tried = layouts(**free)
-    x = lawful(tried, resolved.case)
-    if not len(x):
-        refuse_unlawful(tried, resolved.case)
-    seconds, memory = evaluate(resolved, x)
-    rows = [{k: int(v[i]) for k, v in vars(x).items()} for i in range(len(x))]
-    return _Tried(rows, seconds, memory, chances(resolved, x, memory))
+    def fits(self, length: int, micro_batch: int) -> bool:
+        """Whether any layout fits, of those that take least memory: everything recomputed, whole stages."""
+        given = {**self.scenario, **setting(length, micro_batch, int(self.scenario["devices"]))}
+        lean: dict[str, Value] = {"recompute": "full"} if "schedule" in given else {"recompute": "full", "vpp": 1}
+        resolved = resolve_run(given, dirs=self.dirs, folder=self.folder)
+        return bool(search(resolved, {**lean, **given}, keep=1).best)
 
+    def largest(self, length: int, most: int) -> int:
+        """How many of the first ``most`` of :data:`MICRO_BATCHES` fit: no larger one does where one does not."""
+        return bisect_left(range(most), True, key=lambda i: not self.fits(length, MICRO_BATCHES[i]))
 
-def _largest(resolved: Resolved, scenario: Mapping[str, Value], today: date) -> Estimate | None:
-    """The largest micro-batch that fits, in the recompute mode in which it is fastest."""
-    t = _tried(resolved, scenario, MICRO_BATCHES)
-    fits = np.flatnonzero(t.chance >= resolved.run.headroom)
-    if not len(fits):
-        return None
-    best = max(fits.tolist(), key=lambda i: (t.rows[i]["micro_batch"], -float(t.seconds[i])))
-    return full_estimate(resolved, t.rows[best], today)
+    def fastest(self, length: int, most: int) -> int:
+        """The micro-batch of most tokens a second, of the largest that fits and :data:`SMALL` ones."""
+        sizes = [*(m for m in SMALL if m < most), most]
+        return min(sizes, key=lambda m: self.at(length, m)[1].best[0][0] / m)
 
-
-def _leanest(resolved: Resolved, scenario: Mapping[str, Value], today: date) -> Estimate:
-    t = _tried(resolved, scenario, (1,))
-    return full_estimate(resolved, t.rows[int(np.argmin(t.memory))], today)
+    def estimate(self, length: int, micro_batch: int, today: date) -> Estimate:
+        resolved, found = self.at(length, micro_batch)
+        return full_estimate(resolved, found.best[0][2], today)
 
 
-def _longest(
-    resolved: Callable[[int], Resolved], scenario: Mapping[str, Value], lengths: Sequence[int],
-    batches: Mapping[int, Estimate],
-) -> int:  # fmt: skip
+def setting(length: int, micro_batch: int, devices: int) -> dict[str, Value]:
+    """Keys of a cell beside the method's: what ``plan`` is asked to say the same."""
+    return {"seq_len": length, "micro_batch": micro_batch, "global_batch": micro_batch * devices}
+
+
+def _longest(tries: _Tries, lengths: Sequence[int], low: int) -> int:
     """The longest sequence of a micro-batch of one, to :data:`GRAIN` tokens, between the lengths that were tried."""
-    if not batches:
-        return 0
-    low = max(batches)
     following = [n for n in lengths if n > low]
     if not following:
         return low
     high = following[0]
     while high - low > GRAIN:
         middle = (low + high) // 2 // GRAIN * GRAIN
-        one = resolved(middle)
-        fits = float(_tried(one, scenario, (1,)).chance.max()) >= one.run.headroom
-        low, high = (middle, high) if fits else (low, middle)
+        low, high = (middle, high) if tries.fits(middle, 1) else (low, middle)
     return low

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
-from math import ceil, exp, inf, log
+from math import ceil, exp, log
 
 from planner.catalogue.hardware import System
-from planner.catalogue.loader import resolve_hardware
 from planner.cost.runs import TrainingRun
 from planner.demand.counts import forward_flops
 from planner.errors import BadInputError, PlannerError
-from planner.planning.counts import Asked, around, batch_for, counts_between, octave_steps
+from planner.planning.counts import Asked, around, batch_for, comes_in, counts_between, octave_steps
 from planner.planning.estimate import TRAIN_FACTOR, matmul_peak
 from planner.planning.outlook import DAY, Outlook, Terms, outlook
 from planner.planning.plan import best_plan
 from planner.planning.search import RANK_ERROR
-from planner.planning.work import DEFAULT_BATCH_TOKENS, Amount, tokens_of
+from planner.planning.size_limits import Limits, best_of, cheapest_of, stops_paying
+from planner.planning.work import DEFAULT_BATCH_TOKENS, Amount, refuse_inference, tokens_of
 from planner.scenario.keys import Value, parse_scenario
-from planner.scenario.names import HardwareDirs
+from planner.scenario.names import HardwareDirs, cluster_of
+from planner.scenario.overrides import overrides
 from planner.scenario.resolve import Resolved, resolve_run
 
 MOST_DEVICES = (
@@ -32,31 +32,7 @@ MOST_DEVICES = (
 )
 TRIED_WHOLE = 12  # counts of a range that are all tried
 DOUBT = 0.1  # how much better than between its neighbours a count is taken to be at most, before it is tried
-PAYS = 0.5  # more devices stop paying where the last added bring less than this part of what the others do
 Report = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run has to keep: a ``deadline`` [s], with at least the chance ``sure`` if that is given, and a ``budget``
-    [USD]; None where there is none."""
-
-    deadline: float | None = None
-    budget: float | None = None
-    sure: float | None = None
-
-    def on_time(self, o: Outlook) -> bool:
-        """Whether a run meets the deadline, as expected or with the chance that is asked for."""
-        if self.deadline is None:
-            return True
-        return o.seconds <= self.deadline if self.sure is None else o.chance(self.deadline) >= self.sure
-
-    def affordable(self, o: Outlook) -> bool:
-        """Whether a run is within the budget; one without a price is not known to be."""
-        return self.budget is None or (o.usd is not None and o.usd <= self.budget)
-
-    def kept(self, o: Outlook) -> bool:
-        return self.on_time(o) and self.affordable(o)
 
 
 @dataclass(frozen=True)
@@ -65,7 +41,7 @@ class Question:
     with the devices (weak scaling), else it is the largest up to ``max_global_batch`` (strong scaling)."""
 
     amount: Amount
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     counts: Asked = field(default_factory=Asked)
     max_global_batch: int | None = None
     a_device: int | None = None
@@ -141,8 +117,7 @@ def _refuse(scenario: Mapping[str, Value], question: Question, names: Sequence[s
     """Limits that contradict each other, both named."""
     if not names:
         raise BadInputError("hardware: no system or accelerator is given; one or more ids are due")
-    if scenario["task"] != "train":
-        raise BadInputError(f"task: {scenario['task']} given; sizing answers for train")
+    refuse_inference(scenario, names[0])
     held, most, each = scenario.get("global_batch"), question.max_global_batch, question.a_device
     if held is not None and most is not None and int(held) > most:
         raise BadInputError(f"global_batch: {held} given with max_global_batch {most}; the first is beyond the second")
@@ -184,43 +159,6 @@ def _workload(
     return tokens, batch, notes
 
 
-def stops_paying(curve: Sequence[Outlook]) -> int | None:
-    """The first count after which the devices added to reach the next bring less than half of what each before did.
-
-    Counts are compared about an octave apart, so that a count that divides badly does not decide.
-    """
-    steps = octave_steps([o.devices for o in curve])
-    at = {o.devices: o.tokens_per_s for o in curve}
-    for here, there in pairwise(steps):
-        added = (at[there] - at[here]) / (there - here)
-        if added < PAYS * at[here] / here:
-            return here
-    return None
-
-
-def best_of(curve: Sequence[Outlook], limits: Limits) -> Outlook | None:
-    """Of those that keep the limits the cheapest, the one with fewest devices where none has a price; with a budget and
-    no deadline the fastest."""
-    kept = [o for o in curve if limits.kept(o)]
-    if limits.deadline is None and limits.budget is not None:
-        return min(kept, key=lambda o: o.seconds, default=None)
-    return cheapest_of(kept)
-
-
-def cheapest_of(curve: Sequence[Outlook]) -> Outlook | None:
-    """The cheapest, or of those as cheap within the error of the order of layouts the one with fewest devices."""
-    least = min(curve, key=_cost, default=None)
-    if least is None:
-        return None
-    unknown, cost, _ = _cost(least)
-    same = [o for o in curve if _cost(o)[0] == unknown and _cost(o)[1] <= cost * (1.0 + RANK_ERROR)]
-    return min(same, key=lambda o: (o.devices, _cost(o)[1]))
-
-
-def _cost(o: Outlook) -> tuple[bool, float, int]:
-    return (o.usd is None, o.usd if o.usd is not None else o.devices * o.seconds, o.devices)
-
-
 @dataclass
 class _Tries:
     """The counts of one kind of hardware that have been tried."""
@@ -240,7 +178,7 @@ class _Tries:
     def answer(self) -> Sized:
         """Try the counts that decide, and pick."""
         try:
-            system = resolve_hardware(self.name, self.dirs or None)[1]
+            system = cluster_of(self.name, 1, self.dirs, overrides(self.scenario)).system
             counts = self._counts(system)
             for n in self._first(counts):
                 self._try(n)
@@ -259,8 +197,7 @@ class _Tries:
         low, high = (asked.low, asked.high) if not asked.open else (self._least(), MOST_DEVICES)
         counts = counts_between(system, low, high)
         if not counts:
-            raise BadInputError(f"devices: {system.id} has no count within {low} … {high}; it comes in nodes of "
-                                f"{system.devices_per_node}")  # fmt: skip
+            raise BadInputError(f"devices: {system.id} has no count within {low} … {high}; {comes_in(system)}")
         return counts
 
     def _least(self) -> int:
@@ -313,30 +250,56 @@ class _Tries:
         while todo := {o.devices for o in self._picks() if o is not None} - done:
             for picked in sorted(todo):
                 done.add(picked)
-                for n in around(tried, (*self.known, *self.refused), picked):
+                between = around(tried, (*self.known, *self.refused), picked)
+                for n in sorted(between, key=lambda n: self._order(n, picked)):
                     if self._promises(n):
                         self._try(n)
 
     def _promises(self, devices: int) -> bool:
         """Whether a count may be a better pick than those there are, by what lies between its neighbours.
 
-        Device-seconds are taken as straight in the logarithm of the count; of a count that would be a better answer by
-        being smaller as off by :data:`DOUBT`, of others as they are, because a better one within the error of the order
-        of layouts is no better.
+        Device-seconds are taken as straight in the logarithm of the count, below the least that was tried as no fewer;
+        of a count that would be a better answer by being smaller, or is beyond the budget, as off by :data:`DOUBT`, of
+        others as they are, because a better one within the error of the order of layouts is no better.
         """
-        limits, below = self.question.limits, [o for n, o in sorted(self.known.items()) if n < devices]
-        above = [o for n, o in sorted(self.known.items()) if n > devices]
-        if not below or not above:
+        limits, busy = self.question.limits, self._busy(devices)
+        if busy is None:
             return True
-        a, b = below[-1], above[0]
-        part = log(devices / a.devices) / log(b.devices / a.devices)
-        busy = exp((1 - part) * log(a.devices * a.seconds) + part * log(b.devices * b.seconds))
         fewest, cheapest, fastest = self._picks()
         late = limits.deadline is not None and busy * (1.0 - DOUBT) / devices > limits.deadline
         fewer = fewest is not None and devices < fewest.devices and not late
         cheaper = cheapest is not None and not late and busy < cheapest.devices * cheapest.seconds * (1.0 - RANK_ERROR)
         sooner = fastest is not None and busy / devices < fastest.seconds * (1.0 - RANK_ERROR)
-        return fewer or cheaper or sooner
+        return fewer or cheaper or (sooner and not self._dear(busy * (1.0 - DOUBT)))
+
+    def _busy(self, devices: int) -> float | None:
+        """Device-seconds that a count is expected to take by its neighbours; None where they say nothing."""
+        below = [o for n, o in sorted(self.known.items()) if n < devices]
+        above = [o for n, o in sorted(self.known.items()) if n > devices]
+        if not above or (not below and self.question.limits.deadline is None):
+            return None
+        b = above[0]
+        if not below:
+            return b.devices * b.seconds
+        a = below[-1]
+        part = log(devices / a.devices) / log(b.devices / a.devices)
+        return exp((1 - part) * log(a.devices * a.seconds) + part * log(b.devices * b.seconds))
+
+    def _dear(self, busy: float) -> bool:
+        """Whether so many device-seconds cost more than the budget, at the price of those that are known."""
+        budget, one = self.question.limits.budget, next(iter(self.known.values()))
+        if budget is None or one.usd is None or one.seconds == float("inf"):
+            return False
+        return busy * one.usd / (one.devices * one.seconds) > budget
+
+    def _order(self, devices: int, picked: int) -> tuple[int, int]:
+        """First what makes others not worth a try: of those below the picked the fewest that may be in time, then the
+        most that may not; those above as they come."""
+        busy, deadline = self._busy(devices), self.question.limits.deadline
+        if devices > picked:
+            return (2, devices)
+        late = deadline is not None and busy is not None and busy / devices > deadline
+        return (1, -devices) if late else (0, devices)
 
     def _picks(self) -> tuple[Outlook | None, Outlook | None, Outlook | None]:
         """The fewest and the cheapest that meet the deadline, the fastest within the budget, where there is one."""

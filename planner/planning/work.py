@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
 from planner.catalogue.economics import ScalingLaw, scaling_law
 from planner.errors import BadInputError
+from planner.scenario.keys import Value
 
 # Tokens of a step where no batch is given: "global batch-size of 4M tokens", Touvron et al. 2023, Llama 2, table 1,
 # https://arxiv.org/abs/2307.09288
@@ -29,6 +31,17 @@ class Amount:
             raise BadInputError(f"{names}: {said} given; one of them is due, because each says how much is trained")
         if 0 in (self.tokens, self.steps):
             raise BadInputError(f"{given[0]}: 0 given; a run trains on something")
+
+
+def refuse_inference(scenario: Mapping[str, Value], hardware: str) -> None:
+    """Sizes are of training; the error has the command that answers for another task."""
+    task = scenario["task"]
+    if task == "train":
+        return
+    given = {k: v for k, v in scenario.items() if k not in ("model", "hardware", "devices")}
+    words = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in given.items())
+    raise BadInputError(f"task: {task} given, but size is for training; what so many devices do in {task} is said by: "
+                        f"planner plan {scenario.get('model', 'MODEL')} {hardware} {words} --devices N")  # fmt: skip
 
 
 def optimal_tokens(law: ScalingLaw, parameters: float) -> float:

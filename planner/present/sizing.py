@@ -9,7 +9,8 @@ from typing import Any
 
 from planner.catalogue.economics import reliability
 from planner.planning.outlook import DAY, Outlook
-from planner.planning.size import Limits, Sized, Sizing, best_of, nearest_miss
+from planner.planning.size import Sized, Sizing, nearest_miss
+from planner.planning.size_limits import Limits, best_of
 from planner.present.plans import layout_text
 from planner.supply.cost import Tariff, cluster_price
 

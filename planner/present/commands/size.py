@@ -54,6 +54,21 @@ def flags(parser: Parser) -> None:
     for name, text in COUNTS.items():
         group.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="N", type=count(1, 10**7), help=text)
     scenario_flags(parser)
+    _of_training(parser)
+
+
+def _of_training(parser: Parser) -> None:
+    """Leave flags of other tasks out of the help; they are read still, so that the error says what answers them."""
+    from argparse import SUPPRESS
+
+    from planner.scenario.keys import KEYS
+
+    for action in parser._actions:
+        key = KEYS.get(action.dest)
+        if key is not None and "train" not in key.tasks:
+            action.help = SUPPRESS
+        elif action.dest == "task":
+            action.help = "train: size is for training, plan for the rest (default: train)"
 
 
 def size(args: Namespace) -> int:
