@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 
 from planner.catalogue.hardware import System
 from planner.cost.runs import TrainingRun
