@@ -79,3 +79,22 @@ def test_each_new_type_has_a_default_and_a_varied_row() -> None:
     types = [row["type"] for row in truth()]
     assert len(set(types)) >= 140
     assert sum(types.count(t) >= 2 for t in set(types)) >= 138
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ({"model_type": "llama", "architectures": ["LlamaForSequenceClassification"], "num_labels": 5,
+      "id2label": {"0": "a", "1": "b", "2": "c"}}, "num_labels is 5 beside an id2label of 3 entries"),
+    ({"model_type": "llama", "torch_dtype": "bfloat16", "dtype": "float32"}, "torch_dtype is .bfloat16. beside"),
+    ({"model_type": "llama4_text", "layer_types": ["bogus"] * 48}, "layer_types.*'bogus'"),
+    ({"model_type": "jamba", "num_hidden_layers": 2, "layers_block_type": ["mamba", "attention"]}, "layers_block_type"),
+], ids=("labels", "dtypes", "llama4", "jamba"))  # fmt: skip
+def test_what_is_said_twice_or_of_no_known_kind_is_refused_by_name(config: dict[str, object], said: str) -> None:
+    with pytest.raises(BadInputError, match=said):
+        model_from_config(config, id="x", where="x")
+
+
+def test_labels_said_twice_alike_are_one() -> None:
+    config = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"], "num_labels": 3}
+    named_too = {**config, "id2label": {"0": "a", "1": "b", "2": "c"}}
+    one, other = (parameter_counts(model_from_config(c, id="x", where="x")) for c in (config, named_too))
+    assert one == other

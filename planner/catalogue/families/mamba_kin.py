@@ -155,7 +155,9 @@ def jamba(c: Config) -> Model:
     full = replace(attention(c, hidden), rotary=False)
     period, offset = c.integer("attn_layer_period", 8), c.integer("attn_layer_offset", 4, low=0)
     e_period, e_offset = c.integer("expert_layer_period", 2), c.integer("expert_layer_offset", 1, low=0)
-    c.ignore("layers_block_type")
+    listed = c.items("layers_block_type", length=n)
+    if listed is not None and list(listed) != ["attention" if i % period == offset else "mamba" for i in range(n)]:
+        raise c.error("layers_block_type", "is not what attn_layer_period and attn_layer_offset say")
     width, experts = c.integer("intermediate_size"), c.integer("num_experts", high=10**6)
     dense = Mlp(width, True)
     moe = moe_block(c, width=width) if experts > 1 else dense
