@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import planner
 from planner.catalogue.huggingface import model_from_config
 from planner.demand.counts import forward_flops, parameter_counts
 from planner.errors import BadInputError
@@ -98,3 +99,12 @@ def test_labels_said_twice_alike_are_one() -> None:
     named_too = {**config, "id2label": {"0": "a", "1": "b", "2": "c"}}
     one, other = (parameter_counts(model_from_config(c, id="x", where="x")) for c in (config, named_too))
     assert one == other
+
+
+@pytest.mark.parametrize(("name", "note"), [
+    ("llama-3.3-70b", "model llama-3.3-70b is read as llama-3.1-70b, which has its shape"),
+    ("meta-llama/Llama-3.1-70B-Instruct", None), ("google/gemma-3-4b-it", None),
+])  # fmt: skip
+def test_a_name_of_another_model_of_the_same_shape_is_told(name: str, note: str | None) -> None:
+    e = planner.estimate(model=name, hardware="dgx-h100", devices=8, tp=4, task="decode")
+    assert [a for a in e.assumed if "is read as" in a] == ([note] if note else [])

@@ -35,6 +35,18 @@ def _cluster(name: str, devices: int, dirs: HardwareDirs, given: Overrides, _fil
     return replace(overridden(one, given), devices=devices)
 
 
+def alias_notes(name: str, known: str, model: Model) -> list[str]:
+    """Words on a name that stands for a catalogue model of the same shape, ``known``; a copy's are with the model."""
+    told = any("is read as" in note for note in model.assumed)
+    if told or known != model.id or _letters(known) in _letters(name.rpartition("/")[2]):
+        return []
+    return [f"model {name} is read as {known}, which has its shape"]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
 def variant_notes(name: str, chip: str, dirs: HardwareDirs = ()) -> tuple[str, ...]:
     """Words on a name that several variants of a chip go by, where an alias decided."""
     return _variant_notes(name, chip, dirs, snapshot(dirs or None))

@@ -41,7 +41,7 @@ from planner.scenario.defaults import default_framework
 from planner.scenario.echo import Said, resolved_keys
 from planner.scenario.engines import engine_settings
 from planner.scenario.keys import KEYS, Value
-from planner.scenario.names import HardwareDirs, cluster_of, model_of, names_of, variant_notes
+from planner.scenario.names import HardwareDirs, alias_notes, cluster_of, model_of, names_of, variant_notes
 from planner.scenario.notes import Assumed, choice_notes, offload_notes, words_on_layout
 from planner.scenario.overrides import override_notes, overrides
 from planner.scenario.stored import model_name, said, stored_as
@@ -177,6 +177,7 @@ def resolve_run(
     names = {"model": model.id, "compression": compression} if model else names_of(given, folder)
     model = model_of(model_name(given), folder, compression) if model is None else model
     model, given = stored_as(model, given, task)
+    assumed.notes.extend(alias_notes(str(given["model"]), str(names["model"]), model))
     names["quantization"] = said(model)
     if task in ("prefill", "decode", "serve") and model.text.role != "decoder":
         raise BadInputError(f"task: {model.id} has no decoder and generates nothing; its task is forward, or train")
