@@ -150,7 +150,7 @@ def test_the_verb(cli: Cli, tmp_path: Path) -> None:
     file.write_text("base: {task: train, micro_batch: 1, recompute: none}\ngrid: {model: [gpt2], hardware: [t4-16gb], "
                     "devices: [1], global_batch: [1, 2, x]}\n")  # fmt: skip
     ran = cli("sweep", file, "-o", tmp_path / "out", "--shards", "csv.gz")
-    assert ran.code == 0 and "3 rows in 1 shards, 1 with an error" in ran.out and "rows" in ran.err
+    assert ran.code == 0 and "3 rows in 1 shard, 1 with an error" in ran.out and "rows" in ran.err
     assert json.loads((tmp_path / "out" / MANIFEST).read_text())["errors"] == 1
     assert cli("sweep", tmp_path / "none.yaml", "-o", tmp_path / "x").code == 2
     assert cli("sweep", file, "-o", tmp_path / "out", "--shards", "xml").code == 2
