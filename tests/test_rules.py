@@ -302,7 +302,8 @@ def test_the_best_is_the_best_of_all_layouts_that_are_accepted(
     found = search(resolve_run(scenario, model=model), scenario, keep=1)
     assert len(accepted) > 20 and fitting
     best = min(fitting, key=lambda e: float(str(e.results["step_time_s"])))
-    assert found.best[0][0] == pytest.approx(best.results["step_time_s"], rel=1e-9)
+    fastest = found.instead or found.best[0]  # a leaner one as fast within the error of their order comes first
+    assert fastest[0] == pytest.approx(best.results["step_time_s"], rel=1e-9)
 
 
 def test_experts_divided_over_tensor_ranks_are_not_the_same_as_undivided_ones() -> None:

@@ -60,7 +60,7 @@ def deepseek_experts(c: Config, n: int) -> tuple[Moe | None, list[bool]]:
 
 def _groups(c: Config) -> dict[str, int]:
     """Groups of experts and how many of them a token visits, where the file says so."""
-    groups, chosen = (c.optional(k) if c.has(k) else None for k in ("n_group", "topk_group"))
+    groups, chosen = (c.optional(k, low=0) if c.has(k) else None for k in ("n_group", "topk_group"))
     return {"groups": groups, "chosen_groups": chosen} if groups and chosen else {}
 
 

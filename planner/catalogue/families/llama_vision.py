@@ -11,6 +11,9 @@ from planner.catalogue.families.multimodal import Projector, vision_section, wit
 from planner.catalogue.families.vision import Tower, basic, patches, tower
 from planner.catalogue.schema import Attention, Embedding, Layer, Mlp, Model, Stack
 
+# Kinds of layers that the library knows besides; none changes a parameter of this class.
+OTHER_KINDS = frozenset({"linear_attention", "conv", "hybrid", "mamba", "moe", "sparse", "dense"})
+
 
 def llama4(c: Config) -> Model:
     """Llama 4: a tower with pixel shuffle and an adapter, experts in every or every other layer."""
@@ -36,7 +39,7 @@ def llama4_text(c: Config, *, root: Config | None = None, before: tuple[Stack, .
     hidden, n = c.integer("hidden_size"), layer_count(c)
     c.ignore("model_type", "architectures", "for_llm_compressor", "floor_scale", "attn_scale", "use_qk_norm",
              "attn_temperature_tuning", "no_rope_layers", "no_rope_layer_interval")  # fmt: skip
-    layer_types(c, n, [FULL] * n)
+    layer_types(c, n, [FULL] * n, known=OTHER_KINDS)
     step = c.integer("interleave_moe_layer_step", 1, high=MAX_LAYERS)
     listed = c.items("moe_layers")
     at = set(range(step - 1, n, step)) if listed is None else set(c.indices("moe_layers", high=n - 1))

@@ -12,10 +12,7 @@ def weight_dtype(c: Config, root: Config) -> str:
     for config in (root, c):
         config.read.update({"quantization_config", "compression_config"})
     for config in (c, root):
-        older, newer = (config.values.get(key) for key in ("torch_dtype", "dtype"))
-        if older and newer and older != newer:
-            raise config.error("torch_dtype", f"is {older!r:.40} beside a dtype of {newer!r:.40}; say one of them")
-        name = older or newer
+        name = config.values.get("torch_dtype") or config.values.get("dtype")
         if isinstance(name, str) and name.removeprefix("torch.") in DTYPES:
             return DTYPES[name.removeprefix("torch.")]
     return "bf16"
