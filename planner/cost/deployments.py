@@ -23,6 +23,7 @@ from planner.demand.transformer import Demand
 from planner.supply.cluster import Cluster
 
 KNOTS = np.array([0.0, 0.125, 0.5, 1.0])  # of the slots in use: batches at which a decode step is priced
+UNBOUNDED = 4096.0  # slots that are priced where neither the cache nor the engine bounds them: a choice, not a figure
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def _slots(x: Layouts, run: InferenceRun, decode: Pass) -> Array:
     An engine that lets requests in with room for the tokens they have holds as many as there is room for in the mean,
     at half of their output; another reserves all of it.
     """
-    whole = run.input_len + run.output_len
-    length = run.input_len + run.output_len / 2.0 if run.engine.steps.reserves == "grows" else whole
+    length = run.mean_context if run.engine.steps.reserves == "grows" else run.input_len + run.output_len
     room = decode.serving.sequences * run.longest / length
     room = np.where(decode.serving.starts & (room <= 0), np.inf, room)  # nothing is cached
     most = float(run.request_slots or np.inf)
@@ -102,7 +102,7 @@ def _slots(x: Layouts, run: InferenceRun, decode: Pass) -> Array:
 
 def replica(d: Demand, cluster: Cluster, x: Layouts, run: InferenceRun, slots: Array) -> Replica:
     """What a replica of every layout does, from passes at ``KNOTS`` of its slots and at one and the most prompts."""
-    most = np.where(np.isfinite(slots), slots, 4096.0)
+    most = np.where(np.isfinite(slots), slots, UNBOUNDED)
     budget = float(run.token_budget or run.input_len)
     prompts = np.clip(np.floor(budget / run.input_len), 1.0, most)
     batches = np.maximum(most[:, None] * KNOTS, 1.0)

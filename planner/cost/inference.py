@@ -26,7 +26,8 @@ from planner.supply.collectives import p2p_time
 
 @dataclass(frozen=True)
 class Pass:
-    """Ledgers of one pass: ``time`` maps a term to an array of shape (n,) [s]; ``held`` is what a device holds."""
+    """Ledgers of one pass: ``time`` maps a term to an array of shape (n,) [s]; ``serving`` is what a device
+    holds."""
 
     time: Terms
     serving: Serving
@@ -98,12 +99,12 @@ def _time(
 ) -> tuple[Terms, float]:  # fmt: skip
     """Kernels by parameter group and exposed exchange by axis, over all layers, (n,) a term [s]; and how many operators
     they launch."""
-    axes, launched = EXCHANGED, 0.0
-    out: Terms = {name: np.zeros(len(x)) for name in (*(f"forward.{g}" for g in GROUPS), *(f"comm.{a}" for a in axes))}
-    traffic, none = (
-        Traffic(run.precision.bytes_of("activation"), low_latency=run.engine.steps.one_shot),
-        np.zeros(len(x)),
-    )
+    launched = 0.0
+    out: Terms = {
+        name: np.zeros(len(x)) for name in (*(f"forward.{g}" for g in GROUPS), *(f"comm.{a}" for a in EXCHANGED))
+    }
+    traffic = Traffic(run.precision.bytes_of("activation"), low_latency=run.engine.steps.one_shot)
+    none = np.zeros(len(x))
     for kernels in inference_kernels(d, cluster, w, run, phase=phase):
         section, times = kernels.piece.section, kernels.times
         launched += section.count * float((times > 0).any(axis=0).sum())
@@ -112,6 +113,6 @@ def _time(
             out[f"forward.{op.group}"] += times[:, j] * section.count
         window = Window(core=(times * core).sum(axis=1), matmul=none, weight_gradient=none)
         exchange = layer_exchange(d, section, kernels.piece.work, x, cluster, traffic, window)
-        for axis in axes:
+        for axis in EXCHANGED:
             out[f"comm.{axis}"] += exchange[axis].forward * section.count
     return out, launched

@@ -17,7 +17,7 @@ from planner.demand.workload import Precision
 from planner.supply.cluster import Cluster
 
 Terms = dict[str, Array]
-ONCE_A_RANK = Dispatcher("deepep", "DeepEP")  # as planned where nobody says
+ONCE_A_RANK = Dispatcher("", "a token once a rank")  # where no framework says
 HEADROOM = 0.75  # of four runs that a search takes to fit, one may run out of memory: a choice, not a figure
 
 

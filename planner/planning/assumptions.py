@@ -15,8 +15,8 @@ from planner.supply.efficiency import kernel_efficiency
 
 # What ranks of an axis ask of the fabric (cost/exchange.py, cost/data_parallel.py).
 _SUMS = ("all_reduce", "all_gather", "reduce_scatter")
-OPERATIONS_OF = {"tp": _SUMS, "dp": _SUMS, "pp": ("send_recv",), "ep": ("all_to_all",), "recompute": _SUMS,
-                 "cp": ("send_recv", "all_gather", "reduce_scatter", "all_to_all")}  # fmt: skip
+OPERATIONS_OF = {"tp": _SUMS, "dp": _SUMS, "pp": ("send_recv",), "ep": ("all_to_all",), "etp": _SUMS,
+                 "recompute": _SUMS, "cp": ("send_recv", "all_gather", "reduce_scatter", "all_to_all")}  # fmt: skip
 
 
 def assumed_efficiencies(resolved: Resolved, time: Mapping[str, float]) -> list[str]:

@@ -68,8 +68,8 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within the capacity of a device."""
-        return self.results["fits"] not in (False, "no")
+        """Whether it fits or may fit: the verdict is not ``no``."""
+        return self.results["fits"] != "no"
 
     def answer(self, given: Mapping[str, object] | Iterable[tuple[str, object]] = ()) -> dict[str, object]:
         """The row of :data:`FIXED` columns: ``model`` and ``hardware`` as they were given beside what they resolved
